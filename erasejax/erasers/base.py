@@ -1,0 +1,96 @@
+"""What all erasers share: how `fit` and `solve` check, coerce and jit."""
+
+from typing import Any
+
+import jax
+
+from erasejax import checks
+from erasejax.data import Dataset, as_dataset
+from erasejax.moments import Moments
+from erasejax.projection import Projection
+
+__all__ = ["ClosedForm", "Eraser"]
+
+
+class Eraser:
+    """A method: a configuration with `fit`. Subclasses write `_fit` for one problem.
+
+    `_fit(data, key)` is traced once per shape and static configuration; every numeric field is a
+    leaf, so new values do not compile again and one `vmap` sweeps them.
+    """
+
+    needs_key = False
+
+    def fit(
+        self,
+        x: Any,
+        z: Any = None,
+        *,
+        weights: Any = None,
+        num_classes: int | None = None,
+        key: jax.Array | None = None,
+    ) -> Projection:
+        """Fits the eraser to rows.
+
+        Args:
+          x: (n, d) floats, or a `Dataset` and no z.
+          z: the concept. (n,) integers or booleans: class labels. (n,) or (n, k) floats: real
+            concepts. (n, k) integers: k binary labels.
+          weights: (n,) row weights >= 0; rows of weight 0 are never read. None for ones.
+          num_classes: number of classes of integer labels; required under jit and vmap.
+          key: a typed `jax.random.key`, where the method draws.
+
+        Returns:
+          `Projection`, in x's dtype but at least float32.
+
+        Raises:
+          TypeError: x is not floating point, z is missing, or a method that draws got no key.
+          ValueError: shapes do not match, or num_classes is missing or makes no sense.
+
+        Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
+        """
+        data = as_dataset(x, z, weights=weights, num_classes=num_classes)
+        if self.needs_key and key is None:
+            raise TypeError(
+                f"key: {type(self).__name__} draws random numbers; pass key=jax.random.key(...)"
+            )
+        config = checks.numbers(self, checks.compute_dtype(data.x))
+        return _fit(config, data, key if self.needs_key else None)
+
+    def _fit(self, data: Dataset, key: jax.Array | None) -> Projection:
+        raise NotImplementedError
+
+
+class ClosedForm(Eraser):
+    """A method that needs the moments of the rows only. Subclasses write `_solve`."""
+
+    needs_covariance = True
+
+    def solve(self, moments: Moments) -> Projection:
+        """Returns the eraser of the rows that `moments` has seen.
+
+        Args:
+          moments: of any number of rows, streamed, merged or summed over devices.
+
+        Returns:
+          `Projection`, the same as `fit` on the rows, up to rounding.
+
+        Under jit: pure.
+        """
+        return _solve(checks.numbers(self, moments.xz.dtype), moments)
+
+    def _fit(self, data: Dataset, key: jax.Array | None) -> Projection:
+        return self._solve(Moments.of(data, covariance=self.needs_covariance))
+
+    def _solve(self, moments: Moments) -> Projection:
+        raise NotImplementedError
+
+
+@jax.jit
+def _fit(method: Eraser, data: Dataset, key: jax.Array | None) -> Projection:
+    return method._fit(data, key)
+
+
+@jax.jit
+def _solve(method: ClosedForm, moments: Moments) -> Projection:
+    return method._solve(moments)

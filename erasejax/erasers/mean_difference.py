@@ -1,0 +1,39 @@
+"""Mean-difference projection."""
+
+import jax.numpy as jnp
+from flax import struct
+
+from erasejax.erasers.base import ClosedForm
+from erasejax.moments import Moments, concept_axes
+from erasejax.projection import Projection, oblique
+
+__all__ = ["MeanDifference"]
+
+
+@struct.dataclass(kw_only=True)
+class MeanDifference(ClosedForm):
+    """Projects out the differences of the class means: K = T = their span.
+
+    Two classes lose one direction, u = delta / |delta|: r(x) = x - u u^T (x - b). k classes lose
+    the span of all differences, k - 1 directions. Real concepts lose the span of their covariances
+    with x. On the fitting rows nothing trained by a convex loss predicts the classes afterwards,
+    however many directions were predictive before. For classes this is SAL.
+
+    Costs O(n d) and needs no covariance of x.
+
+    Attributes:
+      keep_mean: static; True projects about the mean of the rows, which stays where it is; False
+        about the origin.
+
+    References:
+      Shao, Ziser and Cohen 2023 (SAL), arXiv 2203.07893; Belrose et al. 2023, arXiv 2306.03819.
+    """
+
+    keep_mean: bool = struct.field(pytree_node=False, default=True)
+
+    needs_covariance = False
+
+    def _solve(self, moments: Moments) -> Projection:
+        axes, status = concept_axes(moments)
+        center = moments.mean if self.keep_mean else jnp.zeros_like(moments.mean)
+        return oblique(axes, axes, scale=moments.sd, center=center, status=status)

@@ -1,0 +1,151 @@
+"""Projection, the one form every linear eraser has, and `oblique`, the one way to make it.
+
+r(x) = x - K T^T (x - b) with T^T K = I. The columns of the kernel K span what is destroyed, the
+test directions T read it, b is the point that stays where it is. Whatever T is, r destroys the span
+of K exactly: an inexact T costs damage, never guardedness.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from erasejax import checks
+from erasejax.checks import Status
+from erasejax.linalg import column_norms, product, right_basis, safe_reciprocal, small_pinv
+
+__all__ = ["Projection", "oblique"]
+
+
+@struct.dataclass
+class Projection:
+    """The affine map r(x) = x - K T^T (x - b).
+
+    Attributes:
+      kernel: (d, r) K, unit columns; columns beyond `rank` are zero.
+      test: (d, r) T, with T^T K = I on the first `rank` columns.
+      center: (d,) b: the mean of the fitting rows, or zero.
+      rank: () int32, the number of directions removed.
+      status: () uint32 bits, see `erasejax.checks.Status`.
+    """
+
+    kernel: jax.Array
+    test: jax.Array
+    center: jax.Array
+    rank: jax.Array
+    status: jax.Array
+
+    needs_z = False
+
+    @property
+    def bias(self) -> jax.Array:
+        """(d,) r(0), so that r(x) = matrix() @ x + bias."""
+        return product("dr,er,e->d", self.kernel, self.test, self.center)
+
+    def matrix(self) -> jax.Array:
+        """Returns P = I - K T^T, (d, d)."""
+        eye = jnp.eye(self.kernel.shape[-2], dtype=self.kernel.dtype)
+        return eye - product("dr,er->de", self.kernel, self.test)
+
+    def __call__(self, x: Any) -> jax.Array:
+        """Erases the concept from x.
+
+        Args:
+          x: (..., d) floats. float16 and bfloat16 are computed in float32.
+
+        Returns:
+          (..., d) in x's dtype; NaN where fitting failed.
+
+        Raises:
+          TypeError: x is not floating point.
+          ValueError: the last axis of x is not d.
+        """
+        x = checks.features("x", x, ndim=None)
+        d = self.kernel.shape[-2]
+        if x.ndim < 1 or x.shape[-1] != d:
+            raise ValueError(f"x: this eraser was fitted on {d} features, got shape {x.shape}")
+        return _apply(self, x)
+
+
+@jax.jit
+def _apply(projection: Projection, x: jax.Array) -> jax.Array:
+    dtype = checks.compute_dtype(x, projection.kernel)
+    wide = x.astype(dtype)
+    read = product("...d,dr->...r", wide - projection.center, projection.test)
+    erased = product("...r,dr->...d", read, projection.kernel)
+    return (wide - erased).astype(x.dtype)
+
+
+def oblique(
+    kernel: jax.Array,
+    test: jax.Array,
+    *,
+    scale: jax.Array,
+    center: jax.Array,
+    status: jax.Array,
+) -> Projection:
+    r"""Returns the projection that destroys span(kernel), read through span(test).
+
+    P = I - C (A^T C)^+ A^T for the kernel C and the test directions A. Everything is decided on
+    C / scale, whose entries have no units (with the axes of `moments.concept_axes` and the
+    features' standard deviations they are correlations): a direction of C with a singular value of
+    at most 8 eps sqrt(d) is rounding noise and is not removed. The columns of C and A are combined,
+    never the rows, so features scaled by 1e-15 and by 1e15 are erased alike.
+
+    Where A does not see a direction u of C (the cosine between them is at most sqrt(eps)), u itself
+    reads it: erasure comes first, at the price of damage.
+
+    Args:
+      kernel: (d, m) C.
+      test: (d, m) A, column i paired with column i of C.
+      scale: (d,) positive scales of the features; 0 where a feature is constant.
+      center: (d,) b.
+      status: () status bits so far. An error makes the projection NaN.
+
+    Returns:
+      `Projection` with r = m columns, rank decided by the data.
+
+    References:
+      Belrose et al. 2023, arXiv 2306.03819, theorem 4.3, for test directions S^+ C.
+    """
+    d, m = kernel.shape
+    eps = jnp.finfo(kernel.dtype).eps
+    varies = scale > 0
+    largest = jnp.max(scale)
+    relative = scale * safe_reciprocal(largest, largest > 0)
+
+    unitless = kernel * safe_reciprocal(scale, varies)[:, None]
+    transform, kept = right_basis(unitless, 8 * eps * d**0.5)
+    unit = product("dm,mr->dr", unitless, transform)
+    seen = test * relative[:, None]
+    peak = jnp.max(jnp.abs(seen))
+    seen = product("dm,mr->dr", seen * safe_reciprocal(peak, peak > 0), transform)
+    length = column_norms(seen)
+    seen = seen * safe_reciprocal(length, length > 0)
+    overlap = product("dm,dr->mr", unit, seen)
+    inverse = small_pinv(overlap, eps**0.5)
+    reader = product("dr,rm->dm", seen, inverse)
+    unseen = jnp.eye(m, dtype=unit.dtype) - product("mr,rn->mn", overlap, inverse)
+    reader = reader + product("dr,rm->dm", unit, unseen)
+    # The kernel is corrected by T^T U as computed, so that what the reader reads is destroyed.
+    identity = jnp.where(
+        jnp.outer(kept, kept),
+        product("dr,dm->rm", reader, unit),
+        jnp.eye(m, dtype=unit.dtype),
+    )
+    unit = product("dr,rm->dm", unit, jnp.linalg.inv(identity) if m > 1 else 1 / identity)
+
+    kernel_columns = unit * relative[:, None]
+    length = column_norms(kernel_columns)
+    kernel_columns = kernel_columns * safe_reciprocal(length, kept)
+    test_columns = reader * length * safe_reciprocal(relative, varies)[:, None]
+    test_columns = jnp.where(kept, test_columns, 0)
+    rank = jnp.sum(kept).astype(jnp.int32)
+    status = status | checks.flag(rank == 0, Status.RANK_ZERO)
+    return checks.poison(
+        Projection(
+            kernel=kernel_columns, test=test_columns, center=center, rank=rank, status=status
+        ),
+        status,
+    )
