@@ -1,12 +1,24 @@
 """erasejax: after this concept is erased, what can still be read, by which probe, at what cost?"""
 
-from erasejax.checks import raise_if_failed
+from erasejax import datasets, metrics, probes
+from erasejax.checks import Status, raise_if_failed
 from erasejax.data import Dataset
 from erasejax.erasers import Ablation, Identity, MeanDifference, RandomDirections
 from erasejax.moments import Moments, merge
 from erasejax.projection import Projection
 
 __all__ = [
-    "Ablation", "Dataset", "Identity", "MeanDifference", "Moments", "Projection",
-    "RandomDirections", "merge", "raise_if_failed",
+    "Ablation",
+    "Dataset",
+    "Identity",
+    "MeanDifference",
+    "Moments",
+    "Projection",
+    "RandomDirections",
+    "Status",
+    "datasets",
+    "merge",
+    "metrics",
+    "probes",
+    "raise_if_failed",
 ]

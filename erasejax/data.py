@@ -71,7 +71,9 @@ def as_dataset(x: Any, z: Any = None, *, weights: Any = None, num_classes: int |
     z = checks.as_array("z", z)
     n = x.shape[0]
     if z.ndim not in (1, 2) or z.shape[0] != n:
-        raise ValueError(f"z: expected shape ({n},) or ({n}, k) to match x {x.shape}, got {z.shape}")
+        raise ValueError(
+            f"z: expected shape ({n},) or ({n}, k) to match x {x.shape}, got {z.shape}"
+        )
     weights = checks.row_weights(weights, n, checks.compute_dtype(x))
     if z.dtype == bool:
         num_classes = 2 if z.ndim == 1 and num_classes is None else num_classes

@@ -232,9 +232,8 @@ def _batch(x, z, weights, status, covariance: bool, one_hot: bool) -> Moments:
     if weights is not None:
         x, z = jnp.where(seen[:, None], x, 0), jnp.where(seen[:, None], z, 0)
 
-    # One product gives the sums over rows of x and of x z^T: blocked sums, more exact than a loop.
     ones = jnp.ones((n, 1), dtype)
-    sums = product("nd,nk->dk", x, weighted(jnp.concatenate([z, ones], axis=1)))
+    sums = linalg.row_sums(x, weighted(jnp.concatenate([z, ones], axis=1)))
     rest_x, rest_z = sums[:, -1] * inverse_n, jnp.sum(weighted(z), axis=0) * inverse_n
     xz = sums[:, :-1] - total * jnp.outer(rest_x, rest_z)
     zz = product("nj,nk->jk", weighted(z), z) - total * jnp.outer(rest_z, rest_z)

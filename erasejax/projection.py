@@ -72,9 +72,12 @@ class Projection:
 def _apply(projection: Projection, x: jax.Array) -> jax.Array:
     dtype = checks.compute_dtype(x, projection.kernel)
     wide = x.astype(dtype)
-    read = product("...d,dr->...r", wide - projection.center, projection.test)
+    centred = wide - projection.center
+    read = product("...d,dr->...r", centred, projection.test)
     erased = product("...r,dr->...d", read, projection.kernel)
-    return (wide - erased).astype(x.dtype)
+    # Feature by feature: left alone, x to the last bit; erased whole, the centre without noise.
+    touched = (projection.kernel != 0).any(axis=-1)
+    return jnp.where(touched, projection.center + (centred - erased), wide).astype(x.dtype)
 
 
 def oblique(

@@ -1,7 +1,6 @@
 """Projection along random directions: the control of every ablation."""
 
 import jax
-import jax.numpy as jnp
 from flax import struct
 
 from erasejax.data import Dataset

@@ -1,0 +1,59 @@
+"""What all datasets share: how `sample` separates the population from the rows."""
+
+import zlib
+from typing import Any
+
+import jax
+
+from erasejax import checks
+from erasejax.data import Dataset
+
+__all__ = ["Generator"]
+
+
+class Generator:
+    """A synthetic dataset: a configuration with `sample`. Subclasses write `_sample`.
+
+    Draws depend on the key, the part and the configuration alone, never on what else is running.
+    """
+
+    def sample(self, key: jax.Array, *, part: int | jax.Array = 0) -> Dataset:
+        """Draws rows.
+
+        Args:
+          key: a typed `jax.random.key`. It fixes the population (directions, covariances) as well
+            as the rows.
+          part: which independent set of rows of that population. An eraser is fitted on one part,
+            a probe on another and scored on a third.
+
+        Returns:
+          `Dataset` with float32 x (float64 where jax's x64 mode is on), sorted by label.
+
+        Raises:
+          TypeError: key is not a typed key.
+
+        Under jit: pure; vmap over keys, parts or numeric fields.
+        """
+        if not (
+            isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+        ):
+            raise TypeError("key: expected a typed key, jax.random.key(seed)")
+        dtype = jax.dtypes.canonicalize_dtype(float)
+        return _sample(checks.numbers(self, dtype), key, part)
+
+    def _sample(self, population: jax.Array, rows: jax.Array) -> Dataset:
+        raise NotImplementedError
+
+
+@jax.jit
+def _sample(generator: Generator, key: jax.Array, part: Any) -> Dataset:
+    population = jax.random.fold_in(key, zlib.crc32(b"population"))
+    rows = jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(b"rows")), part)
+    return generator._sample(population, rows)
+
+
+def labels(rows: tuple[int, ...]) -> jax.Array:
+    """Returns (n,) int32 labels, `rows[j]` rows of class j, sorted."""
+    import numpy as np
+
+    return jax.numpy.asarray(np.repeat(np.arange(len(rows)), rows), jax.numpy.int32)

@@ -1,0 +1,73 @@
+"""Discrete informative features among Gaussian noise: the experiment behind this library."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.typing import ArrayLike
+
+from erasejax.data import Dataset
+from erasejax.datasets.base import Generator, labels
+
+__all__ = ["DiscreteFeatures"]
+
+_TABLES = (
+    ((0.6, 0.2, 0.1, 0.1, 0.0), (0.3, 0.3, 0.3, 0.1, 0.0)),
+    ((0.0, 0.1, 0.2, 0.3, 0.4), (0.0, 0.05, 0.05, 0.1, 0.8)),
+)
+_VALUES = (-1.0, -0.5, 0.0, 0.5, 1.0)
+
+
+@struct.dataclass(kw_only=True)
+class DiscreteFeatures(Generator):
+    """Classes that differ in a few discrete columns; the others are standard normal noise.
+
+    By default two classes and two informative columns, either of which predicts the label on its
+    own, so that the label can be read along many directions, and yet one projection hides it from
+    every probe trained by a convex loss.
+
+    Attributes:
+      tables: (classes, columns, values) probabilities of each value, a row sums to 1.
+      values: (values,) what the informative columns can be.
+      rows: static; rows of each class, one number for all or a tuple with one a class.
+      dims: static; number of columns, informative ones first.
+      normalize: static; standardise each column over the drawn rows of all classes.
+    """
+
+    tables: ArrayLike = struct.field(default_factory=lambda: np.asarray(_TABLES))
+    values: ArrayLike = struct.field(default_factory=lambda: np.asarray(_VALUES))
+    rows: int | tuple[int, ...] = struct.field(pytree_node=False, default=100)
+    dims: int = struct.field(pytree_node=False, default=3)
+    normalize: bool = struct.field(pytree_node=False, default=False)
+
+    def _sample(self, population: jax.Array, rows: jax.Array) -> Dataset:
+        del population  # the tables are the population
+        tables, values = jnp.asarray(self.tables), jnp.asarray(self.values)
+        if tables.ndim != 3 or values.shape != tables.shape[2:]:
+            raise ValueError(
+                f"tables, values: expected (classes, columns, values) and (values,), got "
+                f"{tables.shape} and {values.shape}"
+            )
+        classes, informative, _ = tables.shape
+        if self.dims < informative:
+            raise ValueError(
+                f"dims: expected at least {informative}, the informative columns, got {self.dims}"
+            )
+        sizes = self.rows if isinstance(self.rows, tuple) else (self.rows,) * classes
+        if len(sizes) != classes or min(sizes) < 1:
+            raise ValueError(f"rows: expected {classes} positive sizes, got {self.rows}")
+        z = labels(sizes)
+        key_values, key_noise = jax.random.split(rows)
+        cdf = jnp.cumsum(tables, axis=-1)
+        # Values past the last possible one are never drawn, whatever the rounding of the sum.
+        eps = jnp.finfo(cdf.dtype).eps
+        cdf = jnp.where(cdf >= cdf[..., -1:] * (1 - 8 * eps), jnp.inf, cdf)
+        uniform = jax.random.uniform(key_values, (len(z), informative), values.dtype)
+        index = jnp.sum(uniform[..., None] >= cdf[z], axis=-1)
+        noise = jax.random.normal(key_noise, (len(z), self.dims - informative), values.dtype)
+        x = jnp.concatenate([values[index], noise], axis=1)
+        if self.normalize:
+            x = x - jnp.mean(x, axis=0)
+            sd = jnp.sqrt(jnp.mean(x * x, axis=0))
+            x = x / jnp.where(sd > 0, sd, 1)
+        return Dataset(x=x, z=z, num_classes=classes)

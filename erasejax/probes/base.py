@@ -1,0 +1,212 @@
+"""What all probes share: how `fit` checks and jits, and what a fitted linear probe can do."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from erasejax import checks
+from erasejax.data import Dataset, as_dataset
+from erasejax.linalg import product, safe_reciprocal
+from erasejax.moments import Moments
+
+__all__ = ["LinearClassifier", "LinearLikelihood", "LinearRegressor", "Probe"]
+
+
+class Probe:
+    """A probe: a configuration with `fit`. Subclasses write `_fit` for one problem."""
+
+    needs_key = False
+    real_concepts = False
+
+    def fit(
+        self,
+        x: Any,
+        z: Any = None,
+        *,
+        weights: Any = None,
+        num_classes: int | None = None,
+        key: jax.Array | None = None,
+    ) -> Any:
+        """Fits the probe to rows.
+
+        Args:
+          x: (n, d) floats, or a `Dataset` and no z.
+          z: (n,) integer or boolean class labels; `LeastSquares` also takes real concepts.
+          weights: (n,) row weights >= 0; rows of weight 0 are never read. None for ones.
+          num_classes: number of classes; required under jit and vmap.
+          key: a typed `jax.random.key`, where the probe draws.
+
+        Returns:
+          A fitted probe with `scores`, `predict`, `status`, and `log_proba` where it has a
+          likelihood.
+
+        Raises:
+          TypeError: x is not floating point, z is missing or not class labels, or no key.
+          ValueError: shapes do not match, or num_classes is missing or makes no sense.
+
+        Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
+        """
+        data = as_dataset(x, z, weights=weights, num_classes=num_classes)
+        name = type(self).__name__
+        if not data.is_classes and not self.real_concepts:
+            raise TypeError(f"z: {name} predicts class labels, integers (n,); got {data.z.dtype}")
+        if self.needs_key and key is None:
+            raise TypeError(f"key: {name} draws random numbers; pass key=jax.random.key(...)")
+        config = checks.numbers(self, checks.compute_dtype(data.x))
+        return _fit(config, data, key if self.needs_key else None)
+
+    def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
+        raise NotImplementedError
+
+
+@jax.jit
+def _fit(probe: Probe, data: Dataset, key: jax.Array | None) -> Any:
+    return probe._fit(data, key)
+
+
+@struct.dataclass
+class LinearProbe:
+    """Scores (x - center) . weight + offset, computed about the mean so that no digits are lost.
+
+    Attributes:
+      weight: (d,), or (d, c) with a column a class or concept.
+      offset: () or (c,), the score at the centre.
+      center: (d,) mean of the fitting rows.
+      status: () uint32 bits, see `erasejax.checks.Status`.
+    """
+
+    weight: jax.Array
+    offset: jax.Array
+    center: jax.Array
+    status: jax.Array
+
+    @property
+    def bias(self) -> jax.Array:
+        """() or (c,), the score at the origin: scores = x . weight + bias."""
+        return self.offset - product("d,d...->...", self.center, self.weight)
+
+    def scores(self, x: Any) -> jax.Array:
+        """Returns the scores of rows.
+
+        Args:
+          x: (n, d) floats.
+
+        Returns:
+          (n,) for two classes or one concept, (n, c) otherwise; NaN where fitting failed.
+
+        Raises:
+          ValueError: x has another number of features.
+        """
+        x = checks.features("x", x)
+        if x.shape[1] != self.weight.shape[0]:
+            raise ValueError(
+                f"x: this probe was fitted on {self.weight.shape[0]} features, got {x.shape}"
+            )
+        return _scores(self, x)
+
+
+@jax.jit
+def _scores(probe: LinearProbe, x: jax.Array) -> jax.Array:
+    x = x.astype(checks.compute_dtype(x, probe.weight))
+    return product("nd,d...->n...", x - probe.center, probe.weight) + probe.offset
+
+
+@struct.dataclass
+class LinearRegressor(LinearProbe):
+    """A fitted linear regression: the scores are the predictions."""
+
+    def predict(self, x: Any) -> jax.Array:
+        """Returns the predicted values, as `scores`."""
+        return self.scores(x)
+
+
+@struct.dataclass
+class LinearClassifier(LinearProbe):
+    """A fitted linear classifier. Two classes have one score, positive for class 1."""
+
+    def predict(self, x: Any) -> jax.Array:
+        """Returns the predicted labels of rows (n, d): (n,) int32, ties to the lowest label.
+
+        Where fitting failed every label is -1.
+        """
+        return decide(self.scores(x), self.status)
+
+
+@struct.dataclass
+class LinearLikelihood(LinearClassifier):
+    """A fitted linear classifier whose scores are log-odds."""
+
+    def log_proba(self, x: Any) -> jax.Array:
+        """Returns the log-probabilities of the classes for rows (n, d): (n, classes), nats."""
+        return log_softmax(self.scores(x))
+
+
+def decide(scores: jax.Array, status: jax.Array) -> jax.Array:
+    """Returns labels from scores (n,) or (n, c): int32, -1 where `status` has an error."""
+    best = (scores > 0) if scores.ndim == 1 else jnp.argmax(scores, axis=1)
+    return jnp.where(checks.failed(status), -1, best.astype(jnp.int32))
+
+
+def log_softmax(scores: jax.Array) -> jax.Array:
+    """Returns log-probabilities (n, classes) from log-odds (n,) or scores (n, c)."""
+    if scores.ndim == 1:
+        return jnp.stack([jax.nn.log_sigmoid(-scores), jax.nn.log_sigmoid(scores)], axis=1)
+    return jax.nn.log_softmax(scores, axis=1)
+
+
+def class_gaps(moments: Moments) -> tuple[jax.Array, jax.Array]:
+    """Returns class means less the overall mean, (d, k), 0 for empty classes; and shares, (k,)."""
+    share = jnp.maximum(moments.mean_z[0] + moments.mean_z[1], 0)
+    rows = share * moments.total
+    return moments.xz * safe_reciprocal(rows, rows > 0), share
+
+
+def is_null(moments: Moments) -> jax.Array:
+    """Returns whether the constant is the best linear predictor, but for rounding of the data: ().
+
+    For classes, whether every class-mean gap is at most 8 eps (1 + |mean| / sd) standard
+    deviations, what storing x in floating point leaves of a gap of zero. For real concepts the
+    same of the covariance with the concept in units of its sd.
+    """
+    eps = jnp.finfo(moments.xz.dtype).eps
+    spacing = 8 * eps * (moments.sd + jnp.abs(moments.mean))
+    if moments.one_hot:
+        gaps, share = class_gaps(moments)
+        high = jnp.max(jnp.where(share > 0, gaps, -jnp.inf), axis=1)
+        low = jnp.min(jnp.where(share > 0, gaps, jnp.inf), axis=1)
+        return ((high - low) <= spacing).all()
+    inverse = safe_reciprocal(moments.total, moments.total > 0)
+    sd_z = jnp.sqrt(jnp.maximum(jnp.diagonal(moments.zz) * inverse, 0))
+    return (jnp.abs(moments.xz) * inverse <= spacing[:, None] * sd_z).all()
+
+
+def linear_classifier(
+    kind: type[LinearClassifier],
+    weight: jax.Array,
+    offset: jax.Array,
+    moments: Moments,
+    share: jax.Array,
+    status: jax.Array,
+) -> Any:
+    """Builds a fitted classifier from one column a class; the null model where no gap is left.
+
+    Args:
+      kind: which fitted class to build.
+      weight: (d, k).
+      offset: (k,) scores at the mean.
+      moments: of the fitting rows.
+      share: (k,) class frequencies.
+      status: () status bits.
+
+    Returns:
+      `kind`, NaN where status has an error. Two classes are folded into one score.
+    """
+    null = is_null(moments)
+    weight = jnp.where(null, 0, weight)
+    offset = jnp.where(null, jnp.log(share), offset)
+    if weight.shape[1] == 2:
+        weight, offset = weight[:, 1] - weight[:, 0], offset[1] - offset[0]
+    probe = kind(weight=weight, offset=offset, center=moments.mean, status=status)
+    return checks.poison(probe, status)
