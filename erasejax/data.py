@@ -96,7 +96,11 @@ def as_dataset(x: Any, z: Any = None, *, weights: Any = None, num_classes: int |
 
 
 def _count_classes(z: jax.Array, n: int) -> int:
-    """Returns 1 + the largest of concrete labels, at least 2."""
+    """Returns 1 + the largest of concrete labels, at least 2.
+
+    Raises:
+      ValueError: the labels are traced, or larger than the number of rows allows.
+    """
     if isinstance(z, jax.core.Tracer):
         raise ValueError(
             "num_classes: required for integer labels under jit, vmap or grad, where values are "

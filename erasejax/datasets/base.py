@@ -4,6 +4,8 @@ import zlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from erasejax import checks
 from erasejax.data import Dataset
@@ -54,6 +56,4 @@ def _sample(generator: Generator, key: jax.Array, part: Any) -> Dataset:
 
 def labels(rows: tuple[int, ...]) -> jax.Array:
     """Returns (n,) int32 labels, `rows[j]` rows of class j, sorted."""
-    import numpy as np
-
-    return jax.numpy.asarray(np.repeat(np.arange(len(rows)), rows), jax.numpy.int32)
+    return jnp.asarray(np.repeat(np.arange(len(rows)), rows), jnp.int32)

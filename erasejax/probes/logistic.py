@@ -45,17 +45,20 @@ class Logistic(Probe):
     def _fit(self, data: Dataset, key: jax.Array | None) -> LinearLikelihood:
         moments = Moments.of(data, covariance=False)
         _, status = concept_axes(moments)
+        sd = moments.sd
         problem, contrasts, share = _standardise(data, moments, jnp.asarray(self.l2))
-        offset = jnp.log(jnp.where(share > 0, share, 1))
+        log_share = jnp.log(jnp.maximum(share, jnp.finfo(share.dtype).eps))
         m = contrasts.shape[1]
         start = jnp.zeros((problem.x.shape[1], m), problem.x.dtype)
-        start = start.at[-1].set(jnp.linalg.pinv(contrasts) @ offset)
+        centred = _contrasts(len(share)) - _contrasts(len(share)).mean(axis=0)
+        start = start.at[-1].set(
+            product("mk,k->m", jnp.asarray(np.linalg.pinv(centred), sd.dtype), log_share)
+        )
         idle = is_null(moments) | checks.failed(status)
         solve = _newton if start.size <= _NEWTON_PARAMETERS else _lbfgs
         solution, converged = solve(problem, start, idle, self.max_steps)
         status = status | checks.flag(~converged & ~idle, Status.NOT_CONVERGED)
 
-        sd = moments.sd
         columns = product("pm,km->pk", solution, contrasts)
         weight = columns[:-1] * safe_reciprocal(sd, sd > 0)[:, None]
         # A class without rows has no finite optimum: the constant gives it probability zero.
