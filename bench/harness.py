@@ -1,0 +1,121 @@
+"""Timing that can be trusted: the same inputs, warm, interleaved, the whole result waited for.
+
+A `Case` is one thing to time. `compare` runs the cases of a group in turn, A B A B ..., so that a
+machine whose speed drifts slows them alike, and reports the ratio of medians to the group's peer.
+Compile time is the first call less a later one. Results go to a table and to a JSON file.
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from erasejax import io
+
+__all__ = ["Case", "Row", "compare", "report"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One thing to time.
+
+    Attributes:
+      name: what it is.
+      run: called without arguments; what it returns is waited for.
+      units: how many units of work one call does; times are reported a unit.
+      peer: whether the others' ratios are taken to this one.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    units: int = 1
+    peer: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Seconds a unit of one case, and how many times faster than the peer it is."""
+
+    group: str
+    name: str
+    compile_s: float
+    minimum: float
+    median: float
+    maximum: float
+    repeats: int
+    ratio: float | None
+
+
+def compare(group: str, cases: list[Case], *, repeats: int = 7) -> list[Row]:
+    """Times the cases of one group in turn, and returns a row for each."""
+    first, times = {}, {case.name: [] for case in cases}
+    for case in cases:
+        first[case.name] = _seconds(case)
+    for _ in range(repeats):
+        for case in cases:
+            times[case.name].append(_seconds(case) / case.units)
+    peer = next((statistics.median(times[c.name]) for c in cases if c.peer), None)
+    rows = []
+    for case in cases:
+        runs = times[case.name]
+        median = statistics.median(runs)
+        ratio = None if peer is None or case.peer else peer / median
+        compile_s = max(first[case.name] - median * case.units, 0.0)
+        rows.append(
+            Row(group, case.name, compile_s, min(runs), median, max(runs), repeats, ratio)
+        )
+    return rows
+
+
+def _seconds(case: Case) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(case.run())
+    return time.perf_counter() - start
+
+
+def report(title: str, unit: str, rows: list[Row], out: Path) -> None:
+    """Prints the rows as a table and writes them, with the machine and versions, as JSON."""
+    table = Table(title=title)
+    for column in ("group", "case"):
+        table.add_column(column)
+    for column in (f"min / {unit}", "median", "max", "compile", "times faster"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            row.group,
+            row.name,
+            *(_si(value) for value in (row.minimum, row.median, row.maximum, row.compile_s)),
+            "peer" if row.ratio is None else f"{row.ratio:.1f}",
+        )
+    Console(width=110).print(table)
+    machine = {
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+    }
+    text = json.dumps(
+        {"title": title, "machine": machine, "rows": [dataclasses.asdict(r) for r in rows]},
+        indent=2,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / (title.lower().replace(" ", "-") + ".json")
+    with io.replacing(path) as temporary:
+        temporary.write_text(text + "\n")
+
+
+def _si(seconds: float) -> str:
+    for scale, name in ((1, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {name}"
+    return f"{seconds / 1e-9:.3g} ns"

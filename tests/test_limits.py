@@ -1,0 +1,110 @@
+"""The limits that erasure is promised to hold in, each with the name of what is hard about it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import erasejax as ej
+from tests import common
+from tests.common import draw, seeds
+
+
+def exact(x, z, rank=None):
+    """Asserts that MeanDifference erases z from float32 x, and not by way of the identity."""
+    x = np.asarray(x, np.float32)
+    eraser = ej.raise_if_failed(ej.MeanDifference().fit(x, z))
+    rank = len(np.unique(z)) - 1 if rank is None else rank
+    assert int(eraser.rank) == rank
+    assert common.gap_in_sd(x, eraser(x), z) < 1
+
+
+@given(seeds, st.sampled_from([(64, 3, 2), (300, 16, 3)]))
+def test_features_scaled_by_anything(seed, shape):
+    x, z = draw(seed, *shape, dtype=np.float64)
+    scale = 10.0 ** np.random.default_rng(seed).uniform(-15, 15, x.shape[1])
+    exact(x * scale, z)
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e-8, 1e8, 1e15])
+def test_all_features_scaled_alike(scale):
+    x, z = draw(1, 300, 16, 3, dtype=np.float64)
+    exact(x * scale, z)
+
+
+@given(seeds, st.sampled_from([1e2, 1e3, 1e4]))
+def test_means_far_from_zero(seed, mean):
+    x, z = draw(seed, 300, 16, 3, dtype=np.float64)
+    exact(x + mean, z)
+
+
+def test_means_far_from_zero_and_scaled():
+    x, z = draw(5, 300, 16, 3, dtype=np.float64)
+    scale = 10.0 ** np.random.default_rng(5).uniform(-15, 11, 16)
+    exact((x + 1e4) * scale, z)
+
+
+def test_constant_and_duplicate_features():
+    x, z = draw(2, 200, 6, 2)
+    x = np.concatenate([x, x[:, :2], np.full((200, 1), 7.1), np.zeros((200, 1))], axis=1)
+    exact(x, z)
+    y = np.asarray(ej.MeanDifference().fit(x.astype(np.float32), z)(x.astype(np.float32)))
+    assert np.ptp(y[:, -2:], axis=0).max() == 0
+
+
+def test_fewer_rows_than_features():
+    exact(*draw(3, 40, 500, 4))
+
+
+def test_fewer_features_than_classes():
+    x, z = draw(3, 60, 2, 5)
+    exact(x, z, rank=2)
+
+
+def test_one_feature():
+    x, z = draw(3, 60, 1, 2)
+    exact(x, z)
+    assert np.ptp(np.asarray(ej.MeanDifference().fit(x, z)(x))) == 0
+
+
+def test_rare_classes():
+    rng = np.random.default_rng(4)
+    z = (np.arange(20_000) % 1000 == 0).astype(np.int32)
+    x = rng.standard_normal((20_000, 12)) + z[:, None] * rng.standard_normal(12)
+    exact(x, z)
+
+
+def test_weak_concepts():
+    rng = np.random.default_rng(5)
+    z = rng.integers(0, 2, 20_000)
+    x = rng.standard_normal((20_000, 12)) + 0.01 * z[:, None]
+    exact(x, z)
+
+
+@pytest.mark.parametrize("order", ["random", "sorted"])
+def test_rare_weak_far_and_scaled_at_once(order):
+    rng = np.random.default_rng(6)
+    z = (rng.random(50_000) < 1e-3).astype(np.int32)
+    x = (rng.standard_normal((50_000, 8)) + 0.01 * z[:, None] + 1e3) * 10.0 ** np.arange(-4, 4)
+    rows = np.argsort(z, kind="stable") if order == "sorted" else np.arange(len(z))
+    exact(x[rows], z[rows])
+
+
+def test_repeated_values_sorted_by_label():
+    # Equal addends make a plain running sum drift; the sums here must not.
+    rng = np.random.default_rng(7)
+    x = np.concatenate([rng.choice([-1, -0.5, 0.1], (50_000, 4)), rng.choice([0.7, 1], (50_000, 4))])
+    z = np.repeat([0, 1], 50_000)
+    exact(x, z)
+    x = x.astype(np.float32)
+    erased = ej.MeanDifference().fit(x, z)(x)
+    assert (np.asarray(ej.probes.Logistic().fit(erased, z).weight) == 0).all()
+
+
+def test_classes_separated_along_directions_of_very_different_strength():
+    rng = np.random.default_rng(8)
+    z = np.arange(600) % 3
+    means = np.array([[0, 0], [1, 0], [1, 1e-3]]) * 3
+    x = rng.standard_normal((600, 5))
+    x[:, :2] += means[z]
+    exact(x, z)

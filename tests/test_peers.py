@@ -1,0 +1,94 @@
+"""Faults seen in other erasure libraries, each as a test of `MeanDifference`."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import erasejax as ej
+from tests import common
+from tests.common import draw
+
+
+class TestAbsoluteTolerances:
+    """Fault 1: a weak or small concept comes back as the identity without a warning."""
+
+    def test_classes_of_frequency_one_in_a_thousand(self):
+        z = (np.arange(10_000) % 1000 == 0).astype(np.int32)
+        x = draw(0, 10_000, 8, 2)[0] + 0.5 * z[:, None].astype(np.float32)
+        self.erased(x, z)
+
+    def test_a_weak_concept_on_many_rows(self):
+        rng = np.random.default_rng(1)
+        z = rng.integers(0, 2, 200_000)
+        self.erased((rng.standard_normal((200_000, 4)) + 0.015 * z[:, None]).astype("f4"), z)
+
+    def test_small_units_of_a_real_concept(self):
+        rng = np.random.default_rng(2)
+        z = 0.02 * rng.standard_normal(500).astype(np.float32)
+        x = (rng.standard_normal((500, 6)) + 20 * z[:, None]).astype(np.float32)
+        eraser = ej.MeanDifference().fit(x, z)
+        y = np.asarray(eraser(x), np.float64)
+        correlation = (y - y.mean(0)).T @ (z - z.mean()) / len(z) / z.std() / x.std(0)
+        assert int(eraser.rank) == 1
+        assert np.abs(correlation).max() < 1e-5
+
+    def test_small_units_of_x(self):
+        x, z = draw(3, 500, 6, 2)
+        self.erased(x * np.float32(1e-3), z)
+
+    def erased(self, x, z):
+        eraser = ej.MeanDifference().fit(x, z)
+        assert int(eraser.rank) == 1
+        assert common.gap_in_sd(x, eraser(x), z) < 1
+
+
+class TestLargeMeans:
+    """Fault 2: float32 features far from zero keep a share of the class gap."""
+
+    def test_mean_of_ten_thousand_deviations(self):
+        x, z = draw(4, 100_000, 64, 2, dtype=np.float64)
+        x = (x + 1e4).astype(np.float32)
+        assert common.gap_in_sd(x, ej.MeanDifference().fit(x, z)(x), z) < 1
+
+    @pytest.mark.parametrize("mean", [1000, 3000])
+    def test_no_seed_is_unlucky(self, mean):
+        for seed in range(20):
+            x, z = draw(seed, 20_000, 8, 2, dtype=np.float64)
+            x = (x + mean).astype(np.float32)
+            assert common.gap_in_sd(x, ej.MeanDifference().fit(x, z)(x), z) < 1
+
+
+def test_integer_labels_are_classes_not_quantities():
+    """Fault 4: three classes are taken for one number, and most of the concept stays."""
+    x, z = draw(5, 600, 10, 3)
+    eraser = ej.MeanDifference().fit(x, z)
+    assert int(eraser.rank) == 2
+    assert common.gap_in_sd(x, eraser(x), z) < 1
+
+
+class TestInputsOthersFailOn:
+    """Fault 6: narrow floats fail, NaN is a LinAlgError, one class is silently the identity."""
+
+    @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+    def test_narrow_floats(self, dtype):
+        x, z = draw(6, 200, 6, 2)
+        eraser = ej.raise_if_failed(ej.MeanDifference().fit(jnp.asarray(x, dtype), z))
+        assert int(eraser.rank) == 1
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_not_finite(self, bad):
+        x, z = draw(7, 200, 6, 2)
+        x[13, 2] = bad
+        eraser = ej.MeanDifference().fit(x, z)
+        assert int(eraser.status) & ej.Status.NONFINITE
+        assert np.isnan(eraser(x)).all()
+        with pytest.raises(ValueError, match="NaN or infinity"):
+            ej.raise_if_failed(eraser)
+
+    def test_one_class_only(self):
+        x, _ = draw(8, 200, 6, 2)
+        eraser = ej.MeanDifference().fit(x, np.zeros(200, int))
+        assert int(eraser.status) & ej.Status.CONSTANT_CONCEPT
+        assert np.isnan(eraser(x)).all()
+        with pytest.raises(ValueError, match="one class only"):
+            ej.raise_if_failed(eraser)
