@@ -133,6 +133,11 @@ class Moments:
         return self.count[0] + self.count[1]
 
     @property
+    def outcome(self) -> jax.Array:
+        """() status of these rows as a whole: also NO_WEIGHT where there are none."""
+        return self.status | checks.flag(self.total == 0, Status.NO_WEIGHT)
+
+    @property
     def mean(self) -> jax.Array:
         """(d,) mean of x, rounded to one number a feature."""
         return self.mean_x[0] + self.mean_x[1]
@@ -198,7 +203,7 @@ def concept_axes(moments: Moments) -> tuple[jax.Array, jax.Array]:
             root = safe_reciprocal(jnp.sqrt(jnp.where(kept, values, 1)), kept)
             axes = product("dk,kr->dr", scaled, vectors * root)
         constant = ~(sd > 0).any()
-    return axes, moments.status | checks.flag(constant, Status.CONSTANT_CONCEPT)
+    return axes, moments.outcome | checks.flag(constant, Status.CONSTANT_CONCEPT)
 
 
 @jax.jit
@@ -226,8 +231,17 @@ def _batch(x, z, weights, status, covariance: bool, one_hot: bool) -> Moments:
         status = status | checks.flag((weights < 0).any(), Status.NEGATIVE_WEIGHT)
     weighted = (lambda a: a) if weights is None else (lambda a: a * weights[:, None])
 
-    shift_x = jnp.sum(weighted(x), axis=0) * inverse_n
-    shift_z = jnp.sum(weighted(z), axis=0) * inverse_n
+    # Half the mantissa is near enough, and a rounded shift cannot be contracted into x - shift:
+    # a fused multiply-add there would subtract another number than the one kept in the mean.
+    info = jnp.finfo(dtype)
+    shift_x = jax.lax.reduce_precision(
+        jnp.sum(weighted(x), axis=0) * inverse_n, info.nexp, info.nmant // 2
+    )
+    # One-hot labels are not shifted: their sums are exact, so classes of one size stay tied.
+    shift_z = jnp.zeros_like(z[0])
+    if not one_hot:
+        shift_z = jnp.sum(weighted(z), axis=0) * inverse_n
+        shift_z = jax.lax.reduce_precision(shift_z, info.nexp, info.nmant // 2)
     x, z = x - shift_x, z - shift_z
     if weights is not None:
         x, z = jnp.where(seen[:, None], x, 0), jnp.where(seen[:, None], z, 0)
@@ -290,11 +304,19 @@ def _merge(a: Moments, b: Moments) -> Moments:
     gap_x = _difference(b.mean_x, a.mean_x)
     gap_z = _difference(b.mean_z, a.mean_z)
     between = a.total * share
+    # From the mean of the larger side the union's is the shorter step, rounded the least.
+    most_b = share > 0.5
+    step = jnp.where(most_b, share - 1, share)
+
+    def moved(mean_a, mean_b, gap):
+        start = jnp.where(most_b, mean_b, mean_a)
+        return _add(start, jnp.stack([gap * step, jnp.zeros_like(gap)]))
+
     outer = between * (jnp.outer(gap_x, gap_x) if a.xx.ndim == 2 else gap_x**2)
     return Moments(
         count=count,
-        mean_x=_add(a.mean_x, jnp.stack([gap_x * share, jnp.zeros_like(gap_x)])),
-        mean_z=_add(a.mean_z, jnp.stack([gap_z * share, jnp.zeros_like(gap_z)])),
+        mean_x=moved(a.mean_x, b.mean_x, gap_x),
+        mean_z=moved(a.mean_z, b.mean_z, gap_z),
         xx=a.xx + b.xx + outer,
         xz=a.xz + b.xz + between * jnp.outer(gap_x, gap_z),
         zz=a.zz + b.zz + between * jnp.outer(gap_z, gap_z),

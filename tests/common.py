@@ -1,4 +1,4 @@
-"""What several tests need: the registries of methods, data of every difficulty, exact references."""
+"""What several tests need: registries of methods, data of every kind, exact references."""
 
 import jax
 import jax.numpy as jnp

@@ -93,7 +93,10 @@ def test_rare_weak_far_and_scaled_at_once(order):
 def test_repeated_values_sorted_by_label():
     # Equal addends make a plain running sum drift; the sums here must not.
     rng = np.random.default_rng(7)
-    x = np.concatenate([rng.choice([-1, -0.5, 0.1], (50_000, 4)), rng.choice([0.7, 1], (50_000, 4))])
+    x = np.concatenate([
+        rng.choice([-1, -0.5, 0.1], (50_000, 4)),
+        rng.choice([0.7, 1], (50_000, 4)),
+    ])
     z = np.repeat([0, 1], 50_000)
     exact(x, z)
     x = x.astype(np.float32)

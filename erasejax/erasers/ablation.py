@@ -49,6 +49,6 @@ def ablate(basis: jax.Array, moments: Moments, *, keep_mean: bool) -> Projection
     center = moments.mean if keep_mean else jnp.zeros_like(moments.mean)
     length = jnp.max(jnp.abs(basis), axis=0)
     basis = basis / jnp.where(length > 0, length, 1)
-    status = moments.status & ~jnp.uint32(Status.LABEL_RANGE)  # the labels are not used
+    status = moments.outcome & ~jnp.uint32(Status.LABEL_RANGE)  # the labels are not used
     status = status | checks.flag(~jnp.isfinite(basis).all(), Status.NONFINITE)
     return oblique(basis, basis, scale=jnp.ones_like(center), center=center, status=status)

@@ -164,14 +164,17 @@ def class_gaps(moments: Moments) -> tuple[jax.Array, jax.Array]:
 
 
 def is_null(moments: Moments) -> jax.Array:
-    """Returns whether the constant is the best linear predictor, but for rounding of the data: ().
+    """Returns whether the constant is the best linear predictor, but for rounding: ().
 
-    For classes, whether every class-mean gap is at most 8 eps (1 + |mean| / sd) standard
-    deviations, what storing x in floating point leaves of a gap of zero. For real concepts the
-    same of the covariance with the concept in units of its sd.
+    Erasing in floating point leaves of a gap between class means what storing x and the projection
+    rounds away: about eps (1 + |mean| / sd) standard deviations, times the k - 1 directions removed
+    and the gaps of a few sd that they had. So gaps of at most 16 k eps (1 + |mean| / sd) sd count
+    as zero; n rows can tell such a gap from chance only where n is near (16 k eps)^-2, some 10^11
+    rows in float32. For real concepts the same holds of the covariance in units of its sd.
     """
     eps = jnp.finfo(moments.xz.dtype).eps
-    spacing = 8 * eps * (moments.sd + jnp.abs(moments.mean))
+    k = max(moments.xz.shape[1], 2)
+    spacing = 16 * k * eps * (moments.sd + jnp.abs(moments.mean))
     if moments.one_hot:
         gaps, share = class_gaps(moments)
         high = jnp.max(jnp.where(share > 0, gaps, -jnp.inf), axis=1)

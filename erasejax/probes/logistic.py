@@ -62,7 +62,7 @@ class Logistic(Probe):
         columns = product("pm,km->pk", solution, contrasts)
         weight = columns[:-1] * safe_reciprocal(sd, sd > 0)[:, None]
         # A class without rows has no finite optimum: the constant gives it probability zero.
-        offset = jnp.where(share > 0, columns[-1], -jnp.inf)
+        offset = jnp.where(share > 0, jnp.where(idle, log_share, columns[-1]), -jnp.inf)
         if m == 1:
             weight, offset = weight[:, 1] - weight[:, 0], offset[1] - offset[0]
         probe = LinearLikelihood(weight=weight, offset=offset, center=moments.mean, status=status)

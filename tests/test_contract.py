@@ -1,0 +1,255 @@
+"""One contract for every eraser, probe and dataset, whatever it does."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import erasejax as ej
+from erasejax.erasers import base as erasers_base
+from erasejax.probes import base as probes_base
+from tests import common
+from tests.common import draw
+
+N, D, K = 48, 5, 2
+KEY = jax.random.key(7)
+
+ERASERS = common.erasers(D)
+PROBES = common.probes()
+FITS = ERASERS | PROBES
+DATASETS = {
+    "DiscreteFeatures": ej.datasets.DiscreteFeatures(rows=20),
+    "GaussianClasses": ej.datasets.GaussianClasses(rows=20, dims=5, directions=2),
+}
+
+
+def data(seed=0):
+    x, z = draw(seed, N, D, K)
+    return jnp.asarray(x), jnp.asarray(z)
+
+
+def fit(config, x, z, key=KEY):
+    return config.fit(x, z, num_classes=K, key=key)
+
+
+def outputs(fitted, x):
+    return fitted(x) if isinstance(fitted, ej.Projection) else fitted.scores(x)
+
+
+def assert_same(a, b, tolerance=2e-5):
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert left.dtype == right.dtype
+        np.testing.assert_allclose(left, right, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_jit_is_eager(name):
+    x, z = data()
+    eager = fit(FITS[name], x, z)
+    jitted = jax.jit(lambda c, x, z: fit(c, x, z))(FITS[name], x, z)
+    assert_same(outputs(jitted, x), outputs(eager, x))
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_vmap_is_a_loop(name):
+    xs, zs = map(jnp.stack, zip(*(data(s) for s in range(3)), strict=True))
+    keys = jax.random.split(KEY, 3)
+    batched = jax.vmap(lambda x, z, key: fit(FITS[name], x, z, key))(xs, zs, keys)
+    read = jax.vmap(outputs)(batched, xs)
+    for i in range(3):
+        assert_same(read[i], outputs(fit(FITS[name], xs[i], zs[i], keys[i]), xs[i]))
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_a_failing_lane_is_alone(name):
+    xs, zs = map(jnp.stack, zip(*(data(s) for s in range(3)), strict=True))
+    run = jax.jit(jax.vmap(lambda x, z: fit(FITS[name], x, z)))
+    good = run(xs, zs)
+    bad = run(xs.at[1, 3, 2].set(jnp.nan), zs)
+    assert (np.asarray(good.status) & 0xFFFF == 0).all()
+    read_good, read_bad = jax.vmap(outputs)(good, xs), jax.vmap(outputs)(bad, xs)
+    np.testing.assert_array_equal(read_bad[0], read_good[0])
+    np.testing.assert_array_equal(read_bad[2], read_good[2])
+    if name == "Identity":
+        return  # reads nothing, so nothing can fail
+    assert int(bad.status[1]) & ej.Status.NONFINITE
+    assert np.isnan(read_bad[1]).all()
+    if name in PROBES:
+        labels = jax.vmap(lambda p, x: p.predict(x))(bad, xs)
+        assert (labels[1] == -1).all()
+        assert (labels[0] >= 0).all()
+        score = jax.vmap(ej.metrics.accuracy)(bad, xs, zs)
+        assert np.isnan(score[1])
+        assert not np.isnan(score[jnp.array([0, 2])]).any()
+    with pytest.raises(ValueError, match="lane 1"):
+        ej.raise_if_failed(bad)
+
+
+@pytest.mark.parametrize("name", [n for n in FITS if n != "Identity"])
+def test_one_class_is_an_error_where_labels_are_read(name):
+    x, z = data()
+    fitted = fit(FITS[name], x, jnp.zeros_like(z))
+    labels_matter = name in PROBES or name.startswith("MeanDifference")
+    assert bool(int(fitted.status) & ej.Status.CONSTANT_CONCEPT) == labels_matter
+    assert np.isnan(outputs(fitted, x)).all() == labels_matter
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_nothing_depends_on_values_while_tracing(name):
+    x = jax.ShapeDtypeStruct((N, D), jnp.float32)
+    z = jax.ShapeDtypeStruct((N,), jnp.int32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    shapes = jax.eval_shape(lambda x, z, key: fit(FITS[name], x, z, key), x, z, key)
+    assert shapes.status.dtype == jnp.uint32
+    with pytest.raises(ValueError, match="num_classes: required"):
+        jax.eval_shape(lambda x, z, key: FITS[name].fit(x, z, key=key), x, z, key)
+
+
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_dtypes(name, dtype):
+    x, z = data()
+    fitted = fit(FITS[name], x.astype(dtype), z)
+    floats = [a for a in jax.tree.leaves(fitted) if jnp.issubdtype(a.dtype, jnp.floating)]
+    assert {a.dtype for a in floats} == {jnp.dtype(jnp.float32)}
+    if name in ERASERS:
+        assert fitted(x.astype(dtype)).dtype == dtype
+        assert fitted(x[0].astype(dtype)).shape == (D,)
+        assert fitted(jnp.zeros((2, 3, D), dtype)).shape == (2, 3, D)
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_float64_stays(name):
+    with common.enable_x64():
+        x, z = draw(0, N, D, K, dtype=np.float64)
+        fitted = fit(common.erasers(D).get(name) or PROBES[name], x, z)
+        floats = [a for a in jax.tree.leaves(fitted) if jnp.issubdtype(a.dtype, jnp.floating)]
+        assert {a.dtype for a in floats} == {jnp.dtype(jnp.float64)}
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [("Logistic", "l2"), ("LeastSquares", "l2"), ("LDA", "l2")]
+)
+def test_floats_of_any_kind_are_one_trace(name, field):
+    x, z = data()
+    fit(PROBES[name].replace(**{field: 0.5}), x, z)
+    traces = probes_base._fit._cache_size()
+    for value in (1, 1.0, np.float32(2), np.float64(3), jnp.float32(4), jnp.asarray(5)):
+        fit(PROBES[name].replace(**{field: value}), x, z)
+    assert probes_base._fit._cache_size() == traces
+
+
+def test_directions_of_any_kind_are_one_trace():
+    x, z = data()
+    fit(ej.Ablation(directions=np.eye(D)[0]), x, z)
+    traces = erasers_base._fit._cache_size()
+    fit(ej.Ablation(directions=np.ones(D, np.int32)), x, z)
+    fit(ej.Ablation(directions=jnp.ones(D)), x, z)
+    assert erasers_base._fit._cache_size() == traces
+
+
+def test_one_vmap_sweeps_a_field():
+    x, z = data()
+    penalties = jnp.array([1e-3, 1e-1, 10.0])
+    swept = jax.vmap(lambda l2: fit(ej.probes.Logistic(l2=l2), x, z))(penalties)
+    for i, l2 in enumerate(penalties):
+        np.testing.assert_allclose(
+            swept.weight[i], fit(ej.probes.Logistic(l2=l2), x, z).weight, rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_datasets(name):
+    dataset = DATASETS[name]
+    one = dataset.sample(jax.random.key(3))
+    again = jax.jit(dataset.sample)(jax.random.key(3))
+    np.testing.assert_array_equal(one.x, again.x)
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(jnp.arange(3))
+    batch = jax.vmap(dataset.sample)(keys)
+    np.testing.assert_array_equal(batch.x[1], dataset.sample(keys[1]).x)
+    assert one.z.dtype == jnp.int32
+    assert one.x.dtype == jnp.float32
+    assert int(one.z.max()) + 1 == one.num_classes
+    other = dataset.sample(jax.random.key(3), part=1)
+    assert not np.array_equal(one.x, other.x)
+    with pytest.raises(TypeError, match="typed key"):
+        dataset.sample(0)
+
+
+def equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")
+        ):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
+
+
+def precisions(function, *args):
+    """The precisions of every dot_general in a function, those in loops and calls included."""
+    found = [
+        e.params["precision"]
+        for e in equations(jax.make_jaxpr(function)(*args).jaxpr)
+        if e.primitive.name == "dot_general"
+    ]
+    return {p if isinstance(p, tuple) else (p, p) for p in found}, len(found)
+
+
+HIGHEST = (jax.lax.Precision.HIGHEST,) * 2
+
+
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_every_product_is_at_highest_precision(name, classes):
+    if name == "ZeroOne" and classes == 3:
+        pytest.skip("two classes only")
+    x, z = draw(0, N, D, classes)
+    found, count = precisions(lambda x, z: FITS[name].fit(x, z, num_classes=classes, key=KEY), x, z)
+    assert count > 0
+    assert found == {HIGHEST}
+    fitted = FITS[name].fit(x, z, key=KEY)
+    found, count = precisions(lambda x: outputs(fitted, x), jnp.asarray(x))
+    assert count > 0
+    assert found == {HIGHEST}
+
+
+def test_the_precision_test_can_fail():
+    found, _ = precisions(jax.jit(lambda x: jax.lax.map(lambda r: r @ r, x)), jnp.ones((4, 3)))
+    assert found != {HIGHEST}
+
+
+@pytest.mark.parametrize("module", [ej, ej.datasets, ej.metrics, ej.probes])
+def test_public_names_are_declared_and_sorted(module):
+    assert list(module.__all__) == sorted(module.__all__)
+    assert all(hasattr(module, name) for name in module.__all__)
+
+
+def public_callables():
+    for module in (ej, ej.datasets, ej.metrics, ej.probes):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if inspect.isclass(thing):
+                yield from (
+                    (f"{name}.{n}", f)
+                    for n, f in inspect.getmembers(thing, inspect.isfunction)
+                    if not n.startswith("_") and f.__module__.startswith("erasejax")
+                )
+            elif callable(thing):
+                yield name, thing
+
+
+@pytest.mark.parametrize(("name", "function"), list(public_callables()))
+def test_conventions(name, function):
+    parameters = inspect.signature(function).parameters
+    assert "rng" not in parameters, "randomness is a keyword called key"
+    assert function.__doc__, f"{name} has no docstring"
+    for parameter in parameters.values():
+        if parameter.name in {"num_classes", "key", "part", "overwrite"} and name != "sample":
+            positional_key = name.endswith(".sample")
+            assert positional_key or parameter.kind == inspect.Parameter.KEYWORD_ONLY
+    for cls in (*ERASERS.values(), *PROBES.values()):
+        assert "key" in inspect.signature(type(cls).fit).parameters

@@ -1,0 +1,101 @@
+"""Scores against scikit-learn, with ties, weights and many classes."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+import erasejax as ej
+from tests.common import EPS, draw, seeds
+
+
+@given(seeds, st.sampled_from([2, 4]), st.booleans())
+def test_scores_are_scikit_learns(seed, k, weighted):
+    x, z = draw(seed, 80, 3, k)
+    weights = np.random.default_rng(seed).uniform(0.1, 2, 80).astype("f4") if weighted else None
+    probe = ej.probes.Logistic(l2=0.1).fit(x, z)
+    labels, proba = np.asarray(probe.predict(x)), np.exp(np.asarray(probe.log_proba(x), "f8"))
+    proba /= proba.sum(axis=1, keepdims=True)
+    given = {"sample_weight": weights}
+    assert ej.metrics.accuracy(probe, x, z, weights=weights) == pytest.approx(
+        reference.accuracy_score(z, labels, **given), rel=1e-5
+    )
+    assert ej.metrics.balanced_accuracy(probe, x, z, weights=weights) == pytest.approx(
+        reference.balanced_accuracy_score(z, labels, **given), rel=1e-5
+    )
+    assert ej.metrics.log_loss(probe, x, z, weights=weights) == pytest.approx(
+        reference.log_loss(z, proba, **given), rel=1e-4, abs=1e-6
+    )
+    scores = np.asarray(probe.scores(x))
+    if k == 2:
+        area = reference.roc_auc_score(z, scores, **given)
+    else:
+        area = np.mean([reference.roc_auc_score(z == j, scores[:, j], **given) for j in range(k)])
+    assert ej.metrics.auroc(probe, x, z, weights=weights) == pytest.approx(area, abs=1e-5)
+
+
+def test_auroc_counts_ties_half():
+    x = np.array([[0.0], [0.0], [1.0], [1.0], [1.0], [2.0]], np.float32)
+    z = np.array([0, 1, 0, 1, 1, 1])
+    probe = ej.probes.MeanDifferenceProbe().fit(x, z)
+    expected = reference.roc_auc_score(z, x[:, 0])
+    assert float(ej.metrics.auroc(probe, x, z)) == pytest.approx(expected)
+    ones = np.ones(6, np.float32)
+    assert float(ej.metrics.auroc(probe, x, z, weights=ones)) == pytest.approx(expected)
+    constant = ej.probes.MeanDifferenceProbe().fit(np.zeros((6, 1), np.float32), z)
+    assert float(ej.metrics.auroc(constant, x, z)) == 0.5
+
+
+def test_auroc_of_one_class_is_not_a_number():
+    x, z = draw(0, 20, 2, 2)
+    probe = ej.probes.LDA().fit(x, z)
+    assert np.isnan(ej.metrics.auroc(probe, x, np.ones(20, int)))
+
+
+@given(seeds, st.sampled_from([1e-12, 1.0, 1e12]))
+def test_damage_is_the_share_of_variance_moved(seed, scale):
+    x, z = draw(seed, 64, 3, 2)
+    x = x * np.float32(scale)
+    y = np.asarray(ej.MeanDifference().fit(x, z)(x))
+    wide = x.astype(np.float64)
+    expected = ((wide - y) ** 2).sum() / ((wide - wide.mean(0)) ** 2).sum()
+    assert float(ej.metrics.damage(x, y)) == pytest.approx(expected, rel=1e-4)
+    assert float(ej.metrics.damage(x, x)) == 0
+
+
+def test_majority_rate():
+    z = np.array([0, 1, 1, 2, 1])
+    assert float(ej.metrics.majority_rate(z)) == pytest.approx(0.6)
+    assert float(ej.metrics.majority_rate(z, weights=np.array([9.0, 1, 1, 1, 1]))) == pytest.approx(
+        9 / 13
+    )
+    traced = jax.jit(lambda z: ej.metrics.majority_rate(z, num_classes=3))(z)
+    assert float(traced) == pytest.approx(0.6)
+    with pytest.raises(TypeError, match="class labels"):
+        ej.metrics.majority_rate(z.astype(float))
+
+
+def test_a_dataset_can_be_scored_as_it_is():
+    data = ej.datasets.GaussianClasses().sample(jax.random.key(0))
+    probe = ej.probes.LDA().fit(data)
+    assert ej.metrics.accuracy(probe, data) == ej.metrics.accuracy(probe, data.x, data.z)
+
+
+def test_clear_errors():
+    x, z = draw(0, 20, 2, 2)
+    probe = ej.probes.LeastSquares().fit(x, z)
+    with pytest.raises(TypeError, match="no likelihood"):
+        ej.metrics.log_loss(probe, x, z)
+    with pytest.raises(ValueError, match="shape of x"):
+        ej.metrics.damage(x, x[:, :1])
+    with pytest.raises(TypeError, match="class labels"):
+        ej.metrics.accuracy(probe, x, z.astype(np.float32))
+
+
+def test_r2_of_the_constant_is_zero():
+    x, z = draw(1, 40, 3, 2)
+    erased = ej.MeanDifference().fit(x, z)(x)
+    probe = ej.probes.LeastSquares().fit(erased, z)
+    assert abs(float(ej.metrics.r2(probe, erased, z))) <= 8 * EPS
