@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 
 from erasejax import checks
 from erasejax.checks import Status
@@ -101,7 +102,7 @@ def _count_classes(z: jax.Array, n: int) -> int:
     Raises:
       ValueError: the labels are traced, or larger than the number of rows allows.
     """
-    if isinstance(z, jax.core.Tracer):
+    if isinstance(z, Tracer):
         raise ValueError(
             "num_classes: required for integer labels under jit, vmap or grad, where values are "
             "not known; pass num_classes=..., or a Dataset, which carries it"

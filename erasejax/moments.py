@@ -200,7 +200,7 @@ def concept_axes(moments: Moments) -> tuple[jax.Array, jax.Array]:
         else:
             values, vectors = jnp.linalg.eigh(linalg.equilibrate(zz, sd))
             kept = values > len(sd) * 8 * eps * jnp.max(values)
-            root = safe_reciprocal(jnp.sqrt(jnp.where(kept, values, 1)), kept)
+            root = safe_reciprocal(jnp.sqrt(jnp.maximum(values, 0)), kept)
             axes = product("dk,kr->dr", scaled, vectors * root)
         constant = ~(sd > 0).any()
     return axes, moments.outcome | checks.flag(constant, Status.CONSTANT_CONCEPT)
@@ -231,17 +231,11 @@ def _batch(x, z, weights, status, covariance: bool, one_hot: bool) -> Moments:
         status = status | checks.flag((weights < 0).any(), Status.NEGATIVE_WEIGHT)
     weighted = (lambda a: a) if weights is None else (lambda a: a * weights[:, None])
 
-    # Half the mantissa is near enough, and a rounded shift cannot be contracted into x - shift:
-    # a fused multiply-add there would subtract another number than the one kept in the mean.
-    info = jnp.finfo(dtype)
-    shift_x = jax.lax.reduce_precision(
-        jnp.sum(weighted(x), axis=0) * inverse_n, info.nexp, info.nmant // 2
-    )
+    shift_x = _provisional(jnp.sum(weighted(x), axis=0) * inverse_n)
     # One-hot labels are not shifted: their sums are exact, so classes of one size stay tied.
     shift_z = jnp.zeros_like(z[0])
     if not one_hot:
-        shift_z = jnp.sum(weighted(z), axis=0) * inverse_n
-        shift_z = jax.lax.reduce_precision(shift_z, info.nexp, info.nmant // 2)
+        shift_z = _provisional(jnp.sum(weighted(z), axis=0) * inverse_n)
     x, z = x - shift_x, z - shift_z
     if weights is not None:
         x, z = jnp.where(seen[:, None], x, 0), jnp.where(seen[:, None], z, 0)
@@ -268,6 +262,16 @@ def _batch(x, z, weights, status, covariance: bool, one_hot: bool) -> Moments:
         status=status | checks.flag(~finite, Status.NONFINITE),
         one_hot=one_hot,
     )
+
+
+def _provisional(mean: jax.Array) -> jax.Array:
+    """Returns a mean rounded to half its mantissa, which is near enough to shift by.
+
+    The compiler may contract x - sum / n into one fused multiply-add, and so subtract another
+    number than the one that is kept as the mean. It cannot do that across a rounding.
+    """
+    info = jnp.finfo(mean.dtype)
+    return jnp.asarray(jax.lax.reduce_precision(mean, info.nexp, info.nmant // 2))
 
 
 def merge(a: Moments, b: Moments) -> Moments:

@@ -113,7 +113,7 @@ def oblique(
       Belrose et al. 2023, arXiv 2306.03819, theorem 4.3, for test directions S^+ C.
     """
     d, m = kernel.shape
-    eps = jnp.finfo(kernel.dtype).eps
+    eps = float(jnp.finfo(kernel.dtype).eps)
     varies = scale > 0
     largest = jnp.max(scale)
     relative = scale * safe_reciprocal(largest, largest > 0)

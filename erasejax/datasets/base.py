@@ -36,9 +36,8 @@ class Generator:
 
         Under jit: pure; vmap over keys, parts or numeric fields.
         """
-        if not (
-            isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
-        ):
+        typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        if not typed:
             raise TypeError("key: expected a typed key, jax.random.key(seed)")
         dtype = jax.dtypes.canonicalize_dtype(float)
         return _sample(checks.numbers(self, dtype), key, part)

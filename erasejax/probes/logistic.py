@@ -241,7 +241,7 @@ def _lbfgs(problem: _Problem, start, idle, max_steps: int):
             gradient, state, v, value=value, grad=gradient, value_fn=loss
         )
         scale = jnp.sqrt(1 + problem.penalty)[:, None]
-        size = jnp.linalg.norm(gradient / scale) / (eps**0.5 + value)
+        size = jnp.linalg.norm(jnp.asarray(gradient) / scale) / (eps**0.5 + value)
         return optax.apply_updates(v, updates), state, size, count + 1
 
     size = jnp.where(idle, 0, jnp.inf).astype(start.dtype)

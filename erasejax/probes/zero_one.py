@@ -96,7 +96,7 @@ class ZeroOne(Probe):
         (directions, best), _ = jax.lax.scan(
             step, (start, value(start)), jnp.arange(self.rounds, dtype=jnp.int32)
         )
-        return directions[jnp.argmax(best)]
+        return jnp.asarray(directions)[jnp.argmax(jnp.asarray(best))]
 
 
 def _unit(rows: jax.Array) -> jax.Array:
