@@ -1,6 +1,7 @@
 """One contract for every eraser, probe and dataset, whatever it does."""
 
 import inspect
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -253,3 +254,10 @@ def test_conventions(name, function):
             assert positional_key or parameter.kind == inspect.Parameter.KEYWORD_ONLY
     for cls in (*ERASERS.values(), *PROBES.values()):
         assert "key" in inspect.signature(type(cls).fit).parameters
+
+
+def test_every_public_name_is_documented():
+    page = (Path(__file__).parent.parent / "docs" / "api.md").read_text()
+    for module in (ej, ej.datasets, ej.metrics, ej.probes):
+        for name in module.__all__:
+            assert f"`{name}`" in page, f"{module.__name__}.{name} is not in docs/api.md"
