@@ -4,6 +4,7 @@ from erasejax import datasets, metrics, probes
 from erasejax.checks import Status, raise_if_failed
 from erasejax.data import Dataset
 from erasejax.erasers import Ablation, Identity, MeanDifference, RandomDirections
+from erasejax.io import load, save
 from erasejax.moments import Moments, merge
 from erasejax.projection import Projection
 
@@ -17,8 +18,10 @@ __all__ = [
     "RandomDirections",
     "Status",
     "datasets",
+    "load",
     "merge",
     "metrics",
     "probes",
     "raise_if_failed",
+    "save",
 ]

@@ -1,0 +1,276 @@
+"""The command line: `erasejax`, or `python -m erasejax`.
+
+Each command is a function; tyro reads its signature and docstring. The work is done elsewhere and
+imported when it is asked for.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+__all__ = ["main"]
+
+
+def _app() -> Any:
+    """Returns the commands as a tyro application."""
+    import tyro
+    from tyro.conf import Positional, arg
+
+    app = tyro.extras.SubcommandApp()
+    File = Positional[Annotated[str, arg(metavar="FILE")]]
+    X = Positional[Annotated[str, arg(metavar="X")]]
+    Labels = Positional[Annotated[str, arg(metavar="LABELS")]]
+
+    @app.command
+    def fit(
+        x: X,
+        labels: Labels,
+        /,
+        *,
+        out: Path,
+        method: str = "mean-difference",
+        concept: Annotated[str, arg(metavar="auto|classes|real")] = "auto",
+        keep_mean: bool = True,
+        rank: int | None = None,
+        directions: str | None = None,
+        seed: int = 0,
+        force: bool = False,
+    ) -> None:
+        """Fit an eraser to features and labels, and save it.
+
+        The rows are streamed, so files may be larger than memory (.npy, .parquet, .safetensors).
+        Files are .npy, .npz, .csv, .parquet or .safetensors; name a part of one as x.npz:key or
+        table.csv:column. Integers, booleans and text are class labels.
+
+        Args:
+          x: features, (rows, features). Of a table all columns but the labels'.
+          labels: one label a row.
+          out: where to save the eraser, a .safetensors file.
+          method: mean-difference, random-directions, ablation, identity.
+          concept: what labels that are numbers mean.
+          keep_mean: project about the mean of the rows, not about the origin.
+          rank: how many directions, for random-directions.
+          directions: array (d,) or (d, r), for ablation.
+          seed: for methods that draw.
+          force: replace the output if it exists.
+        """
+        from erasejax import commands
+
+        print(
+            commands.fit(
+                x,
+                labels,
+                out=out,
+                method=method,
+                concept=concept,
+                keep_mean=None if keep_mean else False,
+                rank=rank,
+                directions=directions,
+                seed=seed,
+                force=force,
+            )
+        )
+
+    @app.command
+    def apply(
+        eraser: Positional[Annotated[str, arg(metavar="ERASER")]],
+        x: X,
+        /,
+        *,
+        out: Path,
+        force: bool = False,
+    ) -> None:
+        """Erase a concept from a file of features.
+
+        Rows are streamed. float64 features are computed and written in float32 unless
+        JAX_ENABLE_X64=1 is set; integers become float32.
+
+        Args:
+          eraser: file saved by fit.
+          x: features. Of a table the columns that the eraser was fitted on.
+          out: where to write; .npy, .npz, .csv, .parquet or .safetensors.
+          force: replace the output if it exists.
+        """
+        from erasejax import commands
+
+        print(commands.apply(eraser, x, out=out, force=force))
+
+    @app.command
+    def probe(
+        x: X,
+        labels: Labels,
+        /,
+        *,
+        method: str | None = None,
+        eraser: str | None = None,
+        probes: str = "logistic,lda,mean-difference",
+        keep_mean: bool = True,
+        seed: int = 0,
+        weights: bool = False,
+    ) -> None:
+        """Show what probes read before and after erasing.
+
+        Two protocols. One set of rows: eraser, probe and score see the same rows. Fresh rows: the
+        eraser is fitted on a third of the rows, the probe on another, and the last is scored.
+
+        Args:
+          x: features, (rows, features).
+          labels: one class label a row.
+          method: how to erase; mean-difference if nothing is said.
+          eraser: file of an eraser fitted elsewhere, instead of a method.
+          probes: logistic, lda, least-squares, mean-difference, zero-one; commas between them.
+          keep_mean: project about the mean of the rows, not about the origin.
+          seed: of the split, and of methods and probes that draw.
+          weights: also show how long each probe's weight vector is, per standard deviation of x.
+        """
+        from rich.console import Console
+
+        from erasejax import probing
+
+        labels_read, protocols = probing.probe(
+            x,
+            labels,
+            method=method,
+            eraser=eraser,
+            probes=probes,
+            keep_mean=None if keep_mean else False,
+            seed=seed,
+        )
+        console = Console()
+        if not console.is_terminal:
+            console.width = 110
+        print(f"{len(labels_read.values)} rows, {labels_read}")
+        for title, table, caption in probing.render(protocols, weights=weights):
+            print(f"\n{title}")
+            console.print(table)
+            print(caption)
+
+    @app.command
+    def info(file: File, /) -> None:
+        """Say what a file holds: a saved eraser or probe, or data.
+
+        Args:
+          file: what to look at; name a part of it as x.npz:key.
+        """
+        from erasejax import inspecting
+
+        lines = inspecting.info(file)
+        width = max(len(name) for name, _ in lines)
+        for name, text in lines:
+            print(f"{name:<{width}}  {text}")
+
+    @app.command
+    def demo(
+        *,
+        out: Path = Path("erasejax-demo"),
+        datasets: int = 4096,
+        seed: int = 0,
+        force: bool = False,
+    ) -> None:
+        """Run the demonstration on thousands of synthetic datasets, and write its report.
+
+        Args:
+          out: folder for the report.
+          datasets: how many datasets to draw.
+          seed: of all draws.
+          force: replace what is there.
+        """
+        from erasejax.demo import run_demo
+
+        run_demo(out=out, datasets=datasets, seed=seed, force=force)
+
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+      argv: the arguments, without the program's name; None for those of the process.
+
+    Returns:
+      0, or 2 after one line on stderr that says what was wrong with the input.
+
+    Raises:
+      SystemExit: help was asked for (0), or the arguments could not be parsed (2).
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if argv == ["--version"]:
+            from erasejax.io import package_version
+
+            print(f"erasejax {package_version()}")
+            return 0
+        with _terminable(), _plain_warnings():
+            _app().cli(prog="erasejax", args=argv)
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except (ValueError, TypeError, OSError, MemoryError, ModuleNotFoundError) as error:
+        print(f"erasejax: error: {_message(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("erasejax: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _message(error: Exception) -> str:
+    """Returns one line that says what was wrong."""
+    if isinstance(error, ModuleNotFoundError) and error.name in {"tyro", "tqdm", "rich"}:
+        return f"the command line needs {error.name}; pip install 'erasejax[cli]'"
+    if isinstance(error, FileExistsError):
+        text = str(error).replace("overwrite=True replaces it", "--force replaces it")
+    elif isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    elif isinstance(error, MemoryError):
+        text = f"not enough memory ({error})"
+    else:
+        text = str(error)
+    return " ".join(text.split())
+
+
+@contextlib.contextmanager
+def _terminable() -> Generator[None, None, None]:
+    """Lets SIGTERM remove temporary files before it ends the process.
+
+    An exception raised in the handler would not do: where it strikes inside a destructor or a
+    callback it is dropped, and the process runs on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: Any) -> None:
+        from erasejax.replacing import discard
+
+        discard()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Generator[None, None, None]:
+    """Shows warnings as one line."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(
+            f"erasejax: warning: {message}", file=sys.stderr
+        )
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

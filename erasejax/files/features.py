@@ -1,0 +1,217 @@
+"""Features from anybody's files, in blocks of rows."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import ml_dtypes
+import numpy as np
+import safetensors
+
+from erasejax.files import tables
+from erasejax.files.sources import Source, array_name, parse, read_array, readable
+
+__all__ = ["Features", "open_features"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Rows of features in a file, read when asked for.
+
+    Integers and booleans become float32. float64 becomes float32 unless jax's x64 mode is on.
+    float16 and bfloat16 stay as they are.
+
+    Attributes:
+      source: where they come from.
+      shape: (n, d).
+      dtype: of the blocks.
+      columns: names of the features, where the file has them.
+    """
+
+    source: Source
+    shape: tuple[int, int]
+    dtype: np.dtype
+    columns: tuple[str, ...] | None
+    _read: Callable[[int], Iterator[np.ndarray]]
+
+    def blocks(self, rows: int) -> Iterator[np.ndarray]:
+        """Yields (rows, d) arrays in the order of the file; the last one may be shorter.
+
+        Only about one block is in memory at a time, but for .npz and .csv files, which are read
+        whole.
+
+        Args:
+          rows: rows in a block.
+
+        Yields:
+          Finite float arrays.
+
+        Raises:
+          ValueError: a value is NaN or infinite. It is raised after the last finite block, and the
+            message counts all such values of the file.
+        """
+        bad, first, start = 0, None, 0
+        for block in _rechunk(self._read(rows), rows):
+            with np.errstate(over="ignore"):
+                block = block.astype(self.dtype, copy=False)
+            finite = np.isfinite(block)
+            if not finite.all():
+                where = np.argwhere(~finite)
+                bad += len(where)
+                if first is None:
+                    value = block[tuple(where[0])]
+                    first = (start + int(where[0][0]), int(where[0][1]), value)
+            start += len(block)
+            if first is None:
+                yield block
+        if start != self.shape[0]:
+            raise ValueError(f"{self.source}: expected {self.shape[0]} rows, found {start}")
+        if first is not None:
+            row, column, value = first
+            name = f" ({self.columns[column]})" if self.columns else ""
+            raise ValueError(
+                f"{self.source}: {bad} of {self.shape[0] * self.shape[1]} values are NaN, infinite "
+                f"or missing as {self.dtype}, the first ({value}) in row {row}, column "
+                f"{column}{name}, counted from 0; remove or fill them"
+            )
+
+    def array(self) -> np.ndarray:
+        """Returns all rows, (n, d).
+
+        Raises:
+          ValueError: a value is NaN or infinite.
+        """
+        (whole,) = self.blocks(self.shape[0])
+        return whole
+
+
+def open_features(
+    spec: str | os.PathLike[str],
+    *,
+    labels: str | os.PathLike[str] | None = None,
+    columns: Sequence[str] | None = None,
+) -> Features:
+    """Opens features, (n, d) numbers. Of a table all columns, which must be numeric.
+
+    Args:
+      spec: file, with a part where it has parts.
+      labels: where the labels come from. If that is a column of the same table, it is no feature.
+      columns: which columns of a table to take where `spec` names none, instead of all.
+
+    Returns:
+      `Features`.
+
+    Raises:
+      ValueError: the file is damaged, or does not hold rows of numbers.
+      FileNotFoundError: there is no such file.
+      ModuleNotFoundError: reading tables needs pyarrow.
+    """
+    source = parse(spec)
+    if source.is_table:
+        table = tables.open_table(source)
+        aside = tables.same_table_columns(source, labels)
+        if source.part is None and columns is not None:
+            chosen = tuple(columns)
+        elif source.part is None:
+            chosen = tuple(name for name in table.types if name not in aside)
+        else:
+            chosen = table.choose(source.part)
+            if leak := [name for name in chosen if name in aside]:
+                raise ValueError(f"{source}: {leak[0]!r} holds the labels, it cannot be a feature")
+        return _table_features(source, table, chosen)
+    if source.kind == ".safetensors":
+        return _tensor_features(source)
+    array = read_array(source)
+    _check_shape(source, array.shape)
+
+    def read(rows: int) -> Iterator[np.ndarray]:
+        for start in range(0, len(array), rows):
+            # Mapped anew for each block, so that pages once read do not stay in memory.
+            rest = read_array(source) if source.kind == ".npy" else array
+            yield rest[start : start + rows]
+
+    return Features(source, array.shape, _float_dtype(source, array.dtype), None, read)
+
+
+def _check_shape(source: Source, shape: tuple[int, ...]) -> None:
+    """Checks that these are rows of features.
+
+    Raises:
+      ValueError: they are not.
+    """
+    if len(shape) != 2:
+        raise ValueError(
+            f"{source}: expected features of shape (rows, features), got {len(shape)} axes, "
+            f"{shape}; reshape it first"
+        )
+    if 0 in shape:
+        raise ValueError(f"{source}: expected at least one row and one feature, got shape {shape}")
+
+
+def _float_dtype(source: Source, dtype: np.dtype) -> np.dtype:
+    """Returns the dtype in which features are used.
+
+    Raises:
+      ValueError: they are not numbers.
+    """
+    if dtype == ml_dtypes.bfloat16 or dtype == np.float16:
+        return dtype.newbyteorder("=")
+    if dtype.kind == "f" and dtype.itemsize >= 8:
+        return np.dtype(jax.dtypes.canonicalize_dtype(np.float64))
+    if dtype.kind in "fiub":
+        return np.dtype(np.float32)
+    raise ValueError(f"{source}: expected numbers, got {dtype}")
+
+
+def _rechunk(arrays: Iterator[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+    """Yields the same rows in blocks of `rows`, the last one shorter."""
+    held: list[np.ndarray] = []
+    count = 0
+    for array in arrays:
+        while count + len(array) >= rows:
+            cut = rows - count
+            yield np.concatenate([*held, array[:cut]]) if held else array[:cut]
+            held, count, array = [], 0, array[cut:]
+        if len(array):
+            held.append(array)
+            count += len(array)
+    if held:
+        yield np.concatenate(held)
+
+
+def _tensor_features(source: Source) -> Features:
+    with readable(source), safetensors.safe_open(source.path, framework="numpy") as file:
+        name = array_name(source, list(file.keys()))
+        piece = file.get_slice(name)
+        shape = tuple(piece.get_shape())
+        _check_shape(source, shape)
+        dtype = piece[:1].dtype
+
+    def read(rows: int) -> Iterator[np.ndarray]:
+        for start in range(0, shape[0], rows):
+            with readable(source), safetensors.safe_open(source.path, framework="numpy") as file:
+                block = file.get_slice(name)[start : min(start + rows, shape[0])]
+            yield block
+
+    return Features(source, shape, _float_dtype(source, dtype), None, read)
+
+
+def _table_features(source: Source, table: tables.Table, names: tuple[str, ...]) -> Features:
+    """Returns columns of a table as features.
+
+    Raises:
+      ValueError: there are none, or they do not hold numbers.
+    """
+    table.require(names)
+    if not names:
+        raise ValueError(f"{source}: has no columns but the labels")
+    dtype, width = table.matrix(names)
+    _check_shape(source, (table.rows, width))
+    return Features(
+        source,
+        (table.rows, width),
+        _float_dtype(source, dtype),
+        names if len(names) == width else None,
+        lambda rows: table.blocks(names, rows),
+    )

@@ -1,0 +1,186 @@
+"""Labels from anybody's files: one concept, one entry a row."""
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+
+from erasejax.checks import choice
+from erasejax.files.sources import parse, read_array
+from erasejax.files.tables import open_table
+
+__all__ = ["Labels", "read_labels"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """One concept.
+
+    Attributes:
+      values: (n,) int32 in [0, k), or (n,) floats for a real concept.
+      names: the k class names in the order of their numbers, or None for a real concept.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...] | None
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Rows of each class."""
+        return tuple(int(c) for c in np.bincount(self.values, minlength=len(self.names or ())))
+
+    def __str__(self) -> str:
+        if self.names is None:
+            return f"a real concept from {self.values.min():g} to {self.values.max():g}"
+        shown = [f"{show(n)} ({c})" for n, c in zip(self.names, self.counts, strict=True)]
+        more = f", and {len(shown) - 12} more" if len(shown) > 12 else ""
+        return f"{len(shown)} classes, {', '.join(shown[:12])}{more}"
+
+
+def show(name: str) -> str:
+    """Returns a class name as it should be printed: quoted where it would be misread."""
+    return name if name.isprintable() and name == name.strip() and name else repr(name)
+
+
+def read_labels(spec: str | os.PathLike[str], *, concept: str = "auto") -> Labels:
+    """Reads labels: (n,) or (n, 1) of an array file, or a column of a table.
+
+    Integers, booleans and text are classes: the sorted different values become 0, 1, ..., k - 1.
+    Floats with a fraction somewhere are a real concept. Floats that are all whole may be either,
+    so "auto" refuses them.
+
+    Args:
+      spec: file, with a part where it has parts.
+      concept: "auto"; "classes" also takes whole floats as classes; "real" takes any numbers as
+        quantities.
+
+    Returns:
+      `Labels`.
+
+    Raises:
+      ValueError: the file is damaged, a label is missing, there is one class only, the values are
+        not what `concept` asks for, or a class a row.
+      FileNotFoundError: there is no such file.
+      ModuleNotFoundError: reading tables needs pyarrow.
+    """
+    choice("concept", concept, ("auto", "classes", "real"))
+    values = _values(spec)
+    if not len(values):
+        raise ValueError(f"{spec}: holds no labels")
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values)
+        if not finite.all():
+            raise ValueError(
+                f"{spec}: {np.sum(~finite)} of {len(values)} labels are NaN or infinite, the first "
+                f"in row {np.argmin(finite)}, counted from 0"
+            )
+        values = _whole_or_real(spec, values, concept)
+    elif concept == "real":
+        if values.dtype.kind == "O":
+            raise ValueError(f"{spec}: expected numbers for a real concept, got text")
+        values = values.astype(np.float64)
+    if values.dtype.kind == "f":
+        if (values == values[0]).all():
+            raise ValueError(f"{spec}: all {len(values)} labels are {values[0]:g}, nothing to read")
+        return Labels(values, None)
+    found, codes = np.unique(values, return_inverse=True)
+    if len(found) == 1:
+        raise ValueError(
+            f"{spec}: one class only, all {len(values)} labels are {show(str(found[0]))}; "
+            "expected at least two classes"
+        )
+    if len(found) == len(values) > 2:
+        raise ValueError(
+            f"{spec}: {len(values)} labels and all of them different; expected classes with "
+            "several rows each (quantities: --concept real)"
+        )
+    return Labels(codes.astype(np.int32), tuple(str(value) for value in found))
+
+
+def _values(spec: str | os.PathLike[str]) -> np.ndarray:
+    """Returns labels as they are: booleans, integers, float64, or str objects, (n,).
+
+    Raises:
+      ValueError: they are something else.
+    """
+    source = parse(spec)
+    if source.is_table:
+        table = open_table(source)
+        if source.part is None and len(table.types) > 1:
+            raise ValueError(
+                f"{source}: has {len(table.types)} columns; name the labels' as "
+                f"{source.path}:{list(table.types)[-1]}"
+            )
+        name = next(iter(table.types)) if source.part is None else source.part
+        table.require((name,))
+        return _column(spec, name, table.column(name))
+    array = read_array(source)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise ValueError(f"{spec}: expected one label a row, shape (n,), got {array.shape}")
+    match array.dtype.kind:
+        case "b" | "i" | "u":
+            return np.asarray(array)
+        case "f":
+            return np.asarray(array, np.float64)
+        case "U":
+            return array.astype(object)
+        case "S":
+            return np.char.decode(array, "utf-8", "backslashreplace").astype(object)
+    if array.dtype.name == "bfloat16":
+        return np.asarray(array, np.float64)
+    raise ValueError(f"{spec}: expected integers, booleans, floats or text, got {array.dtype}")
+
+
+def _column(spec: Any, name: str, column: Any) -> np.ndarray:
+    """Returns a column of a table as labels.
+
+    Raises:
+      ValueError: entries are missing, or are no labels.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_nested(column.type):
+        raise ValueError(f"{spec}: expected one label a row, column {name!r} holds {column.type}")
+    if column.null_count:
+        row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+        raise ValueError(
+            f"{spec}: {column.null_count} of {len(column)} labels are missing (empty, NA or null), "
+            f"the first in row {row}, counted from 0"
+        )
+    if pa.types.is_boolean(column.type) or pa.types.is_integer(column.type):
+        return column.to_numpy(zero_copy_only=False)
+    if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
+        return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return column.cast(pa.string()).to_numpy(zero_copy_only=False).astype(object)
+
+
+def _whole_or_real(spec: Any, values: np.ndarray, concept: str) -> np.ndarray:
+    """Returns float labels as float64 quantities or as integers for classes.
+
+    Raises:
+      ValueError: they are not what `concept` asks for, or could be either.
+    """
+    if concept == "real":
+        return values
+    whole = values == np.round(values)
+    if not whole.all():
+        if concept == "auto":
+            return values
+        raise ValueError(
+            f"{spec}: expected class labels (integers, booleans or text), got floats such as "
+            f"{values[np.argmin(whole)]:g}"
+        )
+    if concept == "auto":
+        raise ValueError(
+            f"{spec}: the labels are floats and all whole, such as {values[0]:g}; say whether they "
+            "are classes (--concept classes) or quantities (--concept real)"
+        )
+    if np.abs(values).max() >= 2**53:
+        raise ValueError(
+            f"{spec}: labels as large as {np.abs(values).max():g} are not exact as floats; write "
+            "them as integers or text"
+        )
+    return values.astype(np.int64)

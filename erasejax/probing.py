@@ -1,0 +1,239 @@
+"""What the command `probe` does: scores before and after, under two protocols spelled out.
+
+One set of rows: eraser, probe and score see the same rows. There an erased label has exactly zero
+weights, whatever the number of rows. Fresh rows: the eraser is fitted on rows A, the probe on B,
+and C is scored, so that the estimation error of the eraser shows.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from erasejax import checks, metrics
+from erasejax.commands import check_rows, load_eraser
+from erasejax.data import Dataset
+from erasejax.erasers.base import Eraser
+from erasejax.files import Labels, open_features, read_labels
+from erasejax.registry import PROBES, configure, look_up
+
+__all__ = ["Line", "Protocol", "probe", "render", "split_rows"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """Scores of one probe, before or after erasing.
+
+    Attributes:
+      probe: name of the probe.
+      when: "before" or "after".
+      scores: by name; None where the probe has no such score.
+      warning: what the fitted probe warns of, or "".
+    """
+
+    probe: str
+    when: str
+    scores: dict[str, float | None]
+    warning: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """The scores under one protocol.
+
+    Attributes:
+      title: which rows the eraser, the probe and the score saw.
+      majority: share of the most frequent class among the rows scored.
+      damage: what erasing cost on the rows scored, as a share of the variance of x.
+      rank: dimensions removed.
+      lines: two for each probe.
+    """
+
+    title: str
+    majority: float
+    damage: float
+    rank: int
+    lines: tuple[Line, ...]
+
+
+def probe(
+    x: str,
+    labels: str,
+    *,
+    method: str | None = None,
+    eraser: str | None = None,
+    probes: str = "logistic,lda,mean-difference",
+    keep_mean: bool | None = None,
+    seed: int = 0,
+) -> tuple[Labels, list[Protocol]]:
+    """Scores probes before and after erasing.
+
+    Args:
+      x: features.
+      labels: class labels; floats that are all whole are taken as classes.
+      method: a key of `erasejax.registry.METHODS`; None is mean-difference, without `eraser`.
+      eraser: file of an eraser that was fitted elsewhere, instead of a method.
+      probes: keys of `erasejax.registry.PROBES` with commas between them.
+      keep_mean: option of the method, None for its default.
+      seed: of the split, and of methods and probes that draw.
+
+    Returns:
+      The labels, and one `Protocol` with `eraser`, else two.
+
+    Raises:
+      ValueError: the input cannot be used, or fitting failed.
+    """
+    fitted, columns = None, None
+    if eraser is not None:
+        if method is not None or keep_mean is not None:
+            raise ValueError("--eraser brings its own method; leave out --method and --keep-mean")
+        fitted, notes = load_eraser(eraser)
+        columns = notes.get("columns")
+    config = None if fitted else configure(method or "mean-difference", {"keep_mean": keep_mean})
+    if hasattr(config, "directions"):
+        raise ValueError(f"{method}: fit it first and give the file as --eraser")
+    names = list(dict.fromkeys(name.strip() for name in probes.split(",")))
+    kinds = {name: look_up("probe", name, PROBES)() for name in names}
+    features = open_features(x, labels=labels, columns=columns)
+    concepts = read_labels(labels, concept="classes")
+    check_rows(features, concepts, labels)
+    k = len(concepts.names or ())
+    if k != 2 and "zero-one" in kinds:
+        raise ValueError(f"{labels}: the probe zero-one separates 2 classes, got {k}")
+    if fitted and fitted.kernel.shape[0] != features.shape[1]:
+        raise ValueError(
+            f"{x}: {eraser} was fitted on {fitted.kernel.shape[0]} features, got "
+            f"{features.shape[1]}"
+        )
+    parts = split_rows(concepts, 2 if fitted else 3, seed)
+    every = features.array()
+
+    def rows(index: np.ndarray | slice) -> Dataset:
+        z = jnp.asarray(concepts.values[index])
+        return Dataset(x=jnp.asarray(every[index]), z=z, num_classes=k)
+
+    key = jax.random.key(seed)
+    if fitted:
+        b, c = map(rows, parts)
+        title = (
+            f"Fresh rows: eraser fitted elsewhere ({eraser}), probe on {len(b.z)} rows B, "
+            f"score on {len(c.z)} others C"
+        )
+        return concepts, [_protocol(title, fitted, kinds, b, c, key)]
+    assert config is not None
+    whole = rows(slice(None))
+    a, b, c = map(rows, parts)
+    n = len(whole.z)
+    title = f"One set of rows: eraser, probe and score on the same {n} rows"
+    same = _protocol(title, _fit(config, whole, key), kinds, whole, whole, key)
+    title = (
+        f"Fresh rows: eraser on {len(a.z)} rows A, probe on {len(b.z)} rows B, "
+        f"score on {len(c.z)} rows C"
+    )
+    fresh = _protocol(title, _fit(config, a, key), kinds, b, c, key)
+    return concepts, [same, fresh]
+
+
+def split_rows(labels: Labels, parts: int, seed: int) -> list[np.ndarray]:
+    """Splits rows at random into equal parts with the same share of each class.
+
+    Args:
+      labels: classes.
+      parts: how many.
+      seed: of the split.
+
+    Returns:
+      Row numbers of each part, rising. Within a class the parts differ by at most one row.
+
+    Raises:
+      ValueError: a class has fewer rows than there are parts.
+    """
+    random = np.random.default_rng(seed)
+    split: list[list[np.ndarray]] = [[] for _ in range(parts)]
+    shift = 0
+    for j, count in enumerate(labels.counts):
+        if count < parts:
+            name = (labels.names or ())[j]
+            raise ValueError(
+                f"class {name!r} has {count} row{'s' * (count != 1)}; fresh rows are a split in "
+                f"{parts} parts, which takes at least {parts} rows of each class"
+            )
+        members = random.permutation(np.flatnonzero(labels.values == j))
+        for i in range(parts):
+            split[(i + shift) % parts].append(members[i::parts])
+        shift += count  # where the last class left off, so that the parts are equal
+    return [np.sort(np.concatenate(piece)) for piece in split]
+
+
+def render(protocols: list[Protocol], *, weights: bool = False) -> list[tuple[str, Any, str]]:
+    """Returns the scores of each protocol as a title, a rich table and a caption.
+
+    Args:
+      protocols: what `probe` returned.
+      weights: add the length of the probes' weight vectors.
+    """
+    from rich.table import Table
+
+    tables = []
+    for protocol in protocols:
+        names = [n for n in protocol.lines[0].scores if weights or n != "|weight|"]
+        table = Table("probe", "")
+        for name in names:
+            table.add_column(name, justify="right")
+        warnings = []
+        for line in protocol.lines:
+            cells = [_number(line.scores[name]) for name in names]
+            first = line.probe if line.when == "before" else ""
+            table.add_row(first, line.when, *cells, end_section=line.when == "after")
+            if line.warning:
+                warnings.append(f"{line.probe}, {line.when}: {line.warning}")
+        caption = (
+            f"majority rate {protocol.majority:.4f}, the accuracy of knowing nothing; damage "
+            f"{protocol.damage:.4f} of the variance; dimensions removed {protocol.rank}"
+        )
+        tables.append((protocol.title, table, "\n".join([caption, *warnings])))
+    return tables
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _fit(config: Eraser, data: Dataset, key: jax.Array) -> Any:
+    return checks.raise_if_failed(config.fit(data, key=key))
+
+
+def _protocol(
+    title: str, eraser: Any, kinds: dict[str, Any], train: Dataset, test: Dataset, key: jax.Array
+) -> Protocol:
+    """Fits every probe on `train`, before and after erasing, and scores it on `test`."""
+    lines = []
+    for name, kind in kinds.items():
+        for when in ("before", "after"):
+            data = [
+                part if when == "before" else dataclasses.replace(part, x=eraser(part.x))
+                for part in (train, test)
+            ]
+            fitted = checks.raise_if_failed(kind.fit(data[0], key=key))
+            # The length in units of the features' spread, so that it has no units of x.
+            sd = jnp.std(train.x.astype(fitted.weight.dtype), axis=0)
+            weight = fitted.weight * (sd if fitted.weight.ndim == 1 else sd[:, None])
+            likely = hasattr(fitted, "log_proba")
+            scores = {
+                "accuracy": float(metrics.accuracy(fitted, data[1])),
+                "balanced accuracy": float(metrics.balanced_accuracy(fitted, data[1])),
+                "AUROC": float(metrics.auroc(fitted, data[1])),
+                "log-loss (nats)": float(metrics.log_loss(fitted, data[1])) if likely else None,
+                "|weight|": float(jnp.linalg.norm(weight)),
+            }
+            warning = "; ".join(checks.describe(int(fitted.status)))
+            lines.append(Line(name, when, scores, warning))
+    return Protocol(
+        title,
+        float(metrics.majority_rate(test.z, num_classes=test.num_classes)),
+        float(metrics.damage(test.x, eraser(test.x))),
+        int(eraser.rank),
+        tuple(lines),
+    )

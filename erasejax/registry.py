@@ -1,0 +1,67 @@
+"""The names of methods and probes on the command line and in specs."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from erasejax import erasers, probes
+
+__all__ = ["METHODS", "PROBES", "configure", "look_up"]
+
+METHODS: Mapping[str, Any] = {
+    "ablation": erasers.Ablation,
+    "identity": erasers.Identity,
+    "mean-difference": erasers.MeanDifference,
+    "random-directions": erasers.RandomDirections,
+}
+
+PROBES: Mapping[str, Any] = {
+    "lda": probes.LDA,
+    "least-squares": probes.LeastSquares,
+    "logistic": probes.Logistic,
+    "mean-difference": probes.MeanDifferenceProbe,
+    "zero-one": probes.ZeroOne,
+}
+
+
+def look_up(what: str, name: str, table: Mapping[str, Any]) -> Any:
+    """Returns what a name stands for.
+
+    Args:
+      what: "method" or "probe", for the message.
+      name: the name.
+      table: `METHODS` or `PROBES`.
+
+    Raises:
+      ValueError: there is no such name; the message suggests the nearest.
+    """
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name.lower().replace("_", "-"), table, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ValueError(f"unknown {what} {name!r}; {hint}there are {', '.join(sorted(table))}")
+
+
+def configure(name: str, options: Mapping[str, Any]) -> Any:
+    """Builds a method from its name and the options that were given.
+
+    Args:
+      name: a key of `METHODS`.
+      options: values of its fields; None where not given.
+
+    Returns:
+      The configuration object.
+
+    Raises:
+      ValueError: there is no such method, or it has no such option.
+    """
+    method = look_up("method", name, METHODS)
+    given = {key: value for key, value in options.items() if value is not None}
+    fields = [field.name for field in dataclasses.fields(method)]
+    if unknown := [key for key in given if key not in fields]:
+        known = ", ".join(f"--{field.replace('_', '-')}" for field in fields) or "no options"
+        raise ValueError(
+            f"--{unknown[0].replace('_', '-')} is no option of {name}, which has {known}"
+        )
+    return method(**given)

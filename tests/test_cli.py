@@ -1,0 +1,491 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+import erasejax as ej
+from erasejax import cli, commands, io
+from erasejax.registry import METHODS
+
+N, D = 60, 5
+KINDS = [".npy", ".npz", ".csv", ".parquet", ".safetensors"]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return ej.datasets.GaussianClasses(rows=N // 3, num_classes=3, dims=D).sample(jax.random.key(0))
+
+
+@pytest.fixture
+def here(tmp_path, data, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", data.x)
+    np.save("z.npy", np.array(["cat", "dog", "emu"])[data.z])
+    np.save("two.npy", np.asarray(data.z) > 0)
+    return tmp_path
+
+
+def ok(capsys, *argv):
+    code = cli.main([str(a) for a in argv])
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    return out
+
+
+def bad(capsys, *argv):
+    """Runs a command that must fail; returns its one line, and checks that no file has changed."""
+    before = files()
+    code = cli.main([str(a) for a in argv])
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert err.startswith("erasejax: error: ")
+    assert err.count("\n") == 1
+    assert files() == before
+    return err
+
+
+def files():
+    return {name: open(name, "rb").read() for name in os.listdir(".") if os.path.isfile(name)}
+
+
+def close(a, b):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+# fit and apply
+
+
+def test_fit_and_apply_are_the_library(here, data, capsys):
+    out = ok(capsys, "fit", "x.npy", "z.npy", "--out", "e.safetensors")
+    assert "removes 2 of 5 dimensions, fitted on 60 rows, 3 classes, cat (20), dog (20)" in out
+    expected = ej.MeanDifference().fit(data)
+    eraser = ej.load("e.safetensors")
+    close(eraser.matrix(), expected.matrix())
+    ok(capsys, "apply", "e.safetensors", "x.npy", "--out", "y.npy")
+    np.testing.assert_array_equal(np.load("y.npy"), eraser(data.x))
+
+
+def test_streaming_is_in_memory(here, capsys, monkeypatch):
+    ok(capsys, "fit", "x.npy", "z.npy", "--out", "whole.safetensors")
+    ok(capsys, "apply", "whole.safetensors", "x.npy", "--out", "whole.npy")
+    monkeypatch.setattr(commands, "BLOCK_VALUES", 7 * D)
+    ok(capsys, "fit", "x.npy", "z.npy", "--out", "parts.safetensors")
+    close(ej.load("parts.safetensors").matrix(), ej.load("whole.safetensors").matrix())
+    ok(capsys, "apply", "whole.safetensors", "x.npy", "--out", "parts.npy")
+    close(np.load("parts.npy"), np.load("whole.npy"))
+
+
+def test_blocks_compile_once(here, monkeypatch):
+    from erasejax.moments import _update
+
+    monkeypatch.setattr(commands, "BLOCK_VALUES", 7 * D)
+    before = _update._cache_size()
+    assert cli.main(["fit", "x.npy", "z.npy", "--out", "e.safetensors"]) == 0
+    assert _update._cache_size() - before <= 1
+
+
+def test_the_same_command_writes_the_same_bytes(here, capsys):
+    for name in ("a", "b"):
+        for method in ("mean-difference", "random-directions"):
+            ok(
+                capsys,
+                "fit",
+                "x.npy",
+                "z.npy",
+                "--method",
+                method,
+                "--out",
+                f"{method}{name}.safetensors",
+            )
+    got = files()
+    for method in ("mean-difference", "random-directions"):
+        assert got[f"{method}a.safetensors"] == got[f"{method}b.safetensors"]
+
+
+def test_options(here, data, capsys):
+    ok(capsys, "fit", "x.npy", "z.npy", "--no-keep-mean", "--out", "e.safetensors")
+    assert not np.any(ej.load("e.safetensors").center)
+    argv = ["fit", "x.npy", "z.npy", "--force", "--out", "e.safetensors", "--method"]
+    ok(capsys, *argv, "random-directions", "--rank", 3, "--seed", 7)
+    expected = ej.RandomDirections(rank=3).fit(data, key=jax.random.key(7))
+    close(ej.load("e.safetensors").matrix(), expected.matrix())
+    np.save("v.npy", np.eye(D)[:, :2])
+    ok(capsys, *argv, "ablation", "--directions", "v.npy")
+    close(ej.load("e.safetensors").matrix(), np.diag([0, 0, 1, 1, 1]))
+    ok(capsys, *argv, "identity")
+    assert int(ej.load("e.safetensors").rank) == 0
+    assert "x.npy" in ok(capsys, "info", "e.safetensors")
+
+
+def test_real_concepts(here, data, capsys):
+    np.save("r.npy", np.asarray(data.x[:, 0]) * 2)
+    out = ok(capsys, "fit", "x.npy", "r.npy", "--out", "e.safetensors")
+    assert "a real concept from" in out
+    expected = ej.MeanDifference().fit(data.x, data.x[:, 0] * 2)
+    close(ej.load("e.safetensors").matrix(), expected.matrix())
+    np.save("age.npy", np.asarray(data.z))
+    ok(capsys, "fit", "x.npy", "age.npy", "--concept", "real", "--out", "e.safetensors", "--force")
+    assert int(ej.load("e.safetensors").rank) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_file_in_and_out(kind, here, data, capsys):
+    x = np.asarray(data.x)
+    columns = {f"f{i}": x[:, i] for i in range(D)} | {"label": np.load("z.npy")}
+    name, spec, labels = f"in{kind}", f"in{kind}", "z.npy"
+    if kind == ".npz":
+        np.savez(name, x=x, z=np.load("z.npy"))
+        spec, labels = f"{name}:x", f"{name}:z"
+    elif kind == ".safetensors":
+        ej.save({"acts": x, "z": data.z}, name)
+        spec, labels = f"{name}:acts", f"{name}:z"
+    elif kind == ".npy":
+        np.save(name, x)
+    else:
+        table = pa.table(columns)
+        pyarrow.csv.write_csv(table, name) if kind == ".csv" else pq.write_table(table, name)
+        labels = f"{name}:label"
+    ok(capsys, "fit", spec, labels, "--out", "e.safetensors")
+    eraser = ej.load("e.safetensors")
+    close(eraser.matrix(), ej.MeanDifference().fit(data).matrix())
+    # The labels' column is still in the table; the eraser knows which columns it was fitted on.
+    ok(capsys, "apply", "e.safetensors", spec, "--out", f"y{kind}")
+    if kind in {".csv", ".parquet"}:
+        back = pyarrow.csv.read_csv(f"y{kind}") if kind == ".csv" else pq.read_table(f"y{kind}")
+        assert back.column_names == [f"f{i}" for i in range(D)]
+        np.testing.assert_array_equal(
+            np.stack([c.to_numpy() for c in back.columns], 1).astype("f4"), eraser(x)
+        )
+    ok(capsys, "fit", f"y{kind}", "z.npy", "--out", "again.safetensors", "--method", "identity")
+
+
+def test_a_table_with_columns_in_another_order(here, data, capsys):
+    x = np.asarray(data.x)
+    table = pa.table({f"f{i}": x[:, i] for i in range(D)} | {"label": np.load("z.npy")})
+    pq.write_table(table, "t.parquet")
+    pq.write_table(table.select(table.column_names[::-1]), "u.parquet")
+    pq.write_table(table.drop_columns("f3"), "v.parquet")
+    ok(capsys, "fit", "t.parquet", "t.parquet:label", "--out", "e.safetensors")
+    ok(capsys, "apply", "e.safetensors", "t.parquet", "--out", "t.npy")
+    ok(capsys, "apply", "e.safetensors", "u.parquet", "--out", "u.npy")
+    np.testing.assert_array_equal(np.load("t.npy"), np.load("u.npy"))
+    assert "no column 'f3'" in bad(capsys, "apply", "e.safetensors", "v.parquet", "--out", "v.npy")
+
+
+def test_dtypes_of_the_output(here, data, capsys):
+    ok(capsys, "fit", "x.npy", "z.npy", "--out", "e.safetensors")
+    x = np.asarray(data.x)
+    for dtype, expected in [("f2", "f2"), ("f8", "f4"), (">f4", "f4"), ("i4", "f4")]:
+        np.save("w.npy", x.astype(dtype))
+        ok(capsys, "apply", "e.safetensors", "w.npy", "--out", "y.npy", "--force")
+        assert np.load("y.npy").dtype == expected
+
+
+# probe
+
+
+def test_probe_prints_both_protocols(here, capsys):
+    argv = ["probe", "x.npy", "z.npy", "--probes", "logistic,least-squares", "--weights"]
+    out = ok(capsys, *argv)
+    assert ok(capsys, *argv) == out
+    assert ok(capsys, *argv, "--seed", 1) != out
+    assert "60 rows, 3 classes, cat (20), dog (20), emu (20)" in out
+    assert "One set of rows: eraser, probe and score on the same 60 rows" in out
+    assert "Fresh rows: eraser on 20 rows A, probe on 20 rows B, score on 20 rows C" in out
+    for word in ("accuracy", "balanced accuracy", "AUROC", "log-loss", "majority rate", "damage"):
+        assert word in out
+    same, _ = out.split("Fresh rows")
+    after = next(line for line in same.splitlines() if "after" in line)
+    assert [cell.strip() for cell in after.split("│")[3:-1]] == [
+        "0.3333",
+        "0.3333",
+        "0.5000",
+        "1.0986",
+        "0.0000",
+    ]
+
+
+def test_probe_with_a_saved_eraser(here, capsys):
+    ok(capsys, "fit", "x.npy", "two.npy", "--out", "e.safetensors")
+    argv = ["probe", "x.npy", "two.npy", "--eraser", "e.safetensors", "--probes", "zero-one,lda"]
+    out = ok(capsys, *argv)
+    assert "One set" not in out
+    assert (
+        "eraser fitted elsewhere (e.safetensors), probe on 30 rows B, score on 30 others C" in out
+    )
+    assert "leave out --method" in bad(capsys, *argv, "--method", "identity")
+
+
+def test_whole_floats_are_classes_for_a_probe(here, data, capsys):
+    np.save("f.npy", np.asarray(data.z, float))
+    assert "0 (20), 1 (20)" in ok(capsys, "probe", "x.npy", "f.npy", "--probes", "mean-difference")
+
+
+# info
+
+
+def test_info(here, data, capsys):
+    ok(capsys, "fit", "x.npy", "z.npy", "--no-keep-mean", "--out", "e.safetensors")
+    out = ok(capsys, "info", "e.safetensors")
+    for text in ("Projection", "cat (20)", "60 rows of x.npy", "rank", "--keep-mean False", "ok"):
+        assert text in out
+    batch = jax.vmap(lambda x: ej.MeanDifference().fit(x, data.z, num_classes=3))
+    ej.save(batch(jnp.stack([data.x, data.x.at[0].set(jnp.nan)])), "batch.safetensors")
+    out = ok(capsys, "info", "batch.safetensors")
+    assert "2 lanes" in out
+    assert "NaN or infinity" in out
+    ej.save({"a": data.x, "b": data.z}, "d.safetensors")
+    assert "60 x 5, float32" in ok(capsys, "info", "d.safetensors")
+    x = np.asarray(data.x).copy()
+    x[3, 3] = np.nan
+    np.save("n.npy", x)
+    assert "NaN or infinite  1" in ok(capsys, "info", "n.npy")
+    assert "3 different: cat (20), dog (20), emu (20)" in ok(capsys, "info", "z.npy")
+    np.savez("two.npz", a=x, b=x[:, 0])
+    assert "60, float32" in ok(capsys, "info", "two.npz")
+    table = pa.table({"v": x[:, 3], "s": ["p q", None] * 30})
+    for name in ("t.csv", "t.parquet"):
+        (pyarrow.csv.write_csv if name == "t.csv" else pq.write_table)(table, name)
+        out = ok(capsys, "info", name)
+        assert "60 rows, 2 columns" in out
+        assert "1 missing, NaN or infinite" in out
+        assert "30 missing, 1 different: p q (30)" in out
+
+
+# Errors: one line, status 2, and no file touched
+
+
+def save(name, x):
+    np.save(name, x)
+    return name
+
+
+BAD_FIT = {
+    "missing": (lambda x, z: ("no.npy", "z.npy"), "no.npy: no such file"),
+    "missing labels": (lambda x, z: ("x.npy", "no.npy:k"), "no such file"),
+    "folder": (lambda x, z: (".", "z.npy"), "is a folder"),
+    "one axis": (lambda x, z: (save("b.npy", x[0]), "z.npy"), "expected features of shape"),
+    "three axes": (lambda x, z: (save("b.npy", x[None]), "z.npy"), "got 3 axes"),
+    "NaN": (lambda x, z: (save("b.npy", np.where(x > 1, np.nan, x)), "z.npy"), "the first (nan)"),
+    "length": (lambda x, z: ("x.npy", save("b.npy", z[:30])), "30 labels, but x.npy has 60 rows"),
+    "one class": (lambda x, z: ("x.npy", save("b.npy", z * 0)), "one class only"),
+    "whole floats": (lambda x, z: ("x.npy", save("b.npy", z * 1.0)), "--concept classes"),
+    "NaN labels": (lambda x, z: ("x.npy", save("b.npy", z * np.nan)), "60 of 60 labels are NaN"),
+    "extension": (lambda x, z: ("x.npy", "b.txt"), "unknown extension '.txt'"),
+    "objects": (lambda x, z: (save("b.npy", x.astype(object)), "z.npy"), "Python objects"),
+    "overflow": (lambda x, z: (save("b.npy", x * 1e30), "z.npy"), "overflow when squared"),
+    "damaged": (lambda x, z: ("b.parquet", "z.npy"), "cannot be read as .parquet"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FIT)
+@pytest.mark.parametrize("blocks", [1 << 22, 7 * D])
+def test_bad_input_to_fit(case, blocks, here, data, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "BLOCK_VALUES", blocks)
+    for name in ("b.txt", "b.parquet"):
+        (here / name).write_text("nonsense")
+    make, message = BAD_FIT[case]
+    x, z = make(np.asarray(data.x), np.asarray(data.z))
+    assert message in bad(capsys, "fit", x, z, "--out", "e.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("--method mean_diference", "did you mean mean-difference? there are ablation"),
+        ("--method identity --no-keep-mean", "--keep-mean is no option of identity"),
+        ("--rank 2", "--rank is no option of mean-difference, which has --keep-mean"),
+        ("--method random-directions --rank 9", "expected 1 to 5 directions"),
+        ("--method ablation", "needs --directions FILE"),
+        ("--method ablation --directions z.npy", "expected directions"),
+        ("--method ablation --directions x.npy", "expected (5,) or (5, r)"),
+        ("--concept what", "expected one of auto, classes, real"),
+        ("--out old.safetensors", "exists; --force replaces it"),
+        ("--out no/e.safetensors", "the folder"),
+        ("--out /proc/e.safetensors", "cannot write here"),
+        ("--out x.npy/e.safetensors", "does not exist"),
+        ("--out e.npy", "expected the extension .safetensors"),
+        ("--out e", "unknown extension ''"),
+        ("--out sub.safetensors --force", "is a folder"),
+    ],
+)
+def test_bad_options_of_fit(argv, message, here, capsys):
+    (here / "old.safetensors").write_text("old")
+    (here / "sub.safetensors").mkdir()
+    argv = argv.split() if "--out" in argv else [*argv.split(), "--out", "e.safetensors"]
+    assert message in bad(capsys, "fit", "x.npy", "z.npy", *argv)
+
+
+def test_a_text_column_is_named(here, data, capsys):
+    table = pa.table({"a": np.asarray(data.x[:, 0]), "city": ["x"] * N, "z": np.asarray(data.z)})
+    pyarrow.csv.write_csv(table, "t.csv")
+    err = bad(capsys, "fit", "t.csv", "t.csv:z", "--out", "e.safetensors")
+    assert "column 'city' holds text" in err
+    ok(capsys, "fit", "t.csv:a", "t.csv:z", "--out", "e.safetensors")
+    (here / "z.csv").write_text("\n".join(map(str, data.z)))  # no header
+    err = bad(capsys, "fit", "t.csv:a", "z.csv", "--out", "f.safetensors")
+    assert "first line of a csv file is read as column names" in err
+
+
+def test_bad_input_to_apply(here, data, capsys):
+    ok(capsys, "fit", "x.npy", "z.npy", "--out", "e.safetensors")
+    ej.save(ej.probes.LDA().fit(data), "p.safetensors")
+    ej.save(data.x, "a.safetensors")
+    many = jax.vmap(lambda x: ej.MeanDifference().fit(x, data.z, num_classes=3))(data.x[None])
+    ej.save(many, "many.safetensors")
+    ej.save(ej.MeanDifference().fit(data.x, data.z * 0, num_classes=3), "failed.safetensors")
+    (here / "bad.safetensors").write_bytes((here / "e.safetensors").read_bytes()[:100])
+    np.save("wide.npy", np.zeros((3, 9), "f4"))
+    x = np.asarray(data.x).copy()
+    x[-1, -1] = np.inf
+    np.save("inf.npy", x)
+    for eraser, features, out, message in [
+        ("no.safetensors", "x.npy", "y.npy", "no such file"),
+        (
+            "p.safetensors",
+            "x.npy",
+            "y.npy",
+            "expected an eraser, the file holds a LinearLikelihood",
+        ),
+        ("a.safetensors", "x.npy", "y.npy", "expected an eraser, the file holds a array"),
+        ("bad.safetensors", "x.npy", "y.npy", "damaged"),
+        ("x.npy", "x.npy", "y.npy", "not a safetensors file"),
+        ("many.safetensors", "x.npy", "y.npy", "batch of shape (1,)"),
+        ("failed.safetensors", "x.npy", "y.npy", "the concept is constant"),
+        ("e.safetensors", "wide.npy", "y.npy", "fitted on 5 features, got 9"),
+        ("e.safetensors", "inf.npy", "y.npy", "1 of 300 values"),
+        ("e.safetensors", "x.npy", "y.txt", "unknown extension"),
+        ("e.safetensors", "x.npy", "z.npy", "exists; --force"),
+    ]:
+        assert message in bad(capsys, "apply", eraser, features, "--out", out)
+    for out in ("x.npy", "e.safetensors"):
+        err = bad(capsys, "apply", "e.safetensors", "x.npy", "--out", out, "--force")
+        assert "is an input too" in err
+
+
+def test_bad_input_to_probe(here, data, capsys):
+    np.save("r.npy", np.asarray(data.x[:, 0]))
+    z = np.asarray(data.z).copy()
+    z[:1] = 7
+    np.save("rare.npy", z)
+    for argv, message in [
+        ("x.npy r.npy", "expected class labels"),
+        ("x.npy z.npy --probes logistc", "did you mean logistic?"),
+        ("x.npy z.npy --probes zero-one", "separates 2 classes, got 3"),
+        ("x.npy rare.npy", "class '7' has 1 row; fresh rows"),
+        ("x.npy z.npy --method ablation", "fit it first"),
+        ("x.npy z.npy --eraser x.npy", "not a safetensors file"),
+    ]:
+        assert message in bad(capsys, "probe", *argv.split())
+
+
+def test_bad_input_to_info(here, capsys):
+    (here / "e.safetensors").write_text("")
+    assert "cannot be read" in bad(capsys, "info", "e.safetensors")
+    assert "no such file" in bad(capsys, "info", "no")
+
+
+def test_failures_late_in_the_run_leave_nothing(here, data, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "BLOCK_VALUES", 7 * D)
+    ok(capsys, "fit", "x.npy", "z.npy", "--out", "e.safetensors")
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device", "y.npy")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for kind in KINDS:
+        err = bad(capsys, "apply", "e.safetensors", "x.npy", "--out", f"y{kind}")
+        assert "y.npy: No space left on device" in err
+    assert "No space" in bad(capsys, "fit", "x.npy", "z.npy", "--out", "f.safetensors")
+
+
+def test_interrupts_leave_nothing(here, capsys, monkeypatch):
+    ok(capsys, "fit", "x.npy", "z.npy", "--out", "e.safetensors")
+    before = files()
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ej.Projection, "__call__", stop)
+    assert cli.main(["apply", "e.safetensors", "x.npy", "--out", "y.npy"]) == 130
+    assert capsys.readouterr().err.startswith("erasejax: interrupted")
+    assert files() == before
+
+
+def test_warnings_are_one_line(here, data, capsys):
+    ej.save(ej.MeanDifference().fit(data), "e.safetensors")
+    x = np.tile(np.asarray(data.x[:20]), (3, 1))
+    np.save("same.npy", x)
+    assert cli.main(["fit", "same.npy", "z.npy", "--out", "f.safetensors"]) == 0
+    assert capsys.readouterr().err.startswith("erasejax: warning: nothing was removed")
+    tree = {"a": np.zeros(3)}
+    io.save(tree, "w.safetensors")
+    assert cli.main(["info", "w.safetensors"]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("erasejax: warning: w.safetensors: a hold 64-bit")
+    assert err.count("\n") == 1
+
+
+def test_usage_errors(here, capsys):
+    for argv in ([], ["fitt"], ["fit", "x.npy"], ["fit", "x.npy", "z.npy", "--seed", "x"]):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(argv)
+        assert caught.value.code == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "Traceback" not in err
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["fit", "--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    for name in (*METHODS, "--keep-mean", "--force", "--concept"):
+        assert name in out
+    assert ok(capsys, "--version").startswith("erasejax ")
+
+
+# A process of its own
+
+
+def start(*argv, **kwargs):
+    root = os.path.dirname(os.path.dirname(cli.__file__))
+    env = os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
+    argv = [sys.executable, "-m", "erasejax", *argv]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env=env, **kwargs)
+
+
+def test_as_a_process(here):
+    process = start("fit", "x.npy", "no.npy", "--out", "e.safetensors")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert err == "erasejax: error: no.npy: no such file\n"
+    process = start("fit", "x.npy", "z.npy", "--out", "e.safetensors")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert "removes 2 of 5" in out
+
+
+def test_a_terminated_process_leaves_nothing(here):
+    x = np.lib.format.open_memmap("big.npy", "w+", "f4", (8_000_000, 64))  # sparse
+    x[0] = 1
+    io.save(ej.MeanDifference().fit(jnp.eye(64), jnp.arange(64) % 2), "e.safetensors")
+    before = set(os.listdir("."))
+    process = start("apply", "e.safetensors", "big.npy", "--out", "y.npy")
+    deadline = time.monotonic() + 60
+    while set(os.listdir(".")) == before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert set(os.listdir(".")) > before
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert set(os.listdir(".")) == before
