@@ -62,6 +62,7 @@ def _app() -> Any:
         """
         from erasejax import commands
 
+        _check_seed(seed)
         print(
             commands.fit(
                 x,
@@ -133,6 +134,7 @@ def _app() -> Any:
 
         from erasejax import probing
 
+        _check_seed(seed)
         labels_read, protocols = probing.probe(
             x,
             labels,
@@ -183,6 +185,7 @@ def _app() -> Any:
         """
         from erasejax.demo import run_demo
 
+        _check_seed(seed)
         run_demo(out=out, datasets=datasets, seed=seed, force=force)
 
     return app
@@ -220,6 +223,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("erasejax: interrupted, nothing was written", file=sys.stderr)
         return 130
     return 0
+
+
+def _check_seed(seed: int) -> None:
+    """Checks a seed.
+
+    Raises:
+      ValueError: it is negative, or too large.
+    """
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"--seed: expected a whole number from 0 to {2**31 - 1}, got {seed}")
 
 
 def _message(error: Exception) -> str:

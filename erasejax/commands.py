@@ -182,7 +182,7 @@ def load_eraser(path: str) -> tuple[Any, dict[str, Any]]:
     header = io.read_header(path)
     eraser = io.load(path)
     if not callable(eraser):
-        raise ValueError(f"{path}: expected an eraser, the file holds a {header.name}")
+        raise ValueError(f"{path}: expected an eraser, got {header.name}")
     checks.raise_if_failed(eraser)
     if np.ndim(eraser.status):
         shape = np.shape(eraser.status)

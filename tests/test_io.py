@@ -350,6 +350,7 @@ def test_overflow_in_float32_is_no_silent_infinity(tmp_path):
         ("x.csv", "0.5,1.5\n1,2\n", "first line holds numbers"),
         ("x.csv", "a,b\n1,2\n3\n", "Expected 2 columns, got 1"),
         ("x.csv", "a,b\n1,2\n3,\n", r"1 of 4 values.*\(nan\) in row 1, column 1 \(b\)"),
+        ("x.csv", "a;b\n1;2\n", "not separated by commas"),
         ("x.csv", "a,b\n1,2024-01-01\n", "'b' holds date32"),
         ("x.parquet", "a,b\n1,2\n", "cannot be read as .parquet"),
         ("x.parquet", "", "cannot be read as .parquet"),
@@ -402,7 +403,13 @@ def test_truncated_files(kind, tmp_path):
         open_features(path).array()
 
 
-def test_large_integers_and_ints_that_become_floats_later(tmp_path):
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.npy")
+    with pytest.raises(ValueError, match="pipe or device"):
+        open_features(tmp_path / "x.npy")
+
+
+def test_integers_that_become_floats_late_in_the_file(tmp_path):
     rows = ["1"] * 200_000 + ["1.5"]  # the first block of the file looks like integers
     (tmp_path / "x.csv").write_text("a\n" + "\n".join(rows))
     assert open_features(tmp_path / "x.csv").array()[-1, 0] == 1.5

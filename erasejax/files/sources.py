@@ -58,7 +58,7 @@ def parse(spec: str | os.PathLike[str]) -> Source:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the extension is unknown, or the file is a folder, or has no parts.
+      ValueError: the extension is unknown, or it is no regular file, or has no parts.
     """
     text = os.fspath(spec)
     path, part = text, None
@@ -68,6 +68,8 @@ def parse(spec: str | os.PathLike[str]) -> Source:
         raise FileNotFoundError(f"{path}: no such file")
     if os.path.isdir(path):
         raise ValueError(f"{path}: is a folder, expected a file")
+    if not os.path.isfile(path):
+        raise ValueError(f"{path}: is a pipe or device, expected a file")
     kind = os.path.splitext(path)[1].lower()
     if kind not in EXTENSIONS:
         raise ValueError(

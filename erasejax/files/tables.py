@@ -80,7 +80,7 @@ class Table(NamedTuple):
         is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
         if is_number or pa.types.is_boolean(kind) or pa.types.is_null(kind):
             return np.dtype(np.float32)
-        if pa.types.is_nested(kind):
+        if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
             raise ValueError(
                 f"{self.source}: column {name!r} holds {kind}; to use a column of lists as "
                 f"features, name it alone: {self.source.path}:{name}"
@@ -205,6 +205,8 @@ def _csv(source: Source) -> tuple[Table, list[str]]:
             f"{source.path}: the first line holds numbers ({','.join(names[:3])}); a csv file "
             "needs a first line with the names of the columns"
         )
+    if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
+        raise MessageError(f"{source.path}: its columns are not separated by commas")
     if unnamed := [name for name in names if name in {"", "Unnamed: 0"}]:
         raise MessageError(
             f"{source.path}: column {names.index(unnamed[0])} has no name (an index written by "
