@@ -132,10 +132,11 @@ def _app() -> Any:
         """
         from rich.console import Console
 
-        from erasejax import probing
+        from erasejax.commands.probe import probe as scores
+        from erasejax.commands.probe import render
 
         _check_seed(seed)
-        labels_read, protocols = probing.probe(
+        labels_read, protocols = scores(
             x,
             labels,
             method=method,
@@ -148,7 +149,7 @@ def _app() -> Any:
         if not console.is_terminal:
             console.width = 110
         print(f"{len(labels_read.values)} rows, {labels_read}")
-        for title, table, caption in probing.render(protocols, weights=weights):
+        for title, table, caption in render(protocols, weights=weights):
             print(f"\n{title}")
             console.print(table)
             print(caption)
@@ -160,9 +161,9 @@ def _app() -> Any:
         Args:
           file: what to look at; name a part of it as x.npz:key.
         """
-        from erasejax import inspecting
+        from erasejax import commands
 
-        lines = inspecting.info(file)
+        lines = commands.info(file)
         width = max(len(name) for name, _ in lines)
         for name, text in lines:
             print(f"{name:<{width}}  {text}")

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import erasejax as ej
-from erasejax import cli, commands, io
+from erasejax import cli, io
+from erasejax.commands import common as common
 from erasejax.registry import METHODS
 
 N, D = 60, 5
@@ -78,7 +79,7 @@ def test_fit_and_apply_are_the_library(here, data, capsys):
 def test_streaming_is_in_memory(here, capsys, monkeypatch):
     ok(capsys, "fit", "x.npy", "z.npy", "--out", "whole.safetensors")
     ok(capsys, "apply", "whole.safetensors", "x.npy", "--out", "whole.npy")
-    monkeypatch.setattr(commands, "BLOCK_VALUES", 7 * D)
+    monkeypatch.setattr(common, "BLOCK_VALUES", 7 * D)
     ok(capsys, "fit", "x.npy", "z.npy", "--out", "parts.safetensors")
     close(ej.load("parts.safetensors").matrix(), ej.load("whole.safetensors").matrix())
     ok(capsys, "apply", "whole.safetensors", "x.npy", "--out", "parts.npy")
@@ -88,7 +89,7 @@ def test_streaming_is_in_memory(here, capsys, monkeypatch):
 def test_blocks_compile_once(here, monkeypatch):
     from erasejax.moments import _update
 
-    monkeypatch.setattr(commands, "BLOCK_VALUES", 7 * D)
+    monkeypatch.setattr(common, "BLOCK_VALUES", 7 * D)
     before = _update._cache_size()
     assert cli.main(["fit", "x.npy", "z.npy", "--out", "e.safetensors"]) == 0
     assert _update._cache_size() - before <= 1
@@ -291,7 +292,7 @@ BAD_FIT = {
 @pytest.mark.parametrize("case", BAD_FIT)
 @pytest.mark.parametrize("blocks", [1 << 22, 7 * D])
 def test_bad_input_to_fit(case, blocks, here, data, capsys, monkeypatch):
-    monkeypatch.setattr(commands, "BLOCK_VALUES", blocks)
+    monkeypatch.setattr(common, "BLOCK_VALUES", blocks)
     for name in ("b.txt", "b.parquet"):
         (here / name).write_text("nonsense")
     make, message = BAD_FIT[case]
@@ -397,7 +398,7 @@ def test_bad_input_to_info(here, capsys):
 
 
 def test_failures_late_in_the_run_leave_nothing(here, data, capsys, monkeypatch):
-    monkeypatch.setattr(commands, "BLOCK_VALUES", 7 * D)
+    monkeypatch.setattr(common, "BLOCK_VALUES", 7 * D)
     ok(capsys, "fit", "x.npy", "z.npy", "--out", "e.safetensors")
 
     def full(*args, **kwargs):

@@ -1,8 +1,7 @@
-"""What the commands `fit` and `apply` do: rows are streamed, files appear whole or not at all."""
+"""What the command `fit` does: rows are streamed, the file appears whole or not at all."""
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from erasejax import checks, io
+from erasejax.commands.common import check_output, check_rows, padded_blocks
 from erasejax.erasers.base import ClosedForm
-from erasejax.files import (
-    Features,
-    Labels,
-    open_features,
-    open_writer,
-    parse,
-    read_array,
-    read_labels,
-)
-from erasejax.files.writing import check_extension
+from erasejax.files import Features, Labels, open_features, parse, read_array, read_labels
 from erasejax.moments import Moments
 from erasejax.registry import configure
-from erasejax.replacing import check_target
 
-__all__ = ["apply", "check_rows", "fit", "load_eraser"]
-
-BLOCK_VALUES = 1 << 22  # numbers in a block of rows: 16 MiB in float32
+__all__ = ["fit", "fit_eraser"]
 
 
 def fit(
@@ -137,122 +125,6 @@ def fit_eraser(config: Any, features: Features, labels: Labels, *, seed: int = 0
         start += count
     assert moments is not None
     return checks.raise_if_failed(config.solve(moments))
-
-
-def apply(eraser: str, x: str, *, out: str | os.PathLike[str], force: bool = False) -> str:
-    """Erases a concept from a file of features.
-
-    Args:
-      eraser: file of a saved eraser.
-      x: features. Of a table the columns that the eraser was fitted on.
-      out: file to write; the extension says the format.
-      force: replace `out` if it exists.
-
-    Returns:
-      One line that says what was written.
-
-    Raises:
-      ValueError: the input cannot be used.
-      OSError: a file cannot be read or written.
-    """
-    check_output(out, force, eraser, x)
-    function, notes = load_eraser(eraser)
-    features = open_features(x, columns=notes.get("columns"))
-    d = function.kernel.shape[0]
-    if features.shape[1] != d:
-        raise ValueError(
-            f"{x}: {eraser} was fitted on {d} features, got {features.shape[1]} in {features.shape}"
-        )
-    with open_writer(
-        out, features.shape, features.dtype, columns=features.columns, overwrite=force
-    ) as write:
-        for block, count in padded_blocks(features, "erasing"):
-            write(np.asarray(function(block))[:count])
-    return (
-        f"{out}: {features.shape[0]} rows of {d} features, {int(function.rank)} dimensions removed"
-    )
-
-
-def load_eraser(path: str) -> tuple[Any, dict[str, Any]]:
-    """Returns a saved eraser and its notes.
-
-    Raises:
-      ValueError: the file holds something else, a batch, or an eraser that failed or needs labels.
-    """
-    header = io.read_header(path)
-    eraser = io.load(path)
-    if not callable(eraser):
-        raise ValueError(f"{path}: expected an eraser, got {header.name}")
-    checks.raise_if_failed(eraser)
-    if np.ndim(eraser.status):
-        shape = np.shape(eraser.status)
-        raise ValueError(f"{path}: expected one eraser, the file holds a batch of shape {shape}")
-    if eraser.needs_z:
-        raise ValueError(f"{path}: a {header.name} needs the labels of the rows; use it in Python")
-    return eraser, header.notes
-
-
-def padded_blocks(features: Features, verb: str) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields blocks of one shape and how many of their rows are real; shows progress if it is slow.
-
-    Args:
-      features: what to read.
-      verb: what the progress bar says.
-
-    Yields:
-      ((rows, d), count); rows beyond count are zero.
-    """
-    from tqdm import tqdm
-
-    n, d = features.shape
-    rows = max(1, min(n, BLOCK_VALUES // d))
-    with tqdm(
-        total=n, desc=verb, unit="row", unit_scale=True, delay=1, disable=None, leave=False
-    ) as bar:
-        for block in features.blocks(rows):
-            count = len(block)
-            if count < rows:
-                block = np.concatenate([block, np.zeros((rows - count, d), block.dtype)])
-            yield block, count
-            bar.update(count)
-
-
-def check_rows(features: Features, labels: Labels, spec: str) -> None:
-    """Checks that there is one label a row.
-
-    Raises:
-      ValueError: there is not.
-    """
-    n, m = features.shape[0], len(labels.values)
-    if n != m:
-        hint = ""
-        if n - m == 1 and parse(spec).kind == ".csv":
-            hint = "; the first line of a csv file is read as column names"
-        raise ValueError(
-            f"{spec}: holds {m} labels, but {features.source} has {n} rows; expected one each{hint}"
-        )
-
-
-def check_output(
-    out: str | os.PathLike[str],
-    force: bool,
-    *inputs: str | None,
-    kinds: tuple[str, ...] | None = None,
-) -> None:
-    """Checks that a file can be written before any work is done.
-
-    Raises:
-      ValueError: it has the wrong extension, or is one of the inputs.
-      FileExistsError: it exists and force is False.
-      OSError: it cannot be written.
-    """
-    kind = check_extension(out)
-    if kinds and kind not in kinds:
-        raise ValueError(f"{out}: expected the extension {' or '.join(kinds)}, got {kind!r}")
-    for spec in inputs:
-        if spec is not None and os.path.exists(out) and os.path.samefile(parse(spec).path, out):
-            raise ValueError(f"{out}: is an input too; give the output another name")
-    check_target(out, overwrite=force)
 
 
 def _concept(labels: Labels, dtype: Any) -> jax.Array:

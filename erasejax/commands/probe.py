@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from erasejax import checks, metrics
-from erasejax.commands import check_rows, load_eraser
+from erasejax.commands.common import check_rows, load_eraser
 from erasejax.data import Dataset
 from erasejax.erasers.base import Eraser
 from erasejax.files import Labels, open_features, read_labels
