@@ -12,6 +12,7 @@ the same with the costly search for the best threshold. Both are pure functions 
 """
 
 import contextlib
+import dataclasses
 import functools
 import os
 import shutil
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 DATA = ("raw", "normalised")
-ERASERS = ("before", "mean difference", "random direction", "column 0 only")
+ERASERS: tuple[str, ...] = ("before", "mean difference", "random direction", "column 0 only")
 PROBES = ("LeastSquares", "LDA", "MeanDifferenceProbe", "Logistic")  # each trained without 0-1 loss
 PROTOCOLS = ("fitting rows", "fresh rows")
 ZERO_ONE_DATASETS = 256
@@ -141,7 +142,7 @@ def _convex(key: jax.Array, x: jax.Array, z: jax.Array) -> dict[str, jax.Array]:
     return _with_eraser(scores, _vmap(metrics.damage, 3)(before, score_x), erasers, z)
 
 
-def trial_zero_one(key: jax.Array, *, restarts: int = 32, rounds: int = 8) -> dict[str, jax.Array]:
+def trial_zero_one(key: jax.Array, *, restarts: int = 16, rounds: int = 8) -> dict[str, jax.Array]:
     """Runs the experiment on one dataset with `ZeroOne`, and its null beside it.
 
     For the null the labels are permuted first; then the eraser is fitted to them, and the probe.
@@ -161,7 +162,7 @@ def trial_zero_one(key: jax.Array, *, restarts: int = 32, rounds: int = 8) -> di
 
 
 def _zero_one(
-    key: jax.Array, x: jax.Array, z: jax.Array, restarts: int = 32, rounds: int = 8
+    key: jax.Array, x: jax.Array, z: jax.Array, restarts: int = 16, rounds: int = 8
 ) -> dict[str, jax.Array]:
     shuffled = jax.random.permutation(_child(key, "permuted labels"), z)
     labels = jnp.stack([z, z, shuffled])
@@ -208,7 +209,7 @@ def _erasers(x: jax.Array, z: jax.Array, key: jax.Array) -> Projection:
     draw = _child(key, "random direction")
     fitted = [method.fit(x, z, num_classes=2, key=draw) for method in methods]
     nothing = jnp.zeros((x.shape[1], 1), x.dtype)  # rank 0, in the shape of rank 1
-    fitted[0] = fitted[0].replace(kernel=nothing, test=nothing)
+    fitted[0] = dataclasses.replace(fitted[0], kernel=nothing, test=nothing)
     return _stack(fitted)
 
 
@@ -380,19 +381,19 @@ class _Stage:
 class _Example(NamedTuple):
     """One dataset to draw: three columns, and the two informative ones alone."""
 
-    x: jax.Array  # (n, 3)
-    erased: jax.Array  # (n, 3)
-    direction: jax.Array  # (3,)
-    center: jax.Array  # (3,)
-    plane: jax.Array  # (2, n, 2), before and after
-    plane_direction: jax.Array  # (2,)
-    weight: jax.Array  # (2, probe, 2), before and after
-    bias: jax.Array  # (2, probe)
-    accuracy: jax.Array  # (2, probe)
-    z: jax.Array  # (n,)
+    x: np.ndarray  # (n, 3)
+    erased: np.ndarray  # (n, 3)
+    direction: np.ndarray  # (3,)
+    center: np.ndarray  # (3,)
+    plane: np.ndarray  # (2, n, 2), before and after
+    plane_direction: np.ndarray  # (2,)
+    weight: np.ndarray  # (2, probe, 2), before and after
+    bias: np.ndarray  # (2, probe)
+    accuracy: np.ndarray  # (2, probe)
+    z: np.ndarray  # (n,)
 
 
-def _example(key: jax.Array, x: jax.Array, z: jax.Array) -> _Example:
+def _example(key: jax.Array, x: jax.Array, z: jax.Array) -> dict[str, jax.Array]:
     """Returns what the pictures show of raw rows (n, 3), erased by their mean difference.
 
     The plane is drawn for the two informative columns alone, with an eraser and probes fitted to
@@ -418,7 +419,7 @@ def _example(key: jax.Array, x: jax.Array, z: jax.Array) -> _Example:
         probe = probes.ZeroOne().fit(rows @ basis, z, num_classes=2, key=key)
         best.append((basis @ probe.weight, probe.bias, metrics.accuracy(probe, rows @ basis, z)))
     best_weight, best_bias, best_accuracy = _stack(best)
-    return _Example(
+    return dict(
         x=x,
         erased=eraser(x),
         direction=eraser.kernel[:, 0],
@@ -495,7 +496,7 @@ def _summary(results: Results) -> list[report.Row]:
     for i, data in enumerate(DATA):
         for j, eraser in enumerate(ERASERS):
             where = (slice(None), i, j)
-            cells = [
+            cells: list[tuple[str, str, dict, list[tuple]]] = [
                 (name, "true", results.convex, [(*where, p, k) for p in range(2)])
                 for k, name in enumerate(PROBES)
             ]
@@ -519,7 +520,8 @@ def _first(seed: int) -> _Example:
     """Returns the example of the first dataset."""
     key = jax.random.fold_in(jax.random.key(seed), 0)
     data = DiscreteFeatures().sample(key)
-    return jax.tree.map(np.asarray, jax.jit(_example)(key, data.x, data.z))
+    found = jax.jit(_example)(key, data.x, data.z)
+    return _Example(**{name: np.asarray(value) for name, value in found.items()})
 
 
 def _pictures(example: _Example, results: Results, folder: Path) -> None:
@@ -545,7 +547,8 @@ def _pictures(example: _Example, results: Results, folder: Path) -> None:
         for i in range(2)
     ]
     figure = plots.boundaries(
-        *example.plane,
+        example.plane[0],
+        example.plane[1],
         example.z,
         direction=example.plane_direction,
         lines_before=lines[0],
@@ -650,7 +653,9 @@ def _folder(out: Path, force: bool) -> Generator[Path]:
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out} is a file, not a folder; choose another place")
     if out.is_dir() and not force and any(out.iterdir()):
-        raise FileExistsError(f"{out} is not empty; choose another folder, or force overwriting")
+        raise FileExistsError(
+            f"{out} is not empty; choose another folder, or overwrite with force=True (--force)"
+        )
     place = out.resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))

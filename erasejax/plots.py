@@ -90,7 +90,7 @@ def scatter_3d(
                 *tail, *arrow, color="black", linewidth=2.2, arrow_length_ratio=0.14, zorder=5
             )
             axes.text(
-                *(tail + 1.12 * arrow),
+                *(tail + 0.4 * arrow + [0, 0, 0.09 * (high[2] - low[2])]),
                 "u",
                 fontsize=14,
                 fontweight="bold",
@@ -165,7 +165,7 @@ def boundaries(
       lines_before: name to (weight (2,), bias, accuracy) of each probe: the boundary is where
         weight . x + bias = 0.
       lines_after: the same; probes of weight zero have no boundary.
-      notes: what to say in the upper left corners of the first two panels.
+      notes: what to say in a corner of each of the first two panels.
       legend_title: what the accuracies in the legend are.
       classes: names of labels 0 and 1.
       columns: names of the axes.
@@ -205,7 +205,14 @@ def boundaries(
         axes.set_xlabel(columns[0], fontsize=12)
         axes.set_ylabel(columns[1], fontsize=12, labelpad=0)
         axes.set_title(title, fontsize=13)
-        axes.text(0.03, 0.97, notes[i], transform=axes.transAxes, fontsize=10.5, va="top")
+        axes.text(
+            0.03,
+            (0.03, 0.97)[i],
+            notes[i],
+            transform=axes.transAxes,
+            fontsize=10.5,
+            va=("bottom", "top")[i],
+        )
     _along_the_line(figure.add_subplot(grid[2]), after, labels, direction, lines_after, classes)
     for name, (_, _, accuracy) in lines_before.items():
         handles[f"{name}: {accuracy:.3f} before, {lines_after[name][2]:.3f} after"] = handles.pop(

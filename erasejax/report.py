@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 __all__ = ["Facts", "Row", "page", "require", "show"]
 
 _NULL = "permuted"
+_WIDTH = 98  # of the whole table, characters
 
 
 class Row(NamedTuple):
@@ -68,7 +69,7 @@ def require(module: str, extra: str) -> Any:
 
 
 def show(rows: Sequence[Row], *, protocols: Sequence[str]) -> None:
-    """Prints the table; it fits 100 columns.
+    """Prints the table, for 100 columns; on a narrower terminal accuracy and AUROC only.
 
     Args:
       rows: in the order of the table.
@@ -79,6 +80,10 @@ def show(rows: Sequence[Row], *, protocols: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    console = Console()
+    if console.width < _WIDTH and not console.is_terminal:
+        console = Console(width=_WIDTH)
+    shown = _SCORES if console.width >= _WIDTH else _SCORES[:2]  # the page has them all
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=0,
@@ -89,7 +94,7 @@ def show(rows: Sequence[Row], *, protocols: Sequence[str]) -> None:
     )
     table.add_column("data, what was erased\n  probe", no_wrap=True)
     for protocol in protocols:
-        for i, (name, _) in enumerate(_SCORES):
+        for i, (name, _) in enumerate(shown):
             heading = f"{protocol.upper()}\n{name}" if i == 0 else f"\n{name}"
             table.add_column(heading, justify="right", no_wrap=True)
     for (data, eraser), group in _groups(rows):
@@ -97,13 +102,11 @@ def show(rows: Sequence[Row], *, protocols: Sequence[str]) -> None:
         note = f"[dim]damage {damage:.2f}[/dim]" if damage else ""
         table.add_row(f"[bold]{data}, {eraser}[/bold]", note)
         for row in group:
-            cells = [cell for scores in _padded(row, protocols) for cell in _cells(scores)]
+            parts = [list(_cells(scores)) for scores in _padded(row, protocols)]
+            cells = [cell for part in parts for cell in part[: len(shown)]]
             count = f" ({row.datasets})" if row.probe == "ZeroOne" and row.labels != _NULL else ""
             table.add_row(f"  {row.title}{count}", *cells)
         table.add_section()
-    console = Console()
-    if console.width < 100 and not console.is_terminal:
-        console = Console(width=100)
     console.print(table)
 
 
@@ -118,7 +121,7 @@ def _cells(scores: dict[str, tuple[float, float]]) -> Iterator[str]:
             mean, spread = scores[name]
             yield f"{mean:.4f} ± {spread:.3f}"
         else:
-            yield f"{scores[name][0]:.3f}"
+            yield f"{scores[name][0]:.3f}".replace("-0.000", "0.000").replace("-", "\u2212")
 
 
 def _padded(row: Row, protocols: Sequence[str]) -> list[dict]:
@@ -257,6 +260,7 @@ th.title { font-weight: 600; background: var(--tint); }
 th.title span { font-weight: normal; color: var(--soft); margin-left: .6rem; }
 .full tbody th[scope=row] { padding-left: 1.2rem; white-space: pre; }
 .group { border-left: 1px solid var(--line); }
+th.group[colspan] { text-align: left; }
 pre { background: var(--tint); padding: .8rem 1rem; overflow-x: auto; border-radius: 6px;
   font-size: .95rem; }
 code { font-family: ui-monospace, monospace; }
@@ -264,8 +268,8 @@ dt { font-weight: 600; margin-top: .6rem; }
 dd { margin: 0 0 0 1.2rem; }
 dl { max-width: 46rem; }
 .tiny { color: var(--soft); font-size: .9rem; }
-@media (max-width: 40rem) { .short { font-size: .8rem; }
-  .short th, .short td { padding: .2rem .3rem; }
+@media (max-width: 40rem) { .short { font-size: .75rem; }
+  .short th, .short td { padding: .2rem .25rem; } .short tbody th { white-space: normal; }
   h1 { font-size: 1.5rem; } }
 """
 
@@ -310,8 +314,8 @@ stand on upright lines.</figcaption></figure>
 <p class=tiny>Mean accuracy on raw data; 0.5 is chance. Logistic: {datasets} datasets. ZeroOne: the
 first {few}.</p>
 <ul>
-<li>Before, logistic regression is right in {before} of the rows. After the mean difference is
-erased it is right in {after} on the rows the eraser was fitted on.</li>
+<li>Before, the accuracy of logistic regression is {before}. After the mean difference is erased it
+is {after} on the rows the eraser was fitted on.</li>
 <li>Erasing another direction is not enough. After a random direction the accuracy is still
 {random},
 after column 0 it is {column}: the second column tells the label as well.</li>
