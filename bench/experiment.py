@@ -58,9 +58,7 @@ def loop_case(d: int) -> Case:
         erased = x - np.outer(x @ u, u)
         return before, LogisticRegression().fit(erased, z).score(erased, z)
 
-    return Case(
-        "numpy + scikit-learn", lambda: [one() for _ in range(LOOP)], units=LOOP, peer=True
-    )
+    return Case("numpy + scikit-learn", lambda: [one() for _ in range(LOOP)], units=LOOP, peer=True)
 
 
 def main() -> None:

@@ -70,9 +70,7 @@ def compare(group: str, cases: list[Case], *, repeats: int = 7) -> list[Row]:
         median = statistics.median(runs)
         ratio = None if peer is None or case.peer else peer / median
         compile_s = max(first[case.name] - median * case.units, 0.0)
-        rows.append(
-            Row(group, case.name, compile_s, min(runs), median, max(runs), repeats, ratio)
-        )
+        rows.append(Row(group, case.name, compile_s, min(runs), median, max(runs), repeats, ratio))
     return rows
 
 

@@ -14,7 +14,6 @@ __all__ = [
     "equilibrate",
     "product",
     "right_basis",
-    "row_sums",
     "small_pinv",
     "solve_covariance",
     "two_sum",
@@ -26,31 +25,6 @@ HIGHEST = lax.Precision.HIGHEST
 def product(subscripts: str, *operands: jax.Array) -> jax.Array:
     """Returns `jnp.einsum` of the operands at HIGHEST precision."""
     return jnp.einsum(subscripts, *operands, precision=HIGHEST)
-
-
-def row_sums(x: jax.Array, z: jax.Array, *, block: int = 16) -> jax.Array:
-    """Returns the sum over rows of x z^T, (d, k), for x (n, d) and z (n, k).
-
-    Rows are added in blocks of `block`, the blocks' sums likewise, and so on: the rounding error
-    stays near one unit in the last place, where a running sum of rows sorted by label drifts by
-    several, which a probe would find.
-    """
-    sums = _blocked(x, block, lambda a, b: product("bnd,bnk->bdk", a, b), z)
-    while sums.shape[0] > 1:
-        sums = _blocked(sums, block, lambda a: jnp.sum(a, axis=1))
-    return sums[0]
-
-
-def _blocked(x, block: int, add, *others) -> jax.Array:
-    """Applies `add` to blocks of rows, (n / block, block, ...), zero rows filling the last one."""
-    size = min(block, x.shape[0])
-
-    def cut(a):
-        rest = -a.shape[0] % size
-        a = jnp.pad(a, ((0, rest),) + ((0, 0),) * (a.ndim - 1)) if rest else a
-        return a.reshape(-1, size, *a.shape[1:])
-
-    return add(cut(x), *(cut(a) for a in others))
 
 
 def two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:

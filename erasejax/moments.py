@@ -216,46 +216,53 @@ def _update(moments: Moments, data: Dataset) -> Moments:
 
 
 def _batch(x, z, weights, status, covariance: bool, one_hot: bool) -> Moments:
-    """Returns the moments of one batch: shift by a provisional mean, then correct the shift."""
+    """Returns the moments of one batch.
+
+    Rows are written as x = shift + B^T z + e with a provisional mean and provisional slopes B (for
+    classes, the class means) from a few thousand rows. What is summed over all rows are moments of
+    e, which drift nowhere: running sums of rows sorted by label would round to several eps, enough
+    for a probe to find. The rest is arithmetic on small matrices.
+    """
     n, dtype = x.shape[0], x.dtype
-    if weights is None:
-        total = jnp.asarray(n, dtype)
-        inverse_n = 1 / total
-    else:
+    if weights is not None:
         weights = weights.astype(dtype)
         seen = weights != 0  # a NaN weight counts as seen
         x = jnp.where(seen[:, None], x, 0)
         z = jnp.where(seen[:, None], z, 0)
-        total = jnp.sum(weights)
-        inverse_n = safe_reciprocal(total, total != 0)
         status = status | checks.flag((weights < 0).any(), Status.NEGATIVE_WEIGHT)
-    weighted = (lambda a: a) if weights is None else (lambda a: a * weights[:, None])
 
-    shift_x = _provisional(jnp.sum(weighted(x), axis=0) * inverse_n)
-    # One-hot labels are not shifted: their sums are exact, so classes of one size stay tied.
-    shift_z = jnp.zeros_like(z[0])
-    if not one_hot:
-        shift_z = _provisional(jnp.sum(weighted(z), axis=0) * inverse_n)
-    x, z = x - shift_x, z - shift_z
-    if weights is not None:
-        x, z = jnp.where(seen[:, None], x, 0), jnp.where(seen[:, None], z, 0)
-
+    shift, slopes = _provisional_fit(x, z, weights, one_hot)
+    e = (x - shift) - _combine(z, slopes)
     ones = jnp.ones((n, 1), dtype)
-    sums = linalg.row_sums(x, weighted(jnp.concatenate([z, ones], axis=1)))
-    rest_x, rest_z = sums[:, -1] * inverse_n, jnp.sum(weighted(z), axis=0) * inverse_n
-    xz = sums[:, :-1] - total * jnp.outer(rest_x, rest_z)
-    zz = product("nj,nk->jk", weighted(z), z) - total * jnp.outer(rest_z, rest_z)
+    z_one = jnp.concatenate([z, ones], axis=1)
+    heavy = z_one
+    if weights is not None:
+        e = jnp.where(seen[:, None], e, 0)
+        heavy = z_one * weights[:, None]
+    sums = product("nj,nk->jk", heavy, z_one)
+    total, sum_z = sums[-1, -1], sums[-1, :-1]
+    inverse_n = safe_reciprocal(total, total != 0)
+    mean_z = sum_z * inverse_n
+    zz = sums[:-1, :-1] - total * jnp.outer(mean_z, mean_z)
+    sums = product("nd,nk->dk", e, heavy)
+    mean_e = sums[:, -1] * inverse_n
+    ez = sums[:, :-1] - total * jnp.outer(mean_e, mean_z)
+    xz = ez + product("kd,kj->dj", slopes, zz)
+    heavy_e = e if weights is None else e * weights[:, None]
     if covariance:
-        xx = product("ni,nj->ij", weighted(x), x) - total * jnp.outer(rest_x, rest_x)
+        cross = product("dk,ke->de", ez, slopes)
+        xx = product("ni,nj->ij", heavy_e, e) - total * jnp.outer(mean_e, mean_e)
+        xx = xx + cross + cross.T + product("kd,kj,je->de", slopes, zz, slopes)
     else:
-        xx = jnp.sum(weighted(x * x), axis=0) - total * rest_x**2
+        xx = jnp.sum(heavy_e * e, axis=0) - total * mean_e**2
+        xx = xx + jnp.sum((2 * ez + product("kd,kj->dj", slopes, zz)) * slopes.T, axis=1)
     diagonal = jnp.diagonal(xx) if covariance else xx
     finite = jnp.isfinite(diagonal).all() & jnp.isfinite(zz).all() & jnp.isfinite(total)
     finite &= jnp.isfinite(xz).all()
     return Moments(
         count=jnp.stack([total, jnp.zeros_like(total)]),
-        mean_x=jnp.stack(two_sum(shift_x, rest_x)),
-        mean_z=jnp.stack(two_sum(shift_z, rest_z)),
+        mean_x=jnp.stack(two_sum(shift, product("k,kd->d", mean_z, slopes) + mean_e)),
+        mean_z=jnp.stack([mean_z, jnp.zeros_like(mean_z)]),
         xx=xx,
         xz=xz,
         zz=zz,
@@ -264,8 +271,36 @@ def _batch(x, z, weights, status, covariance: bool, one_hot: bool) -> Moments:
     )
 
 
-def _provisional(mean: jax.Array) -> jax.Array:
-    """Returns a mean rounded to half its mantissa, which is near enough to shift by.
+_SAMPLE = 4096
+
+
+def _provisional_fit(x, z, weights, one_hot: bool) -> tuple[jax.Array, jax.Array]:
+    """Returns a mean (d,) and slopes (k, d) of x on z, near enough to shift by, from some rows."""
+    stride = max(x.shape[0] // _SAMPLE, 1)
+    x, z = x[::stride], z[::stride]
+    row = jnp.ones(x.shape[0], x.dtype) if weights is None else weights[::stride]
+    total = jnp.sum(row)
+    shift = _rounded(jnp.sum(x * row[:, None], axis=0) * safe_reciprocal(total, total != 0))
+    heavy = z * row[:, None]
+    zx = product("nk,nd->kd", heavy, x - shift)
+    if one_hot:
+        size = jnp.sum(heavy, axis=0)
+        slopes = zx * safe_reciprocal(size, size != 0)[:, None]
+    else:
+        slopes = linalg.solve_covariance(product("nj,nk->jk", heavy, z), zx)
+    # Infinities stay in x alone, and are found there.
+    return shift, _rounded(jnp.where(jnp.isfinite(slopes), slopes, 0))
+
+
+def _combine(z: jax.Array, slopes: jax.Array) -> jax.Array:
+    """Returns z @ slopes, (n, d); for a few columns as sums that fuse with what uses them."""
+    if z.shape[1] > 8:
+        return product("nk,kd->nd", z, slopes)
+    return sum(z[:, j : j + 1] * slopes[j] for j in range(z.shape[1]))  # pyright: ignore
+
+
+def _rounded(mean: jax.Array) -> jax.Array:
+    """Returns a provisional number rounded to half its mantissa.
 
     The compiler may contract x - sum / n into one fused multiply-add, and so subtract another
     number than the one that is kept as the mean. It cannot do that across a rounding.

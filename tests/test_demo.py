@@ -65,7 +65,8 @@ def test_null_permutes_the_labels_before_the_eraser_is_fitted(results):
     # An eraser fitted to permuted labels removes another direction; the others never see labels.
     assert (damage[:, :, MEAN_DIFFERENCE, 0] != damage[:, :, MEAN_DIFFERENCE, 2]).all()
     for other in (0, 2, 3):
-        np.testing.assert_array_equal(damage[:, :, other, 0], damage[:, :, other, 2])
+        # The mean, and so the centre, is right to rounding in any order of the labels.
+        np.testing.assert_allclose(damage[:, :, other, 0], damage[:, :, other, 2], rtol=1e-6)
 
 
 def test_results_do_not_depend_on_what_else_is_run(results):
