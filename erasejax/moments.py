@@ -215,7 +215,14 @@ def _update(moments: Moments, data: Dataset) -> Moments:
     return _merge(moments, batch)
 
 
-def _batch(x, z, weights, status, covariance: bool, one_hot: bool) -> Moments:
+def _batch(
+    x: jax.Array,
+    z: jax.Array,
+    weights: jax.Array | None,
+    status: jax.Array,
+    covariance: bool,
+    one_hot: bool,
+) -> Moments:
     """Returns the moments of one batch.
 
     Rows are written as x = shift + B^T z + e with a provisional mean and provisional slopes B (for

@@ -14,6 +14,8 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+from erasejax.extras import require
+
 __all__ = ["COLOURS", "boundaries", "histograms", "save", "scatter_3d"]
 
 COLOURS = {
@@ -361,15 +363,8 @@ def _figure(width: float, height: float) -> "Figure":
     Raises:
       ModuleNotFoundError: matplotlib is missing.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'pictures need matplotlib: pip install "erasejax[plot]"'
-        ) from error
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
+    figure = require("matplotlib.figure", "plot").Figure(figsize=(width, height))
+    require("matplotlib.backends.backend_agg", "plot").FigureCanvasAgg(figure)
     return figure
 
 

@@ -4,7 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from erasejax import demo, report
+from erasejax import demo
+from erasejax.demo import page as report
+from erasejax.demo import runs, trials
 
 MEAN_DIFFERENCE = demo.ERASERS.index("mean difference")
 SCORES = ("accuracy", "balanced_accuracy", "auroc")
@@ -78,8 +80,8 @@ def test_results_do_not_depend_on_what_else_is_run(results):
 
 
 def test_results_do_not_depend_on_the_chunk(results):
-    key, x, z = demo._compiled_draw(6)(jax.random.key(0), np.arange(6, dtype=np.uint32))
-    alone = jax.jit(jax.vmap(demo._convex))(key[3:5], x[3:5], z[3:5])
+    key, x, z = runs._compiled_draw(6)(jax.random.key(0), np.arange(6, dtype=np.uint32))
+    alone = jax.jit(jax.vmap(trials.convex))(key[3:5], x[3:5], z[3:5])
     for name, value in alone.items():
         whole = results.convex[name][3:5]
         np.testing.assert_allclose(whole, value, rtol=2e-5, atol=2e-6, err_msg=name)
@@ -123,7 +125,7 @@ def test_parquet(folder):
 
 
 def test_table_fits_100_columns(results, capsys):
-    report.show(demo._summary(results), protocols=demo.PROTOCOLS)
+    report.show(demo.summary(results), protocols=demo.PROTOCOLS)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
     assert not any("…" in line for line in lines)

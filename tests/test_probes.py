@@ -35,6 +35,19 @@ def test_convex_probes_are_the_null_model_after_the_mean_difference(seed, shape)
     assert abs(float(r2)) < 16 * EPS
 
 
+def test_no_lane_of_thousands_is_unlucky():
+    def one(key):
+        data = ej.datasets.DiscreteFeatures().sample(key)
+        erased = ej.MeanDifference().fit(data)(data.x)
+        fitted = [common.probes()[name].fit(erased, data.z, num_classes=2) for name in CONVEX]
+        return jnp.stack([jnp.abs(probe.weight).max() for probe in fitted])
+
+    largest = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=512))(
+        jax.random.split(jax.random.key(0), 4096)
+    )
+    assert (np.asarray(largest) == 0).all()
+
+
 @pytest.mark.parametrize("name", CONVEX)
 def test_ablating_another_direction_leaves_the_label_predictable(name):
     data = ej.datasets.DiscreteFeatures(rows=1000).sample(jax.random.key(1))

@@ -31,7 +31,9 @@ class DiscreteFeatures(Generator):
       values: (values,) what the informative columns can be.
       rows: static; rows of each class, one number for all or a tuple with one a class.
       dims: static; number of columns, informative ones first.
-      normalize: static; standardise each column over the drawn rows of all classes.
+      normalize: static; standardise each column over the drawn rows of all classes, each part by
+        its own mean and deviation. The places of the values so differ a little from part to part,
+        which a probe that cuts between two of them notices on fresh rows.
     """
 
     tables: ArrayLike = struct.field(default_factory=lambda: np.asarray(_TABLES))

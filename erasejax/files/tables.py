@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from erasejax.extras import require
 from erasejax.files.sources import MessageError, Source, parse, readable
 
 __all__ = ["Table", "open_table"]
@@ -150,12 +151,7 @@ def open_table(source: Source) -> Table:
         names.
       ModuleNotFoundError: pyarrow is not installed.
     """
-    try:
-        import pyarrow  # noqa: F401
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            f"{source.path}: reading tables needs pyarrow; pip install 'erasejax[sweep]'"
-        ) from None
+    require("pyarrow", "sweep")
     with readable(source):
         table, names = _csv(source) if source.kind == ".csv" else _parquet(source)
         if repeated := sorted({name for name in names if names.count(name) > 1}):

@@ -11,6 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from erasejax.extras import require
 from erasejax.files.sources import EXTENSIONS
 from erasejax.replacing import replacing
 
@@ -123,12 +124,7 @@ def _schema(path: Path, dtype: np.dtype, names: tuple[str, ...]) -> Any:
     Raises:
       ModuleNotFoundError: pyarrow is not installed.
     """
-    try:
-        import pyarrow as pa
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            f"writing {path.suffix} needs pyarrow; pip install 'erasejax[sweep]'"
-        ) from None
+    pa = require("pyarrow", "sweep")
     return pa.schema([(name, pa.from_numpy_dtype(dtype)) for name in names])
 
 

@@ -1,14 +1,15 @@
 """The demo's table on the terminal, and its page."""
 
 import html
-import importlib
 import platform
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-__all__ = ["Facts", "Row", "page", "require", "show"]
+from erasejax.extras import require
+
+__all__ = ["Facts", "Row", "page", "show"]
 
 _NULL = "permuted"
 _WIDTH = 98  # of the whole table, characters
@@ -45,27 +46,6 @@ class Facts(NamedTuple):
     datasets: int
     seed: int
     seconds: float
-
-
-def require(module: str, extra: str) -> Any:
-    """Imports a module of an extra.
-
-    Args:
-      module: to import.
-      extra: of erasejax that brings it.
-
-    Returns:
-      The module.
-
-    Raises:
-      ModuleNotFoundError: it is not installed; the message says how to install it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f'this needs {module.partition(".")[0]}: pip install "erasejax[{extra}]"'
-        ) from error
 
 
 def show(rows: Sequence[Row], *, protocols: Sequence[str]) -> None:
