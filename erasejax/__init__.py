@@ -3,17 +3,32 @@
 from erasejax import datasets, metrics, probes
 from erasejax.checks import Status, raise_if_failed
 from erasejax.data import Dataset
-from erasejax.erasers import Ablation, Identity, MeanDifference, RandomDirections
+from erasejax.erasers import (
+    LEACE,
+    SAL,
+    SPLINCE,
+    Ablation,
+    Identity,
+    MeanDifference,
+    OracleLEACE,
+    OracleProjection,
+    RandomDirections,
+)
 from erasejax.io import load, save
 from erasejax.moments import Moments, merge
 from erasejax.projection import Projection
 
 __all__ = [
+    "LEACE",
+    "SAL",
+    "SPLINCE",
     "Ablation",
     "Dataset",
     "Identity",
     "MeanDifference",
     "Moments",
+    "OracleLEACE",
+    "OracleProjection",
     "Projection",
     "RandomDirections",
     "Status",

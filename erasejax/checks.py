@@ -33,6 +33,7 @@ class Status(enum.IntFlag):
     NEGATIVE_WEIGHT = 1 << 4
     RANK_ZERO = 1 << 16
     NOT_CONVERGED = 1 << 17
+    TASK_GIVEN_UP = 1 << 18
 
 
 _ERRORS = 0xFFFF
@@ -45,6 +46,7 @@ _MEANING = {
     Status.NEGATIVE_WEIGHT: "a weight is negative",
     Status.RANK_ZERO: "warning: nothing was removed, the class means already coincide",
     Status.NOT_CONVERGED: "warning: the optimiser stopped before it converged",
+    Status.TASK_GIVEN_UP: "warning: concept and task overlap; a direction of the task was erased",
 }
 
 

@@ -42,7 +42,14 @@ class Dataset:
         return self.num_classes is not None
 
 
-def as_dataset(x: Any, z: Any = None, *, weights: Any = None, num_classes: int | None = None):
+def as_dataset(
+    x: Any,
+    z: Any = None,
+    *,
+    weights: Any = None,
+    num_classes: int | None = None,
+    task: Any = None,
+) -> Dataset:
     """Checks and coerces what `fit` is given into a `Dataset`.
 
     Args:
@@ -50,9 +57,10 @@ def as_dataset(x: Any, z: Any = None, *, weights: Any = None, num_classes: int |
       z: (n,) or (n, k), see `Dataset`; booleans (n,) are two classes.
       weights: (n,) or None.
       num_classes: number of classes of integer labels; counted where it is None and z is concrete.
+      task: a second concept, (n,) or (n, t), or None.
 
     Returns:
-      A `Dataset` of JAX arrays, labels as int32.
+      A `Dataset` of JAX arrays, labels as int32, the task as float columns (n, t).
 
     Raises:
       TypeError: x is not floating point, or z is missing or not numeric.
@@ -63,11 +71,9 @@ def as_dataset(x: Any, z: Any = None, *, weights: Any = None, num_classes: int |
             raise TypeError("z: a Dataset brings its own concept; leave z out")
         weights = x.weights if weights is None else weights
         num_classes = x.num_classes if num_classes is None else num_classes
-        task, x, z = x.task, x.x, x.z
-    else:
-        task = None
-        if z is None:
-            raise TypeError("z: missing; give the concept, one entry a row, or a Dataset")
+        task, x, z = x.task if task is None else task, x.x, x.z
+    elif z is None:
+        raise TypeError("z: missing; give the concept, one entry a row, or a Dataset")
     x = checks.features("x", x)
     z = checks.as_array("z", z)
     n = x.shape[0]
@@ -76,6 +82,7 @@ def as_dataset(x: Any, z: Any = None, *, weights: Any = None, num_classes: int |
             f"z: expected shape ({n},) or ({n}, k) to match x {x.shape}, got {z.shape}"
         )
     weights = checks.row_weights(weights, n, checks.compute_dtype(x))
+    task = None if task is None else _task_columns(task, n, checks.compute_dtype(x))
     if z.dtype == bool:
         num_classes = 2 if z.ndim == 1 and num_classes is None else num_classes
         z = z.astype(jnp.int32)
@@ -96,12 +103,32 @@ def as_dataset(x: Any, z: Any = None, *, weights: Any = None, num_classes: int |
     )
 
 
-def _count_classes(z: jax.Array, n: int) -> int:
+def _task_columns(task: Any, n: int, dtype: Any) -> jax.Array:
+    """Returns a task as columns (n, t): class labels one-hot, all else as it is.
+
+    Raises:
+      ValueError: it has not one entry a row, or holds class labels that are traced.
+    """
+    task = checks.as_array("task", task)
+    if task.ndim not in (1, 2) or task.shape[0] != n:
+        raise ValueError(f"task: expected ({n},) or ({n}, t), one entry a row, got {task.shape}")
+    if task.ndim == 2 or jnp.issubdtype(task.dtype, jnp.floating):
+        return task.reshape(n, -1).astype(dtype)
+    if task.dtype == bool:
+        return task[:, None].astype(dtype)
+    return jax.nn.one_hot(task, _count_classes(task, n, name="task"), dtype=dtype)
+
+
+def _count_classes(z: jax.Array, n: int, name: str = "z") -> int:
     """Returns 1 + the largest of concrete labels, at least 2.
 
     Raises:
       ValueError: the labels are traced, or larger than the number of rows allows.
     """
+    if isinstance(z, Tracer) and name == "task":
+        raise ValueError(
+            "task: class labels must be concrete; under jit, vmap or grad give one-hot columns"
+        )
     if isinstance(z, Tracer):
         raise ValueError(
             "num_classes: required for integer labels under jit, vmap or grad, where values are "
@@ -110,8 +137,8 @@ def _count_classes(z: jax.Array, n: int) -> int:
     count = max(int(np.asarray(z).max()) + 1, 2)
     if count > max(n, 2):
         raise ValueError(
-            f"z: the largest label is {count - 1} but there are only {n} rows; labels should be "
-            "0, 1, ..., k - 1 (numpy.unique(z, return_inverse=True) makes them so)"
+            f"{name}: the largest label is {count - 1} but there are only {n} rows; labels should "
+            "be 0, 1, ..., k - 1 (numpy.unique(z, return_inverse=True) makes them so)"
         )
     return count
 

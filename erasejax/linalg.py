@@ -14,8 +14,12 @@ __all__ = [
     "equilibrate",
     "product",
     "right_basis",
+    "row_sums",
+    "safe_reciprocal",
     "small_pinv",
+    "solve_correlation",
     "solve_covariance",
+    "solve_gram",
     "two_sum",
 ]
 
@@ -25,6 +29,25 @@ HIGHEST = lax.Precision.HIGHEST
 def product(subscripts: str, *operands: jax.Array) -> jax.Array:
     """Returns `jnp.einsum` of the operands at HIGHEST precision."""
     return jnp.einsum(subscripts, *operands, precision=HIGHEST)
+
+
+def row_sums(a: jax.Array, b: jax.Array, *, block: int = 16) -> jax.Array:
+    """Returns a^T b for a (n, j) and b (n, k), few columns, added in blocks of blocks of rows.
+
+    A running sum of equal addends, such as products of labels, rounds the same way every time and
+    drifts by n eps; this one stays near log(n) eps.
+    """
+
+    def cut(rows):
+        size = min(block, rows.shape[0])
+        rest = -rows.shape[0] % size
+        rows = jnp.pad(rows, ((0, rest),) + ((0, 0),) * (rows.ndim - 1)) if rest else rows
+        return rows.reshape(-1, size, *rows.shape[1:])
+
+    sums = product("bnj,bnk->bjk", cut(a), cut(b))
+    while sums.shape[0] > 1:
+        sums = jnp.sum(cut(sums), axis=1)
+    return sums[0]
 
 
 def two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -53,12 +76,7 @@ def equilibrate(covariance: jax.Array, scale: jax.Array) -> jax.Array:
 
 
 def solve_covariance(covariance: jax.Array, rhs: jax.Array) -> jax.Array:
-    """Returns S^+ B for a positive semi-definite S, by a Cholesky factorisation of scaled S.
-
-    S is divided by its features' standard deviations first, so no scaling of the features changes
-    the answer but for rounding. A ridge of 64 eps on the unit diagonal keeps the factorisation safe
-    on rank-deficient data, and one step of iterative refinement takes its bias out again where S
-    is well conditioned.
+    """Returns S^+ B for a covariance S, through the correlation matrix; see `solve_correlation`.
 
     Args:
       covariance: (d, d), symmetric positive semi-definite; constant features have a zero row.
@@ -67,14 +85,66 @@ def solve_covariance(covariance: jax.Array, rhs: jax.Array) -> jax.Array:
     Returns:
       (d, m), rows of constant features zero.
     """
-    d = covariance.shape[0]
     scale = jnp.sqrt(jnp.maximum(jnp.diagonal(covariance), 0))
-    varies = scale > 0
-    unit = equilibrate(covariance, scale)
-    ridge = 64 * jnp.finfo(covariance.dtype).eps
-    diagonal = jnp.where(varies, 1 + ridge, 1).astype(covariance.dtype)
-    factor = jnp.linalg.cholesky(jnp.where(jnp.eye(d, dtype=bool), diagonal, unit))
-    inverse = safe_reciprocal(scale, varies)[:, None]
+    inverse = safe_reciprocal(scale, scale > 0)[:, None]
+    return inverse * solve_correlation(equilibrate(covariance, scale), inverse * rhs)
+
+
+def solve_correlation(
+    correlation: jax.Array, rhs: jax.Array, *, shrinkage: jax.Array | float = 0.0
+) -> jax.Array:
+    """Returns ((1 - s) R + s I)^+ B for a correlation matrix R, by Cholesky factorisation.
+
+    Features divided by their standard deviations, no scaling of them changes the answer but for
+    rounding. A ridge of 64 eps on the unit diagonal keeps the factorisation safe on rank-deficient
+    data, and one step of iterative refinement takes its bias out again where R is well conditioned.
+
+    Args:
+      correlation: (d, d), ones on the diagonal; zero rows for constant features.
+      rhs: (d, m), zero rows for constant features.
+      shrinkage: () s in [0, 1].
+
+    Returns:
+      (d, m).
+    """
+    d = correlation.shape[0]
+    eye = jnp.eye(d, dtype=bool)
+    unit = jnp.where(eye, 1, (1 - jnp.asarray(shrinkage, correlation.dtype)) * correlation)
+    return _solve_refined(unit, rhs, 64 * jnp.finfo(unit.dtype).eps)
+
+
+def solve_gram(
+    gram: jax.Array, null: jax.Array, rhs: jax.Array, *, shrinkage: jax.Array | float = 0.0
+) -> jax.Array:
+    """Returns ((1 - s) G + s I)^+ B for the Gram matrix G of centred rows, by Cholesky.
+
+    G has one null vector that is known, since the rows are centred: c times its outer product is
+    added, with c the mean diagonal, which leaves the answer for centred B as it is and makes G
+    definite.
+
+    Args:
+      gram: (n, n); zero rows for rows of weight zero.
+      null: (n,) the unit null vector: root weights, 0 for rows of weight zero.
+      rhs: (n, m) with null^T B = 0.
+      shrinkage: () s in [0, 1].
+
+    Returns:
+      (n, m).
+    """
+    n = gram.shape[0]
+    mean = jnp.trace(gram) / jnp.maximum(jnp.sum(null > 0), 1)
+    mean = jnp.where(mean > 0, mean, 1)
+    weight = jnp.asarray(shrinkage, gram.dtype)
+    matrix = (1 - weight) * gram + mean * jnp.outer(null, null)
+    diagonal = jnp.where(null > 0, weight, mean)
+    matrix = matrix + jnp.where(jnp.eye(n, dtype=bool), diagonal[:, None], 0)
+    return _solve_refined(matrix, rhs, 64 * jnp.finfo(gram.dtype).eps * mean)
+
+
+def _solve_refined(matrix: jax.Array, rhs: jax.Array, ridge: jax.Array | float) -> jax.Array:
+    """Returns A^-1 B with a ridge for the factorisation and one step of refinement against it."""
+    eye = jnp.eye(matrix.shape[0], dtype=bool)
+    factor = jnp.linalg.cholesky(jnp.where(eye, matrix + ridge, matrix), symmetrize_input=False)
 
     def solve(b):
         half = lax.linalg.triangular_solve(factor, b, left_side=True, lower=True)
@@ -82,9 +152,8 @@ def solve_covariance(covariance: jax.Array, rhs: jax.Array) -> jax.Array:
             factor, half, left_side=True, lower=True, transpose_a=True
         )
 
-    b = inverse * rhs
-    first = solve(b)
-    return inverse * (first + solve(b - product("de,em->dm", unit, first)))
+    first = solve(rhs)
+    return first + solve(rhs - product("de,em->dm", matrix, first))
 
 
 def right_basis(matrix: jax.Array, cutoff: jax.Array | float) -> tuple[jax.Array, jax.Array]:

@@ -38,6 +38,8 @@ class Moments:
       status: () uint32 bits, see `erasejax.checks.Status`.
       one_hot: static; True promises that z is always one-hot class labels, which saves a column in
         the erasers made from it.
+      task: static; how many of the last columns of z are a task, a second concept that should
+        survive.
     """
 
     count: jax.Array
@@ -48,6 +50,7 @@ class Moments:
     zz: jax.Array
     status: jax.Array
     one_hot: bool = struct.field(pytree_node=False, default=False)
+    task: int = struct.field(pytree_node=False, default=0)
 
     @classmethod
     def init(
@@ -58,6 +61,7 @@ class Moments:
         dtype: Any = jnp.float32,
         covariance: bool = True,
         one_hot: bool = False,
+        task: int = 0,
     ) -> "Moments":
         """Returns the moments of no rows.
 
@@ -68,39 +72,46 @@ class Moments:
           covariance: False keeps the variances of x only, O(d) memory instead of O(d^2). Enough for
             `MeanDifference`.
           one_hot: see the attribute.
+          task: number of columns of the task; 0 for none.
 
         Raises:
           ValueError: d or k is not positive.
         """
         if d < 1 or k < 1:
             raise ValueError(f"d, k: expected positive sizes, got d={d}, k={k}")
+        columns = k + task
         return cls(
             count=jnp.zeros(2, dtype),
             mean_x=jnp.zeros((2, d), dtype),
-            mean_z=jnp.zeros((2, k), dtype),
+            mean_z=jnp.zeros((2, columns), dtype),
             xx=jnp.zeros((d, d) if covariance else (d,), dtype),
-            xz=jnp.zeros((d, k), dtype),
-            zz=jnp.zeros((k, k), dtype),
+            xz=jnp.zeros((d, columns), dtype),
+            zz=jnp.zeros((columns, columns), dtype),
             status=jnp.uint32(0),
             one_hot=one_hot,
+            task=task,
         )
 
     @classmethod
-    def of(cls, data: Dataset, *, covariance: bool = True) -> "Moments":
-        """Returns the moments of a dataset in one pass; `covariance` as in `init`."""
-        dtype = checks.compute_dtype(data.x)
-        z, status = codes(data, dtype)
-        return _batch(
-            data.x.astype(dtype), z, data.weights, status, covariance, one_hot=data.is_classes
-        )
+    def of(cls, data: Dataset, *, covariance: bool = True, task: bool = False) -> "Moments":
+        """Returns the moments of a dataset in one pass.
 
-    def update(self, x: Any, z: Any, weights: Any = None) -> "Moments":
+        Args:
+          data: rows.
+          covariance: as in `init`.
+          task: whether to include the dataset's task.
+        """
+        columns = data.task.shape[1] if task and data.task is not None else 0
+        return _batch(data, covariance=covariance, one_hot=data.is_classes, task=columns)
+
+    def update(self, x: Any, z: Any, weights: Any = None, *, task: Any = None) -> "Moments":
         """Returns these moments with more rows added.
 
         Args:
           x: (m, d) floats.
           z: (m,) integer class labels in [0, k), (m,) or (m, k) floats, or (m, k) binary labels.
           weights: (m,) row weights, or None for ones.
+          task: (m, t) or (m,) floats where these moments hold a task; classes as one-hot columns.
 
         Returns:
           New `Moments`; the old ones are unchanged.
@@ -111,12 +122,12 @@ class Moments:
 
         Under jit: pure; carry it through `lax.scan`. Rows of weight 0 are never read.
         """
-        d, k = self.xz.shape
+        d, k = self.xz.shape[0], self.xz.shape[1] - self.task
         z = checks.as_array("z", z)
         labels = z.ndim == 1 and not jnp.issubdtype(z.dtype, jnp.floating) and k > 1
         if z.ndim == 1 and not labels and not jnp.issubdtype(z.dtype, jnp.floating):
             z = z[:, None]  # binary labels kept as one column
-        data = as_dataset(x, z, weights=weights, num_classes=k if labels else None)
+        data = as_dataset(x, z, weights=weights, num_classes=k if labels else None, task=task)
         columns = k if labels or z.ndim == 1 else z.shape[1]
         if data.x.shape[1] != d or columns != k or (z.ndim == 1 and not labels and k != 1):
             raise ValueError(
@@ -125,6 +136,11 @@ class Moments:
             )
         if self.one_hot and not labels:
             raise ValueError("update: these moments were made for class labels (one_hot=True)")
+        if (0 if data.task is None else data.task.shape[1]) != self.task:
+            raise ValueError(
+                f"task: these moments hold {self.task} task columns, got "
+                f"{None if data.task is None else data.task.shape}"
+            )
         return _update(self, data)
 
     @property
@@ -166,63 +182,16 @@ class Moments:
         return self.xx * safe_reciprocal(self.total, self.total > 0)
 
 
-def concept_axes(moments: Moments) -> tuple[jax.Array, jax.Array]:
-    """Returns the covariance of x with the whitened concept, and a status word.
-
-    The columns span the same space as Sigma_xz: C = Sigma_xz Sigma_zz^{+1/2} up to a rotation of
-    the columns, so that C divided by the features' standard deviations has singular values without
-    units, which no scaling of x or z changes. Classes have k - 1 columns, by a Householder
-    reflection of the class frequencies; other concepts have k.
-
-    Returns:
-      ((d, r), ()): the axes in units of x, and the status including CONSTANT_CONCEPT.
-    """
-    total = moments.total
-    inverse_n = safe_reciprocal(total, total > 0)
-    xz = moments.xz * inverse_n
-    if moments.one_hot:
-        share = jnp.maximum(moments.mean_z[0] + moments.mean_z[1], 0)
-        root = jnp.sqrt(share)
-        columns = xz * safe_reciprocal(root, root > 0)  # sqrt(p_j) (mean_j - mean)
-        v = root.at[0].add(1)
-        tail = jnp.eye(len(root), dtype=xz.dtype)[:, 1:] - 2 * jnp.outer(v, v[1:]) / jnp.sum(v * v)
-        constant = jnp.sum(share > 0) < 2
-        axes = product("dk,kr->dr", columns, tail)
-    else:
-        zz = moments.zz * inverse_n
-        eps = jnp.finfo(zz.dtype).eps
-        mean = moments.mean_z[0] + moments.mean_z[1]
-        sd = jnp.sqrt(jnp.maximum(jnp.diagonal(zz), 0))
-        sd = jnp.where(sd > eps * jnp.abs(mean), sd, 0)
-        scaled = xz * safe_reciprocal(sd, sd > 0)
-        if len(sd) == 1:
-            axes = scaled
-        else:
-            values, vectors = jnp.linalg.eigh(linalg.equilibrate(zz, sd))
-            kept = values > len(sd) * 8 * eps * jnp.max(values)
-            root = safe_reciprocal(jnp.sqrt(jnp.maximum(values, 0)), kept)
-            axes = product("dk,kr->dr", scaled, vectors * root)
-        constant = ~(sd > 0).any()
-    return axes, moments.outcome | checks.flag(constant, Status.CONSTANT_CONCEPT)
-
-
 @jax.jit
 def _update(moments: Moments, data: Dataset) -> Moments:
-    dtype = moments.xz.dtype
-    z, status = codes(data, dtype)
+    data = data.replace(x=data.x.astype(moments.xz.dtype))  # pyright: ignore
     full = moments.xx.ndim == 2
-    batch = _batch(data.x.astype(dtype), z, data.weights, status, full, moments.one_hot)
-    return _merge(moments, batch)
+    return _merge(
+        moments, _batch(data, covariance=full, one_hot=moments.one_hot, task=moments.task)
+    )
 
 
-def _batch(
-    x: jax.Array,
-    z: jax.Array,
-    weights: jax.Array | None,
-    status: jax.Array,
-    covariance: bool,
-    one_hot: bool,
-) -> Moments:
+def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Moments:
     """Returns the moments of one batch.
 
     Rows are written as x = shift + B^T z + e with a provisional mean and provisional slopes B (for
@@ -230,7 +199,12 @@ def _batch(
     e, which drift nowhere: running sums of rows sorted by label would round to several eps, enough
     for a probe to find. The rest is arithmetic on small matrices.
     """
-    n, dtype = x.shape[0], x.dtype
+    dtype = checks.compute_dtype(data.x)
+    x, weights, n = data.x.astype(dtype), data.weights, data.x.shape[0]
+    z, status = codes(data, dtype)
+    concept = z.shape[1]
+    if task and data.task is not None:
+        z = jnp.concatenate([z, data.task.astype(dtype)], axis=1)
     if weights is not None:
         weights = weights.astype(dtype)
         seen = weights != 0  # a NaN weight counts as seen
@@ -238,15 +212,18 @@ def _batch(
         z = jnp.where(seen[:, None], z, 0)
         status = status | checks.flag((weights < 0).any(), Status.NEGATIVE_WEIGHT)
 
-    shift, slopes = _provisional_fit(x, z, weights, one_hot)
-    e = (x - shift) - _combine(z, slopes)
+    shift, rest, shift_z, slopes = _provisional_fit(x, z, weights, concept, one_hot)
+    z = z - shift_z
+    if weights is not None:
+        z = jnp.where(seen[:, None], z, 0)
+    e = ((x - shift) - rest) - _combine(z[:, :concept], slopes[:concept])
     ones = jnp.ones((n, 1), dtype)
     z_one = jnp.concatenate([z, ones], axis=1)
     heavy = z_one
     if weights is not None:
         e = jnp.where(seen[:, None], e, 0)
         heavy = z_one * weights[:, None]
-    sums = product("nj,nk->jk", heavy, z_one)
+    sums = linalg.row_sums(heavy, z_one)
     total, sum_z = sums[-1, -1], sums[-1, :-1]
     inverse_n = safe_reciprocal(total, total != 0)
     mean_z = sum_z * inverse_n
@@ -268,35 +245,54 @@ def _batch(
     finite &= jnp.isfinite(xz).all()
     return Moments(
         count=jnp.stack([total, jnp.zeros_like(total)]),
-        mean_x=jnp.stack(two_sum(shift, product("k,kd->d", mean_z, slopes) + mean_e)),
-        mean_z=jnp.stack([mean_z, jnp.zeros_like(mean_z)]),
+        mean_x=jnp.stack(two_sum(shift, rest + (product("k,kd->d", mean_z, slopes) + mean_e))),
+        mean_z=jnp.stack(two_sum(shift_z, mean_z)),
         xx=xx,
         xz=xz,
         zz=zz,
         status=status | checks.flag(~finite, Status.NONFINITE),
         one_hot=one_hot,
+        task=task,
     )
 
 
 _SAMPLE = 4096
 
 
-def _provisional_fit(x, z, weights, one_hot: bool) -> tuple[jax.Array, jax.Array]:
-    """Returns a mean (d,) and slopes (k, d) of x on z, near enough to shift by, from some rows."""
+def _provisional_fit(
+    x: jax.Array, z: jax.Array, weights: jax.Array | None, concept: int, one_hot: bool
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Returns means of x and z, and slopes of x on z, near enough to shift by, from some rows.
+
+    The mean of x comes in two parts: far from zero the first, rounded, may be a deviation off.
+
+    One-hot labels are not shifted: their sums are exact, so classes of one size stay tied. A task
+    has slopes of zero.
+
+    Returns:
+      ((d,), (d,), (k,), (k, d)).
+    """
     stride = max(x.shape[0] // _SAMPLE, 1)
     x, z = x[::stride], z[::stride]
     row = jnp.ones(x.shape[0], x.dtype) if weights is None else weights[::stride]
     total = jnp.sum(row)
-    shift = _rounded(jnp.sum(x * row[:, None], axis=0) * safe_reciprocal(total, total != 0))
+    inverse_n = safe_reciprocal(total, total != 0)
+    shift = _rounded(jnp.sum(x * row[:, None], axis=0) * inverse_n)
+    x = x - shift
+    rest = _rounded(jnp.sum(x * row[:, None], axis=0) * inverse_n)
+    shift_z = _rounded(jnp.sum(z * row[:, None], axis=0) * inverse_n)
+    shift_z = jnp.where((jnp.arange(z.shape[1]) < concept) & one_hot, 0, shift_z)
+    z = (z - shift_z)[:, :concept]
     heavy = z * row[:, None]
-    zx = product("nk,nd->kd", heavy, x - shift)
+    zx = product("nk,nd->kd", heavy, x - rest)
     if one_hot:
         size = jnp.sum(heavy, axis=0)
         slopes = zx * safe_reciprocal(size, size != 0)[:, None]
     else:
         slopes = linalg.solve_covariance(product("nj,nk->jk", heavy, z), zx)
     # Infinities stay in x alone, and are found there.
-    return shift, _rounded(jnp.where(jnp.isfinite(slopes), slopes, 0))
+    slopes = _rounded(jnp.where(jnp.isfinite(slopes), slopes, 0))
+    return shift, rest, shift_z, jnp.pad(slopes, ((0, shift_z.shape[0] - concept), (0, 0)))
 
 
 def _combine(z: jax.Array, slopes: jax.Array) -> jax.Array:
@@ -334,10 +330,11 @@ def merge(a: Moments, b: Moments) -> Moments:
     References:
       Chan, Golub and LeVeque 1983, doi 10.1080/00031305.1983.10483115.
     """
-    shapes = [(m.xx.shape, m.xz.shape, m.xz.dtype, m.one_hot) for m in (a, b)]
+    shapes = [(m.xx.shape, m.xz.shape, m.xz.dtype, m.one_hot, m.task) for m in (a, b)]
     if shapes[0] != shapes[1]:
         raise ValueError(
-            f"merge: the moments differ in (xx, xz, dtype, one_hot): {shapes[0]} and {shapes[1]}"
+            "merge: the moments differ in (xx, xz, dtype, one_hot, task): "
+            f"{shapes[0]} and {shapes[1]}"
         )
     return _merge(a, b)
 
@@ -368,6 +365,7 @@ def _merge(a: Moments, b: Moments) -> Moments:
         zz=a.zz + b.zz + between * jnp.outer(gap_z, gap_z),
         status=a.status | b.status,
         one_hot=a.one_hot,
+        task=a.task,
     )
 
 

@@ -48,6 +48,56 @@ class Projection:
         eye = jnp.eye(self.kernel.shape[-2], dtype=self.kernel.dtype)
         return eye - product("dr,er->de", self.kernel, self.test)
 
+    def affine(self) -> tuple[jax.Array, jax.Array]:
+        """Returns (P, bias), (d, d) and (d,), with r(x) = P x + bias: the eraser in full."""
+        return self.matrix(), self.bias
+
+    def then(self, other: "Projection") -> "Projection":
+        """Returns the eraser that applies this one first and `other` to its result.
+
+        It destroys what either destroys. It is a projection itself only where the two commute; to
+        erase two concepts by one projection, fit it to both at once, as columns of z.
+
+        Args:
+          other: fitted on rows of as many features, usually on those that this one has erased.
+
+        Returns:
+          `Projection` of rank `self.rank + other.rank`, which need not be idempotent.
+
+        Raises:
+          ValueError: the numbers of features differ.
+        """
+        d = self.kernel.shape[-2]
+        if other.kernel.shape[-2] != d:
+            raise ValueError(f"then: fitted on {d} and on {other.kernel.shape[-2]} features")
+        return _then(self, other)
+
+    def restrict(self, rank: int) -> "Projection":
+        """Returns the eraser of the `rank` strongest directions of the kernel only.
+
+        Directions are ordered by how strongly the concept shows in them (singular values in units
+        of the features' standard deviations).
+
+        Args:
+          rank: static, from 0 to the number of columns of the kernel.
+
+        Returns:
+          `Projection`, an idempotent one.
+
+        Raises:
+          ValueError: rank is out of range.
+        """
+        columns = self.kernel.shape[-1]
+        if not 0 <= rank <= columns:
+            raise ValueError(f"rank: expected 0 to {columns}, got {rank}")
+        return Projection(
+            kernel=self.kernel[..., :rank],
+            test=self.test[..., :rank],
+            center=self.center,
+            rank=jnp.where(checks.failed(self.status), -1, jnp.minimum(self.rank, rank)),
+            status=self.status,
+        )
+
     def __call__(self, x: Any) -> jax.Array:
         """Erases the concept from x.
 
@@ -78,6 +128,29 @@ def _apply(projection: Projection, x: jax.Array) -> jax.Array:
     # Feature by feature: left alone, x to the last bit; erased whole, the centre without noise.
     touched = (projection.kernel != 0).any(axis=-1)
     return jnp.where(touched, projection.center + (centred - erased), wide).astype(x.dtype)
+
+
+@jax.jit
+def _then(first: Projection, second: Projection) -> Projection:
+    seen = product("dr,ds->rs", second.test, first.kernel)
+    kernel = first.kernel - product("dr,rs->ds", second.kernel, seen)
+    test = jnp.concatenate([first.test, second.test], axis=1)
+    # One centre for both: where each test reads what it would read at its own.
+    lag = product("dr,d->r", second.test, second.center - first.center)
+    lag = jnp.concatenate([jnp.zeros(first.test.shape[1], lag.dtype), lag])
+    length = column_norms(test)
+    unit = test * safe_reciprocal(length, length > 0)
+    gram = small_pinv(product("dr,ds->rs", unit, unit), 64 * float(jnp.finfo(test.dtype).eps))
+    step = product("dr,rs,s->d", unit, gram, lag * safe_reciprocal(length, length > 0))
+    status = first.status | second.status
+    result = Projection(
+        kernel=jnp.concatenate([kernel, second.kernel], axis=1),
+        test=test,
+        center=first.center + step,
+        rank=first.rank + second.rank,
+        status=status,
+    )
+    return checks.poison(result, status)
 
 
 def oblique(

@@ -2,7 +2,21 @@
 
 from erasejax.erasers.ablation import Ablation
 from erasejax.erasers.identity import Identity
+from erasejax.erasers.leace import LEACE
 from erasejax.erasers.mean_difference import MeanDifference
+from erasejax.erasers.oracle_leace import OracleLEACE, OracleProjection
 from erasejax.erasers.random_directions import RandomDirections
+from erasejax.erasers.sal import SAL
+from erasejax.erasers.splince import SPLINCE
 
-__all__ = ["Ablation", "Identity", "MeanDifference", "RandomDirections"]
+__all__ = [
+    "LEACE",
+    "SAL",
+    "SPLINCE",
+    "Ablation",
+    "Identity",
+    "MeanDifference",
+    "OracleLEACE",
+    "OracleProjection",
+    "RandomDirections",
+]

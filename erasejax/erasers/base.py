@@ -7,7 +7,6 @@ import jax
 from erasejax import checks
 from erasejax.data import Dataset, as_dataset
 from erasejax.moments import Moments
-from erasejax.projection import Projection
 
 __all__ = ["ClosedForm", "Eraser"]
 
@@ -29,7 +28,8 @@ class Eraser:
         weights: Any = None,
         num_classes: int | None = None,
         key: jax.Array | None = None,
-    ) -> Projection:
+        task: Any = None,
+    ) -> Any:
         """Fits the eraser to rows.
 
         Args:
@@ -39,9 +39,11 @@ class Eraser:
           weights: (n,) row weights >= 0; rows of weight 0 are never read. None for ones.
           num_classes: number of classes of integer labels; required under jit and vmap.
           key: a typed `jax.random.key`, where the method draws.
+          task: (n,) or (n, t), a second concept, kept by `SPLINCE` and read by no other method;
+            under jit class labels as one-hot columns.
 
         Returns:
-          `Projection`, in x's dtype but at least float32.
+          The fitted eraser (`Projection`, but for `OracleLEACE`), in x's dtype, at least float32.
 
         Raises:
           TypeError: x is not floating point, z is missing, or a method that draws got no key.
@@ -49,7 +51,7 @@ class Eraser:
 
         Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
         """
-        data = as_dataset(x, z, weights=weights, num_classes=num_classes)
+        data = as_dataset(x, z, weights=weights, num_classes=num_classes, task=task)
         if self.needs_key and key is None:
             raise TypeError(
                 f"key: {type(self).__name__} draws random numbers; pass key=jax.random.key(...)"
@@ -57,7 +59,7 @@ class Eraser:
         config = checks.numbers(self, checks.compute_dtype(data.x))
         return _fit(config, data, key if self.needs_key else None)
 
-    def _fit(self, data: Dataset, key: jax.Array | None) -> Projection:
+    def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
         raise NotImplementedError
 
 
@@ -66,31 +68,31 @@ class ClosedForm(Eraser):
 
     needs_covariance = True
 
-    def solve(self, moments: Moments) -> Projection:
+    def solve(self, moments: Moments) -> Any:
         """Returns the eraser of the rows that `moments` has seen.
 
         Args:
           moments: of any number of rows, streamed, merged or summed over devices.
 
         Returns:
-          `Projection`, the same as `fit` on the rows, up to rounding.
+          The fitted eraser, the same as `fit` on the rows, up to rounding.
 
         Under jit: pure.
         """
         return _solve(checks.numbers(self, moments.xz.dtype), moments)
 
-    def _fit(self, data: Dataset, key: jax.Array | None) -> Projection:
+    def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
         return self._solve(Moments.of(data, covariance=self.needs_covariance))
 
-    def _solve(self, moments: Moments) -> Projection:
+    def _solve(self, moments: Moments) -> Any:
         raise NotImplementedError
 
 
 @jax.jit
-def _fit(method: Eraser, data: Dataset, key: jax.Array | None) -> Projection:
+def _fit(method: Eraser, data: Dataset, key: jax.Array | None) -> Any:
     return method._fit(data, key)
 
 
 @jax.jit
-def _solve(method: ClosedForm, moments: Moments) -> Projection:
+def _solve(method: ClosedForm, moments: Moments) -> Any:
     return method._solve(moments)

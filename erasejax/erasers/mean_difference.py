@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 from flax import struct
 
+from erasejax.canonical import concept_axes
 from erasejax.erasers.base import ClosedForm
-from erasejax.moments import Moments, concept_axes
+from erasejax.moments import Moments
 from erasejax.projection import Projection, oblique
 
 __all__ = ["MeanDifference"]

@@ -1,5 +1,6 @@
 """Metrics: what a probe reads, and what erasing cost."""
 
+from erasejax.metrics.guardedness import canonical_correlations, linear_r2
 from erasejax.metrics.scores import (
     accuracy,
     auroc,
@@ -14,7 +15,9 @@ __all__ = [
     "accuracy",
     "auroc",
     "balanced_accuracy",
+    "canonical_correlations",
     "damage",
+    "linear_r2",
     "log_loss",
     "majority_rate",
     "r2",

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from erasejax import checks
+from erasejax.canonical import is_null
 from erasejax.data import Dataset, as_dataset
-from erasejax.linalg import product, safe_reciprocal
+from erasejax.linalg import product
 from erasejax.moments import Moments
 
 __all__ = ["LinearClassifier", "LinearLikelihood", "LinearRegressor", "Probe"]
@@ -154,35 +155,6 @@ def log_softmax(scores: jax.Array) -> jax.Array:
     if scores.ndim == 1:
         return jnp.stack([jax.nn.log_sigmoid(-scores), jax.nn.log_sigmoid(scores)], axis=1)
     return jax.nn.log_softmax(scores, axis=1)
-
-
-def class_gaps(moments: Moments) -> tuple[jax.Array, jax.Array]:
-    """Returns class means less the overall mean, (d, k), 0 for empty classes; and shares, (k,)."""
-    share = jnp.maximum(moments.mean_z[0] + moments.mean_z[1], 0)
-    rows = share * moments.total
-    return moments.xz * safe_reciprocal(rows, rows > 0), share
-
-
-def is_null(moments: Moments) -> jax.Array:
-    """Returns whether the constant is the best linear predictor, but for rounding: ().
-
-    Erasing in floating point leaves of a gap between class means what storing x and the projection
-    rounds away: about eps (1 + |mean| / sd) standard deviations, times the k - 1 directions removed
-    and the gaps of a few sd that they had. So gaps of at most 16 k eps (1 + |mean| / sd) sd count
-    as zero; n rows can tell such a gap from chance only where n is near (16 k eps)^-2, some 10^11
-    rows in float32. For real concepts the same holds of the covariance in units of its sd.
-    """
-    eps = jnp.finfo(moments.xz.dtype).eps
-    k = max(moments.xz.shape[1], 2)
-    spacing = 16 * k * eps * (moments.sd + jnp.abs(moments.mean))
-    if moments.one_hot:
-        gaps, share = class_gaps(moments)
-        high = jnp.max(jnp.where(share > 0, gaps, -jnp.inf), axis=1)
-        low = jnp.min(jnp.where(share > 0, gaps, jnp.inf), axis=1)
-        return ((high - low) <= spacing).all()
-    inverse = safe_reciprocal(moments.total, moments.total > 0)
-    sd_z = jnp.sqrt(jnp.maximum(jnp.diagonal(moments.zz) * inverse, 0))
-    return (jnp.abs(moments.xz) * inverse <= spacing[:, None] * sd_z).all()
 
 
 def linear_classifier(

@@ -6,16 +6,15 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from erasejax import checks
+from erasejax.canonical import class_gaps, concept_axes, is_null
 from erasejax.data import Dataset
 from erasejax.linalg import product, safe_reciprocal, solve_covariance
-from erasejax.moments import Moments, concept_axes
+from erasejax.moments import Moments
 from erasejax.probes.base import (
     LinearClassifier,
     LinearLikelihood,
     LinearRegressor,
     Probe,
-    class_gaps,
-    is_null,
     linear_classifier,
 )
 

@@ -11,11 +11,12 @@ from jax.scipy.linalg import cho_solve
 from jax.typing import ArrayLike
 
 from erasejax import checks
+from erasejax.canonical import concept_axes, is_null
 from erasejax.checks import Status
 from erasejax.data import Dataset, codes
 from erasejax.linalg import product, safe_reciprocal
-from erasejax.moments import Moments, concept_axes
-from erasejax.probes.base import LinearLikelihood, Probe, is_null
+from erasejax.moments import Moments
+from erasejax.probes.base import LinearLikelihood, Probe
 
 __all__ = ["Logistic"]
 

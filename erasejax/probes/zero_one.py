@@ -5,9 +5,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from erasejax import checks
+from erasejax.canonical import concept_axes
 from erasejax.data import Dataset
 from erasejax.linalg import product, safe_reciprocal
-from erasejax.moments import Moments, concept_axes
+from erasejax.moments import Moments
 from erasejax.probes.base import LinearClassifier, Probe
 from erasejax.ranks import sort_marked
 

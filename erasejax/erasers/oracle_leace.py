@@ -1,0 +1,109 @@
+"""Oracle LEACE: the least damage of all, for erasers that may read the label."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from erasejax import checks
+from erasejax.canonical import concept_axes, whitening
+from erasejax.checks import Status
+from erasejax.data import Dataset, as_dataset, codes
+from erasejax.erasers.base import ClosedForm
+from erasejax.linalg import product
+from erasejax.moments import Moments
+
+__all__ = ["OracleLEACE", "OracleProjection"]
+
+
+@struct.dataclass
+class OracleProjection:
+    """The map r(x, z) = x - Sigma_xz Sigma_zz^+ (z - mean_z). It is not idempotent.
+
+    Attributes:
+      slopes: (k, d) the regression of x on the coded concept; for classes, class means less the
+        mean.
+      mean_z: (k,) mean of the coded concept.
+      rank: () int32, rank of the covariance of x with the concept.
+      status: () uint32 bits, see `erasejax.checks.Status`.
+      one_hot: static; whether z is class labels.
+    """
+
+    slopes: jax.Array
+    mean_z: jax.Array
+    rank: jax.Array
+    status: jax.Array
+    one_hot: bool = struct.field(pytree_node=False, default=False)
+
+    needs_z = True
+
+    def __call__(self, x: Any, z: Any) -> jax.Array:
+        """Erases the concept from rows whose concept is known.
+
+        Args:
+          x: (n, d) floats.
+          z: the concept, as it was when fitting. A row with a label outside [0, k) becomes NaN.
+
+        Returns:
+          (n, d) in x's dtype; NaN where fitting failed.
+
+        Raises:
+          TypeError: x is not floating point.
+          ValueError: shapes do not match the fit.
+        """
+        k, d = self.slopes.shape[-2:]
+        data = as_dataset(x, z, num_classes=k if self.one_hot else None)
+        columns = k if self.one_hot else codes(data, jnp.float32)[0].shape[1]
+        if data.x.shape[1] != d or columns != k:
+            raise ValueError(
+                f"x, z: this eraser was fitted on {d} features and {k} concept columns, got "
+                f"{data.x.shape} and {data.z.shape}"
+            )
+        return _apply(self, data)
+
+
+@jax.jit
+def _apply(oracle: OracleProjection, data: Dataset) -> jax.Array:
+    dtype = checks.compute_dtype(data.x, oracle.slopes)
+    columns, _ = codes(data, dtype)
+    if data.is_classes:
+        known = (data.z >= 0) & (data.z < columns.shape[1])
+        columns = jnp.where(known[:, None], columns, jnp.nan)
+    explained = product("nk,kd->nd", columns - oracle.mean_z, oracle.slopes)
+    return (data.x.astype(dtype) - explained).astype(data.x.dtype)
+
+
+@struct.dataclass(kw_only=True)
+class OracleLEACE(ClosedForm):
+    """Subtracts what the concept explains of x; the eraser reads z when it is applied.
+
+    For classes r(x, z) = x - mean_z + mean: every class is moved onto the common mean. No eraser
+    with Cov(r, z) = 0 moves x less. It needs no covariance of x.
+
+    References:
+      Belrose et al. 2023, arXiv 2306.03819, section 4.3.
+    """
+
+    needs_covariance = False
+
+    def _solve(self, moments: Moments) -> OracleProjection:
+        axes, _ = concept_axes(moments)
+        whiten, status = whitening(moments)
+        slopes = product("kr,dr->kd", whiten, axes)
+        mean_z = moments.mean_z[0] + moments.mean_z[1]
+        scaled = axes / jnp.where(moments.sd > 0, moments.sd, 1)[:, None]
+        singular = jnp.linalg.svd(scaled, compute_uv=False)
+        eps = jnp.finfo(axes.dtype).eps
+        rank = jnp.sum(singular > 8 * eps * axes.shape[0] ** 0.5).astype(jnp.int32)
+        status = status | checks.flag(rank == 0, Status.RANK_ZERO)
+        return checks.poison(
+            OracleProjection(
+                slopes=slopes,
+                mean_z=mean_z,
+                rank=rank,
+                status=status,
+                one_hot=moments.one_hot,
+            ),
+            status,
+        )
