@@ -2,7 +2,8 @@
 
 A `Case` is one thing to time. `compare` runs the cases of a group in turn, A B A B ..., so that a
 machine whose speed drifts slows them alike, and reports the ratio of medians to the group's peer.
-Compile time is the first call less a later one. Results go to a table and to a JSON file.
+Compile time is the first call less a later one. A `Figure` is a number beside the times, such as a
+ratio to something else than the peer. Results go to tables and to a JSON file.
 """
 
 import dataclasses
@@ -11,7 +12,8 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from rich.table import Table
 
 from erasejax import io
 
-__all__ = ["Case", "Row", "compare", "report"]
+__all__ = ["Case", "Figure", "Row", "compare", "report"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,16 @@ class Row:
     ratio: float | None
 
 
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A number beside the times of a group."""
+
+    group: str
+    name: str
+    value: float
+    unit: str
+
+
 def compare(group: str, cases: list[Case], *, repeats: int = 7) -> list[Row]:
     """Times the cases of one group in turn, and returns a row for each."""
     first, times = {}, {case.name: [] for case in cases}
@@ -80,8 +92,26 @@ def _seconds(case: Case) -> float:
     return time.perf_counter() - start
 
 
-def report(title: str, unit: str, rows: list[Row], out: Path) -> None:
-    """Prints the rows as a table and writes them, with the machine and versions, as JSON."""
+def report(
+    title: str,
+    unit: str,
+    rows: list[Row],
+    out: Path,
+    *,
+    figures: Iterable[Figure] = (),
+    packages: Iterable[str] = ("jax",),
+) -> None:
+    """Prints rows and figures as tables and writes them, with machine and versions, as JSON.
+
+    Args:
+      title: of the table; in small letters the name of the file.
+      unit: of work, that the times are for.
+      rows: times.
+      out: folder of the file.
+      figures: other numbers.
+      packages: distributions whose versions matter to the result.
+    """
+    figures = list(figures)
     table = Table(title=title)
     for column in ("group", "case"):
         table.add_column(column)
@@ -95,15 +125,27 @@ def report(title: str, unit: str, rows: list[Row], out: Path) -> None:
             "peer" if row.ratio is None else f"{row.ratio:.1f}",
         )
     Console(width=110).print(table)
+    if figures:
+        table = Table("group", "figure", title=f"{title}: figures")
+        table.add_column("value", justify="right")
+        table.add_column("unit")
+        for figure in figures:
+            table.add_row(figure.group, figure.name, f"{figure.value:.3g}", figure.unit)
+        Console(width=110).print(table)
     machine = {
         "python": platform.python_version(),
-        "jax": jax.__version__,
+        **{name: metadata.version(name) for name in packages},
         "device": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),
         "processor": platform.machine(),
     }
     text = json.dumps(
-        {"title": title, "machine": machine, "rows": [dataclasses.asdict(r) for r in rows]},
+        {
+            "title": title,
+            "machine": machine,
+            "rows": [dataclasses.asdict(row) for row in rows],
+            "figures": [dataclasses.asdict(figure) for figure in figures],
+        },
         indent=2,
     )
     out.mkdir(parents=True, exist_ok=True)
