@@ -21,7 +21,21 @@ def erasers(d: int) -> dict:
         "MeanDifference, origin": ej.MeanDifference(keep_mean=False),
         "Ablation": ej.Ablation(directions=jnp.eye(d)[:, :2]),
         "RandomDirections": ej.RandomDirections(rank=2),
+        "LEACE": ej.LEACE(),
+        "LEACE, oas": ej.LEACE(shrinkage_rule="oas"),
+        "SAL": ej.SAL(),
+        "SPLINCE": ej.SPLINCE(),
+        "OracleLEACE": ej.OracleLEACE(),
     }
+
+
+# Methods that erase z from x alone, by their configuration.
+BLIND = {
+    "MeanDifference": ej.MeanDifference(),
+    "LEACE": ej.LEACE(),
+    "LEACE, shrunk": ej.LEACE(shrinkage=0.1),
+    "LEACE, oas": ej.LEACE(shrinkage_rule="oas"),
+}
 
 
 def probes() -> dict:

@@ -1,4 +1,4 @@
-"""Faults seen in other erasure libraries, each as a test of `MeanDifference`."""
+"""Faults seen in other erasure libraries, each as a test of the methods that erase z from x."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,20 +26,22 @@ class TestAbsoluteTolerances:
         rng = np.random.default_rng(2)
         z = 0.02 * rng.standard_normal(500).astype(np.float32)
         x = (rng.standard_normal((500, 6)) + 20 * z[:, None]).astype(np.float32)
-        eraser = ej.MeanDifference().fit(x, z)
-        y = np.asarray(eraser(x), np.float64)
-        correlation = (y - y.mean(0)).T @ (z - z.mean()) / len(z) / z.std() / x.std(0)
-        assert int(eraser.rank) == 1
-        assert np.abs(correlation).max() < 1e-5
+        for method in common.BLIND.values():
+            eraser = method.fit(x, z)
+            y = np.asarray(eraser(x), np.float64)
+            correlation = (y - y.mean(0)).T @ (z - z.mean()) / len(z) / z.std() / x.std(0)
+            assert int(eraser.rank) == 1
+            assert np.abs(correlation).max() < 1e-5
 
     def test_small_units_of_x(self):
         x, z = draw(3, 500, 6, 2)
         self.erased(x * np.float32(1e-3), z)
 
     def erased(self, x, z):
-        eraser = ej.MeanDifference().fit(x, z)
-        assert int(eraser.rank) == 1
-        assert common.gap_in_sd(x, eraser(x), z) < 1
+        for method in common.BLIND.values():
+            eraser = method.fit(x, z)
+            assert int(eraser.rank) == 1
+            assert common.gap_in_sd(x, eraser(x), z) < 1
 
 
 class TestLargeMeans:
@@ -48,22 +50,58 @@ class TestLargeMeans:
     def test_mean_of_ten_thousand_deviations(self):
         x, z = draw(4, 100_000, 64, 2, dtype=np.float64)
         x = (x + 1e4).astype(np.float32)
-        assert common.gap_in_sd(x, ej.MeanDifference().fit(x, z)(x), z) < 1
+        for method in common.BLIND.values():
+            assert common.gap_in_sd(x, method.fit(x, z)(x), z) < 1
 
     @pytest.mark.parametrize("mean", [1000, 3000])
     def test_no_seed_is_unlucky(self, mean):
         for seed in range(20):
             x, z = draw(seed, 20_000, 8, 2, dtype=np.float64)
             x = (x + mean).astype(np.float32)
-            assert common.gap_in_sd(x, ej.MeanDifference().fit(x, z)(x), z) < 1
+            for method in common.BLIND.values():
+                assert common.gap_in_sd(x, method.fit(x, z)(x), z) < 1
+
+
+class TestAbsoluteShrinkage:
+    """Fault 3: shrinkage adds an absolute eps, so the units of x decide what is erased."""
+
+    @pytest.mark.parametrize("scale", [1e-12, 0.01, 1e5, 1e12])
+    @pytest.mark.parametrize("method", [ej.LEACE(), ej.LEACE(shrinkage_rule="oas")])
+    def test_units_change_nothing(self, scale, method):
+        x, z = draw(9, 400, 8, 2)
+        x = (x @ np.random.default_rng(9).standard_normal((8, 8))).astype(np.float32)
+        one, other = method.fit(x, z), method.fit(x * np.float32(scale), z)
+        np.testing.assert_allclose(other.matrix(), one.matrix(), atol=1e-4)
+
+    def test_isotropic_data_shrink(self):
+        x, z = draw(10, 400, 8, 2)
+        eraser = ej.raise_if_failed(ej.LEACE(shrinkage_rule="oas").fit(x, z))
+        assert int(eraser.rank) == 1
+        assert common.gap_in_sd(x, eraser(x), z) < 1
 
 
 def test_integer_labels_are_classes_not_quantities():
     """Fault 4: three classes are taken for one number, and most of the concept stays."""
     x, z = draw(5, 600, 10, 3)
-    eraser = ej.MeanDifference().fit(x, z)
-    assert int(eraser.rank) == 2
-    assert common.gap_in_sd(x, eraser(x), z) < 1
+    for method in common.BLIND.values():
+        eraser = method.fit(x, z)
+        assert int(eraser.rank) == 2
+        assert common.gap_in_sd(x, eraser(x), z) < 1
+
+
+def test_the_default_does_the_least_damage():
+    """Fault 7: shrinkage by default multiplies the damage by 10 to 20 on anisotropic data."""
+    rng = np.random.default_rng(11)
+    z = rng.integers(0, 2, 4000)
+    x = rng.standard_normal((4000, 32)) + 0.5 * z[:, None] * rng.standard_normal(32)
+    x = x * np.geomspace(0.1, 10, 32) @ np.linalg.qr(rng.standard_normal((32, 32)))[0]
+    eraser = ej.LEACE().fit(x.astype(np.float32), z)
+    damage = ((np.asarray(eraser(x.astype(np.float32)), float) - x) ** 2).sum()
+    centred = x - x.mean(axis=0)
+    delta = x[z == 1].mean(axis=0) - x[z == 0].mean(axis=0)
+    solved = np.linalg.solve(centred.T @ centred, delta)
+    least = ((centred @ solved / (delta @ solved)) ** 2).sum() * (delta @ delta)
+    assert damage == pytest.approx(least, rel=1e-3)
 
 
 class TestInputsOthersFailOn:
@@ -72,23 +110,26 @@ class TestInputsOthersFailOn:
     @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
     def test_narrow_floats(self, dtype):
         x, z = draw(6, 200, 6, 2)
-        eraser = ej.raise_if_failed(ej.MeanDifference().fit(jnp.asarray(x, dtype), z))
-        assert int(eraser.rank) == 1
+        for method in common.BLIND.values():
+            eraser = ej.raise_if_failed(method.fit(jnp.asarray(x, dtype), z))
+            assert int(eraser.rank) == 1
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     def test_not_finite(self, bad):
         x, z = draw(7, 200, 6, 2)
         x[13, 2] = bad
-        eraser = ej.MeanDifference().fit(x, z)
-        assert int(eraser.status) & ej.Status.NONFINITE
-        assert np.isnan(eraser(x)).all()
-        with pytest.raises(ValueError, match="NaN or infinity"):
-            ej.raise_if_failed(eraser)
+        for method in common.BLIND.values():
+            eraser = method.fit(x, z)
+            assert int(eraser.status) & ej.Status.NONFINITE
+            assert np.isnan(eraser(x)).all()
+            with pytest.raises(ValueError, match="NaN or infinity"):
+                ej.raise_if_failed(eraser)
 
     def test_one_class_only(self):
         x, _ = draw(8, 200, 6, 2)
-        eraser = ej.MeanDifference().fit(x, np.zeros(200, int))
-        assert int(eraser.status) & ej.Status.CONSTANT_CONCEPT
-        assert np.isnan(eraser(x)).all()
-        with pytest.raises(ValueError, match="one class only"):
-            ej.raise_if_failed(eraser)
+        for method in common.BLIND.values():
+            eraser = method.fit(x, np.zeros(200, int))
+            assert int(eraser.status) & ej.Status.CONSTANT_CONCEPT
+            assert np.isnan(eraser(x)).all()
+            with pytest.raises(ValueError, match="one class only"):
+                ej.raise_if_failed(eraser)
