@@ -15,22 +15,23 @@ from erasejax.erasers import (
     RandomDirections,
 )
 from erasejax.io import load, save
+from erasejax.mesh import sharded_moments
 from erasejax.moments import Moments, merge
 from erasejax.projection import Projection
 
 __all__ = [
-    "LEACE",
-    "SAL",
-    "SPLINCE",
     "Ablation",
     "Dataset",
     "Identity",
+    "LEACE",
     "MeanDifference",
     "Moments",
     "OracleLEACE",
     "OracleProjection",
     "Projection",
     "RandomDirections",
+    "SAL",
+    "SPLINCE",
     "Status",
     "datasets",
     "load",
@@ -39,4 +40,5 @@ __all__ = [
     "probes",
     "raise_if_failed",
     "save",
+    "sharded_moments",
 ]

@@ -9,6 +9,7 @@ the class means of up to 4e-3 standard deviations when the rows come sorted by l
 stops at 2^24. Both are therefore kept as an unevaluated sum of a high and a low part.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -289,7 +290,13 @@ def _provisional_fit(
         size = jnp.sum(heavy, axis=0)
         slopes = zx * safe_reciprocal(size, size != 0)[:, None]
     else:
-        slopes = linalg.solve_covariance(product("nj,nk->jk", heavy, z), zx)
+        # Shrunk, so that columns of z that depend on each other get no large opposite slopes.
+        zz = product("nj,nk->jk", heavy, z)
+        scale = jnp.sqrt(jnp.maximum(jnp.diagonal(zz), 0))
+        inverse = safe_reciprocal(scale, scale > 0)[:, None]
+        slopes = inverse * linalg.solve_correlation(
+            linalg.equilibrate(zz, scale), inverse * zx, shrinkage=jnp.finfo(x.dtype).eps ** 0.5
+        )
     # Infinities stay in x alone, and are found there.
     slopes = _rounded(jnp.where(jnp.isfinite(slopes), slopes, 0))
     return shift, rest, shift_z, jnp.pad(slopes, ((0, shift_z.shape[0] - concept), (0, 0)))
@@ -367,6 +374,21 @@ def _merge(a: Moments, b: Moments) -> Moments:
         one_hot=a.one_hot,
         task=a.task,
     )
+
+
+def combine(own: Moments, axis: str, size: int) -> Moments:
+    """Returns the moments of the rows of all `size` members of a mapped axis, on each of them.
+
+    What is small is gathered and merged as `merge` does; the second moments of x are moved to the
+    common mean and summed.
+    """
+    small = own.replace(xx=jnp.zeros_like(own.mean))  # pyright: ignore
+    parts = jax.lax.all_gather(small, axis)
+    members = (jax.tree.map(lambda leaf, i=i: leaf[i], parts) for i in range(size))
+    merged = functools.reduce(_merge, members)
+    gap = _difference(own.mean_x, merged.mean_x)
+    moved = own.total * (jnp.outer(gap, gap) if own.xx.ndim == 2 else gap**2)
+    return merged.replace(xx=jax.lax.psum(own.xx + moved, axis))  # pyright: ignore
 
 
 def _add(a: jax.Array, b: jax.Array) -> jax.Array:
