@@ -139,10 +139,10 @@ def solve_data(data: Dataset, *, rule: str, shrinkage: ArrayLike, task: bool = F
     seen = root > 0
     x = jnp.where(seen, root * ((data.x.astype(dtype) - moments.mean) * inverse), 0)
     z = jnp.where(seen, root * ((z - moments.mean_z[0]) - moments.mean_z[1]), 0)
-    gram = product("nd,md->nm", x, x)
+    gram = linalg.gram(x.T)
     weight = shrink(rule, shrinkage, jnp.sum(gram * gram), moments)
     rows = linalg.solve_gram(gram, root[:, 0], product("nk,kr->nr", z, whiten), shrinkage=weight)
-    solved = inverse[:, None] * product("nd,nr->dr", x, rows)
+    solved = inverse[:, None] * product("nr,nd->rd", rows, x).T
     return _split(axes, solved, moments, status)
 
 

@@ -5,6 +5,8 @@ TF32 on recent GPUs and bfloat16 on TPUs, and erasure would leak through it. Ran
 masks, never slices, so shapes do not depend on data.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -12,6 +14,7 @@ from jax import lax
 __all__ = [
     "column_norms",
     "equilibrate",
+    "gram",
     "product",
     "right_basis",
     "row_sums",
@@ -48,6 +51,35 @@ def row_sums(a: jax.Array, b: jax.Array, *, block: int = 16) -> jax.Array:
     while sums.shape[0] > 1:
         sums = jnp.sum(cut(sums), axis=1)
     return sums[0]
+
+
+def gram(a: jax.Array, b: jax.Array | None = None) -> jax.Array:
+    """Returns a^T b, (d, d), for a and b (n, d) whose product is symmetric, such as b = w a.
+
+    Of a few blocks of columns only those on and below the diagonal are multiplied: up to three
+    eighths less work than the whole product, and a result that is symmetric to the last bit.
+
+    Args:
+      a: (n, d).
+      b: (n, d), or None for a.
+    """
+    d = a.shape[1]
+    count = max(min(d // 128, 4), 1)
+    cuts = [round(d * i / count) for i in range(count + 1)]
+
+    def columns(x):
+        return [lax.optimization_barrier(x[:, i:j]) for i, j in itertools.pairwise(cuts)]
+
+    if count == 1:
+        return product("ni,nj->ij", a, a if b is None else b)
+    left = columns(a)
+    right = left if b is None else columns(b)
+    low = {
+        (i, j): product("ni,nj->ij", left[i], right[j]) for i in range(count) for j in range(i + 1)
+    }
+    return jnp.block([
+        [low[i, j] if j <= i else low[j, i].T for j in range(count)] for i in range(count)
+    ])
 
 
 def two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:

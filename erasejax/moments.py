@@ -229,17 +229,17 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
     inverse_n = safe_reciprocal(total, total != 0)
     mean_z = sum_z * inverse_n
     zz = sums[:-1, :-1] - total * jnp.outer(mean_z, mean_z)
-    sums = product("nd,nk->dk", e, heavy)
-    mean_e = sums[:, -1] * inverse_n
-    ez = sums[:, :-1] - total * jnp.outer(mean_e, mean_z)
+    sums = product("nk,nd->kd", heavy, e)  # the other way round costs a pass over e transposed
+    mean_e = sums[-1] * inverse_n
+    ez = sums[:-1].T - total * jnp.outer(mean_e, mean_z)
     xz = ez + product("kd,kj->dj", slopes, zz)
-    heavy_e = e if weights is None else e * weights[:, None]
+    heavy_e = None if weights is None else e * weights[:, None]
     if covariance:
         cross = product("dk,ke->de", ez, slopes)
-        xx = product("ni,nj->ij", heavy_e, e) - total * jnp.outer(mean_e, mean_e)
+        xx = linalg.gram(e, heavy_e) - total * jnp.outer(mean_e, mean_e)
         xx = xx + cross + cross.T + product("kd,kj,je->de", slopes, zz, slopes)
     else:
-        xx = jnp.sum(heavy_e * e, axis=0) - total * mean_e**2
+        xx = jnp.sum(e * e if heavy_e is None else heavy_e * e, axis=0) - total * mean_e**2
         xx = xx + jnp.sum((2 * ez + product("kd,kj->dj", slopes, zz)) * slopes.T, axis=1)
     diagonal = jnp.diagonal(xx) if covariance else xx
     finite = jnp.isfinite(diagonal).all() & jnp.isfinite(zz).all() & jnp.isfinite(total)
