@@ -87,6 +87,7 @@ def compare(group: str, cases: list[Case], *, repeats: int = 7) -> list[Row]:
 
 
 def _seconds(case: Case) -> float:
+    time.sleep(0.06)  # threads of the case before may spin for some 25 ms (OpenBLAS)
     start = time.perf_counter()
     jax.block_until_ready(case.run())
     return time.perf_counter() - start

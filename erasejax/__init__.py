@@ -18,6 +18,7 @@ from erasejax.io import load, save
 from erasejax.mesh import sharded_moments
 from erasejax.moments import Moments, merge
 from erasejax.projection import Projection
+from erasejax.streaming import stream_moments
 
 __all__ = [
     "Ablation",
@@ -41,4 +42,5 @@ __all__ = [
     "raise_if_failed",
     "save",
     "sharded_moments",
+    "stream_moments",
 ]

@@ -35,10 +35,14 @@ def _app() -> Any:
         *,
         out: Path,
         method: str = "mean-difference",
+        task: Annotated[str | None, arg(metavar="FILE")] = None,
         concept: Annotated[str, arg(metavar="auto|classes|real")] = "auto",
         keep_mean: bool = True,
+        shrinkage: float | None = None,
+        shrinkage_rule: Annotated[str | None, arg(metavar="fixed|none|oas")] = None,
         rank: int | None = None,
         directions: str | None = None,
+        certificate: bool = True,
         seed: int = 0,
         force: bool = False,
     ) -> None:
@@ -46,17 +50,24 @@ def _app() -> Any:
 
         The rows are streamed, so files may be larger than memory (.npy, .parquet, .safetensors).
         Files are .npy, .npz, .csv, .parquet or .safetensors; name a part of one as x.npz:key or
-        table.csv:column. Integers, booleans and text are class labels.
+        table.csv:column. Integers, booleans and text are class labels. Of the rows fitted on it
+        prints the damage, a share of their variance, and the certificate linear_r2, the share of
+        the concept that least squares reads, before and after.
 
         Args:
-          x: features, (rows, features). Of a table all columns but the labels'.
+          x: features, (rows, features). Of a table all columns but the labels' and the task's.
           labels: one label a row.
           out: where to save the eraser, a .safetensors file.
-          method: mean-difference, random-directions, ablation, identity.
+          method: mean-difference, sal, leace, splince, oracle-leace, random-directions, ablation,
+            identity.
+          task: what splince keeps; classes as labels, or floats, one or several columns.
           concept: what labels that are numbers mean.
           keep_mean: project about the mean of the rows, not about the origin.
+          shrinkage: of the correlations of the features, 0 to 1, for leace and splince.
+          shrinkage_rule: fixed takes --shrinkage; oas estimates it from the rows.
           rank: how many directions, for random-directions.
           directions: array (d,) or (d, r), for ablation.
+          certificate: compute the damage and linear_r2, which takes the covariance of the features.
           seed: for methods that draw.
           force: replace the output if it exists.
         """
@@ -69,10 +80,14 @@ def _app() -> Any:
                 labels,
                 out=out,
                 method=method,
+                task=task,
                 concept=concept,
                 keep_mean=None if keep_mean else False,
+                shrinkage=shrinkage,
+                shrinkage_rule=shrinkage_rule,
                 rank=rank,
                 directions=directions,
+                certificate=certificate,
                 seed=seed,
                 force=force,
             )
@@ -85,6 +100,7 @@ def _app() -> Any:
         /,
         *,
         out: Path,
+        labels: Annotated[str | None, arg(metavar="FILE")] = None,
         force: bool = False,
     ) -> None:
         """Erase a concept from a file of features.
@@ -96,11 +112,12 @@ def _app() -> Any:
           eraser: file saved by fit.
           x: features. Of a table the columns that the eraser was fitted on.
           out: where to write; .npy, .npz, .csv, .parquet or .safetensors.
+          labels: labels of these rows, for oracle-leace, which reads them.
           force: replace the output if it exists.
         """
         from erasejax import commands
 
-        print(commands.apply(eraser, x, out=out, force=force))
+        print(commands.apply(eraser, x, out=out, labels=labels, force=force))
 
     @app.command
     def probe(

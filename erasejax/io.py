@@ -21,6 +21,7 @@ import safetensors
 import safetensors.numpy
 from jax.core import Tracer
 
+from erasejax.erasers.oracle_leace import OracleProjection
 from erasejax.moments import Moments
 from erasejax.probes.base import LinearClassifier, LinearLikelihood, LinearRegressor
 from erasejax.projection import Projection
@@ -40,7 +41,14 @@ FORMAT_VERSION = 1
 # What a file may hold. A new fitted class is one more entry; names are never reused.
 _CLASSES = {
     cls.__name__: cls
-    for cls in (Projection, Moments, LinearClassifier, LinearLikelihood, LinearRegressor)
+    for cls in (
+        Projection,
+        OracleProjection,
+        Moments,
+        LinearClassifier,
+        LinearLikelihood,
+        LinearRegressor,
+    )
 }
 
 

@@ -12,8 +12,12 @@ __all__ = ["METHODS", "PROBES", "configure", "look_up"]
 METHODS: Mapping[str, Any] = {
     "ablation": erasers.Ablation,
     "identity": erasers.Identity,
+    "leace": erasers.LEACE,
     "mean-difference": erasers.MeanDifference,
+    "oracle-leace": erasers.OracleLEACE,
     "random-directions": erasers.RandomDirections,
+    "sal": erasers.SAL,
+    "splince": erasers.SPLINCE,
 }
 
 PROBES: Mapping[str, Any] = {

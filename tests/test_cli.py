@@ -1,3 +1,4 @@
+import importlib
 import os
 import signal
 import subprocess
@@ -13,11 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import erasejax as ej
-from erasejax import cli, io
-from erasejax.commands import common as common
+from erasejax import cli, io, streaming
+from erasejax.commands.certificate import certify, erased_moments
 from erasejax.registry import METHODS
 
+fit_command = importlib.import_module("erasejax.commands.fit")
+
 N, D = 60, 5
+TASK = np.arange(N) // 7 % 2
 KINDS = [".npy", ".npz", ".csv", ".parquet", ".safetensors"]
 
 
@@ -32,6 +36,7 @@ def here(tmp_path, data, monkeypatch):
     np.save("x.npy", data.x)
     np.save("z.npy", np.array(["cat", "dog", "emu"])[data.z])
     np.save("two.npy", np.asarray(data.z) > 0)
+    np.save("task.npy", np.array(["a", "b"])[TASK])
     return tmp_path
 
 
@@ -79,7 +84,7 @@ def test_fit_and_apply_are_the_library(here, data, capsys):
 def test_streaming_is_in_memory(here, capsys, monkeypatch):
     ok(capsys, "fit", "x.npy", "z.npy", "--out", "whole.safetensors")
     ok(capsys, "apply", "whole.safetensors", "x.npy", "--out", "whole.npy")
-    monkeypatch.setattr(common, "BLOCK_VALUES", 7 * D)
+    monkeypatch.setattr(streaming, "BLOCK_VALUES", 7 * D)
     ok(capsys, "fit", "x.npy", "z.npy", "--out", "parts.safetensors")
     close(ej.load("parts.safetensors").matrix(), ej.load("whole.safetensors").matrix())
     ok(capsys, "apply", "whole.safetensors", "x.npy", "--out", "parts.npy")
@@ -89,7 +94,7 @@ def test_streaming_is_in_memory(here, capsys, monkeypatch):
 def test_blocks_compile_once(here, monkeypatch):
     from erasejax.moments import _update
 
-    monkeypatch.setattr(common, "BLOCK_VALUES", 7 * D)
+    monkeypatch.setattr(streaming, "BLOCK_VALUES", 7 * D)
     before = _update._cache_size()
     assert cli.main(["fit", "x.npy", "z.npy", "--out", "e.safetensors"]) == 0
     assert _update._cache_size() - before <= 1
@@ -192,6 +197,176 @@ def test_dtypes_of_the_output(here, data, capsys):
         assert np.load("y.npy").dtype == expected
 
 
+# Methods, and what they do to the rows
+
+
+CLOSED = {
+    "leace": ej.LEACE(),
+    "leace --no-keep-mean": ej.LEACE(keep_mean=False),
+    "leace --shrinkage 0.3": ej.LEACE(shrinkage=0.3),
+    "leace --shrinkage-rule oas": ej.LEACE(shrinkage_rule="oas"),
+    "sal": ej.SAL(),
+    "splince --task task.npy": ej.SPLINCE(),
+    "oracle-leace": ej.OracleLEACE(),
+}
+
+
+def certificate(name):
+    return io.read_header(name).notes["certificate"]
+
+
+@pytest.mark.parametrize("method", CLOSED)
+def test_closed_forms_stream(method, here, data, capsys, monkeypatch):
+    monkeypatch.setattr(streaming, "BLOCK_VALUES", 7 * D)
+    out = ok(capsys, "fit", "x.npy", "z.npy", "--out", "e.safetensors", "--method", *method.split())
+    task = TASK if "task" in method else None
+    expected = CLOSED[method].fit(data.x, data.z, task=task)
+    eraser = ej.load("e.safetensors")
+    jax.tree.map(close, eraser, expected)
+    erased = eraser(data.x, data.z) if eraser.needs_z else eraser(data.x)
+    damage = float(ej.metrics.damage(data.x, erased))
+    before = float(ej.metrics.linear_r2(data))
+    got = certificate("e.safetensors")
+    assert got["after"] == 0
+    close([got["damage"], got["before"]], [damage, before])
+    line = f"rank 2, damage {got['damage']:.4g} of the variance, linear_r2 {got['before']:.4g}"
+    assert f"on these rows: {line} before, 0 after\n" in out
+    info = ok(capsys, "info", "e.safetensors")
+    assert f"{got['damage']:.4g} of the variance" in info
+    assert "5, dtype float32" in info
+
+
+def test_methods_that_do_not_erase_are_certified_too(here, data, capsys):
+    ok(capsys, "fit", "x.npy", "z.npy", "--out", "e.safetensors", "--method", "random-directions")
+    erased = ej.load("e.safetensors")(data.x)
+    got = certificate("e.safetensors")
+    assert got["after"] == float(ej.metrics.linear_r2(erased, data.z)) > 0
+    assert got["damage"] == float(ej.metrics.damage(data.x, erased))
+
+
+def test_fewer_rows_than_features(here, capsys):
+    x = np.random.default_rng(0).standard_normal((N, 90)).astype("f4")
+    np.save("wide.npy", x)
+    argv = ["fit", "wide.npy", "two.npy", "--method", "splince", "--task", "task.npy"]
+    out = ok(capsys, *argv, "--out", "e.safetensors")
+    assert "with no more rows than features" in out
+    expected = ej.SPLINCE().fit(x, np.load("two.npy"), task=TASK)
+    np.testing.assert_array_equal(ej.load("e.safetensors").test, expected.test)
+    got = certificate("e.safetensors")
+    assert got["after"] == 0
+    assert got["before"] == pytest.approx(1, abs=1e-3)
+
+
+def test_the_certificate_can_be_left_out(here, capsys, monkeypatch):
+    argv = ["fit", "x.npy", "z.npy", "--out", "e.safetensors", "--force"]
+    assert ok(capsys, *argv, "--no-certificate").count("\n") == 1
+    monkeypatch.setattr(fit_command, "_CERTIFIED_DIMS", D - 1)
+    assert "damage and linear_r2 not computed" in ok(capsys, *argv)
+    out = ok(capsys, *argv, "--method", "oracle-leace")
+    assert "of the variance, linear_r2 not computed" in out
+    assert certificate("e.safetensors")["damage"] > 0
+    assert "linear_r2 0." in ok(capsys, *argv, "--method", "leace")
+
+
+@pytest.mark.parametrize("mean", [0, 100])
+def test_erased_moments_are_the_moments_of_the_erased(mean, data):
+    x = data.x @ jnp.eye(D).at[0, 1].set(2.0) + mean
+    rows = data.replace(x=x)
+    moments = ej.Moments.of(rows)
+    for config in (
+        ej.RandomDirections(rank=2),
+        ej.RandomDirections(rank=2, keep_mean=False),
+        ej.LEACE(keep_mean=False),
+        ej.OracleLEACE(),
+    ):
+        eraser = config.fit(rows, key=jax.random.key(3))
+        erased = eraser(x, data.z) if eraser.needs_z else eraser(x)
+        got = erased_moments(eraser, moments)
+        expected = ej.Moments.of(rows.replace(x=erased))
+        np.testing.assert_allclose(got.mean, expected.mean, rtol=1e-5, atol=1e-5 * (1 + mean))
+        np.testing.assert_allclose(got.xz, expected.xz, atol=N * 1e-6 * (1 + mean))
+        np.testing.assert_allclose(got.xx, expected.xx, atol=N * 1e-5)
+        certified = certify(eraser, moments)
+        assert certified.damage == pytest.approx(float(ej.metrics.damage(x, erased)), rel=1e-4)
+        r2 = float(ej.metrics.linear_r2(erased, data.z))
+        assert certified.after == pytest.approx(r2, abs=1e-4)
+        assert (certified.after == 0) == (r2 == 0)
+
+
+def test_a_feature_that_is_erased_whole_is_certified(data):
+    x = data.x.at[:, 2].set(5 + 3 * (data.z > 0))
+    for rows in (ej.Dataset(x, data.z, 3), ej.Dataset(x[:, 2:3], (data.z > 0) * 1, 2)):
+        moments = ej.Moments.of(rows)
+        for config in (ej.LEACE(), ej.MeanDifference(), ej.OracleLEACE()):
+            assert certify(config.solve(moments), moments).after == 0
+
+
+TASKS = {
+    "classes": lambda x: ("task.npy", TASK),
+    "floats": lambda x: (save("t.npy", x[:, 1] ** 2), x[:, 1] ** 2),
+    "whole floats": lambda x: (save("t.npy", np.round(x[:, 1])), np.round(x[:, 1])),
+    "columns": lambda x: (save("t.npy", x[:, :2] ** 2), x[:, :2] ** 2),
+}
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_tasks(kind, here, data, capsys, monkeypatch):
+    monkeypatch.setattr(streaming, "BLOCK_VALUES", 7 * D)
+    spec, task = TASKS[kind](np.asarray(data.x))
+    argv = ["fit", "x.npy", "two.npy", "--method", "splince", "--out", "e.safetensors"]
+    ok(capsys, *argv, "--task", spec)
+    eraser = ej.load("e.safetensors")
+    expected = ej.SPLINCE().fit(data.x, np.asarray(data.z) > 0, task=task)
+    close(eraser.matrix(), expected.matrix())
+    assert f"task {spec}" in ok(capsys, "info", "e.safetensors")
+
+
+def test_a_task_in_the_table_is_no_feature(here, data, capsys):
+    x = np.asarray(data.x)
+    columns = {f"f{i}": x[:, i] for i in range(D)}
+    columns |= {"y1": x[:, 0] ** 2, "z": np.load("z.npy"), "y2": x[:, 1] ** 3}
+    pq.write_table(pa.table(columns), "t.parquet")
+    argv = ["fit", "t.parquet", "t.parquet:z", "--method", "splince", "--out", "e.safetensors"]
+    ok(capsys, *argv, "--task", "t.parquet:y1,y2")
+    expected = ej.SPLINCE().fit(data, task=np.stack([columns["y1"], columns["y2"]], 1))
+    close(ej.load("e.safetensors").matrix(), expected.matrix())
+    argv = ["fit", "t.parquet:f0,y1", *argv[2:-1], "f.safetensors", "--task", "t.parquet:y1"]
+    assert "'y1' holds the task" in bad(capsys, *argv)
+
+
+def test_an_eraser_that_reads_labels(here, data, capsys, monkeypatch):
+    monkeypatch.setattr(streaming, "BLOCK_VALUES", 7 * D)
+    ok(capsys, "fit", "x.npy", "z.npy", "--method", "oracle-leace", "--out", "e.safetensors")
+    eraser = ej.load("e.safetensors")
+    argv = ["apply", "e.safetensors", "x.npy", "--force", "--out"]
+    ok(capsys, *argv, "y.npy", "--labels", "z.npy")
+    close(np.load("y.npy"), eraser(data.x, data.z))
+    emus = np.asarray(data.z) == 2  # the classes have the numbers of the fit, all there or not
+    np.save("emus.npy", data.x[emus])
+    np.save("emu.npy", np.load("z.npy")[emus])
+    ok(capsys, "apply", "e.safetensors", "emus.npy", "--labels", "emu.npy", "--out", "w.npy")
+    close(np.load("w.npy"), np.load("y.npy")[emus])
+    assert "give --labels FILE" in bad(capsys, *argv, "v.npy")
+    np.save("odd.npy", np.where(emus, "yak", "cat"))
+    err = bad(capsys, *argv, "v.npy", "--labels", "odd.npy")
+    assert "yak is no class that the eraser was fitted to; those are cat, dog, emu" in err
+    assert "20 labels, but x.npy has 60" in bad(capsys, *argv, "v.npy", "--labels", "emu.npy")
+    probe = ["probe", "x.npy", "z.npy", "--probes", "lda"]
+    assert "One set" in ok(capsys, *probe, "--method", "oracle-leace")
+    assert "fitted elsewhere" in ok(capsys, *probe, "--eraser", "e.safetensors")
+
+    np.save("r.npy", np.asarray(data.x[:, 0]) * 2)
+    ok(capsys, "fit", "x.npy", "r.npy", "--method", "oracle-leace", "--out", "r.safetensors")
+    ok(capsys, "apply", "r.safetensors", "x.npy", "--labels", "r.npy", "--out", "r_.npy")
+    close(np.load("r_.npy"), ej.load("r.safetensors")(data.x, data.x[:, 0] * 2))
+    argv = ["apply", "r.safetensors", "x.npy", "--out", "v.npy", "--labels"]
+    assert "expected numbers" in bad(capsys, *argv, "z.npy")
+    assert "reads a real concept" in bad(capsys, *probe, "--eraser", "r.safetensors")
+    ok(capsys, "fit", "x.npy", "z.npy", "--out", "m.safetensors")
+    err = bad(capsys, "apply", "m.safetensors", "x.npy", "--out", "v.npy", "--labels", "z.npy")
+    assert "reads no labels" in err
+
+
 # probe
 
 
@@ -292,7 +467,7 @@ BAD_FIT = {
 @pytest.mark.parametrize("case", BAD_FIT)
 @pytest.mark.parametrize("blocks", [1 << 22, 7 * D])
 def test_bad_input_to_fit(case, blocks, here, data, capsys, monkeypatch):
-    monkeypatch.setattr(common, "BLOCK_VALUES", blocks)
+    monkeypatch.setattr(streaming, "BLOCK_VALUES", blocks)
     for name in ("b.txt", "b.parquet"):
         (here / name).write_text("nonsense")
     make, message = BAD_FIT[case]
@@ -310,6 +485,22 @@ def test_bad_input_to_fit(case, blocks, here, data, capsys, monkeypatch):
         ("--method ablation", "needs --directions FILE"),
         ("--method ablation --directions z.npy", "expected directions"),
         ("--method ablation --directions x.npy", "expected (5,) or (5, r)"),
+        ("--method leace --task task.npy", "--task is no option of leace; splince keeps a task"),
+        ("--method splince", "splince needs --task FILE"),
+        ("--method splince --task no.npy", "no.npy: no such file"),
+        ("--method splince --task short.npy", "short.npy: holds 30 task entries, but x.npy has 60"),
+        ("--method splince --task gap.npy", "gap.npy: 1 of 60 labels are NaN"),
+        ("--method splince --task gaps.npy", "gaps.npy: 1 of 120 values are NaN"),
+        ("--method splince --task ids.npy", "all of them different; expected classes"),
+        ("--method splince --task same.npy", "same.npy: one class only"),
+        ("--method leace --shrinkage 1.1", "--shrinkage: expected a number from 0 to 1, got 1.1"),
+        ("--method leace --shrinkage -0.1", "--shrinkage: expected a number from 0 to 1"),
+        ("--method leace --shrinkage nan", "--shrinkage: expected a number from 0 to 1, got nan"),
+        ("--method leace --shrinkage-rule lw", "expected one of fixed, none, oas, got 'lw'"),
+        ("--method leace --shrinkage-rule fixed", "fixed needs --shrinkage"),
+        ("--method leace --shrinkage-rule oas --shrinkage 0.1", "is for --shrinkage-rule fixed"),
+        ("--method sal --shrinkage 0.1", "--shrinkage is no option of sal"),
+        ("--method oracle-leace --no-keep-mean", "--keep-mean is no option of oracle-leace"),
         ("--seed -1", "--seed: expected a whole number from 0"),
         ("--concept what", "expected one of auto, classes, real"),
         ("--out old.safetensors", "exists; --force replaces it"),
@@ -322,6 +513,11 @@ def test_bad_input_to_fit(case, blocks, here, data, capsys, monkeypatch):
     ],
 )
 def test_bad_options_of_fit(argv, message, here, capsys):
+    np.save("short.npy", TASK[:30])
+    np.save("gap.npy", np.where(np.arange(N) == 3, np.nan, TASK))
+    np.save("gaps.npy", np.where(np.arange(2 * N) == 3, np.nan, 0.5).reshape(N, 2))
+    np.save("ids.npy", np.arange(N))
+    np.save("same.npy", np.zeros(N, int))
     (here / "old.safetensors").write_text("old")
     (here / "sub.safetensors").mkdir()
     argv = argv.split() if "--out" in argv else [*argv.split(), "--out", "e.safetensors"]
@@ -386,6 +582,7 @@ def test_bad_input_to_probe(here, data, capsys):
         ("x.npy z.npy --probes zero-one", "separates 2 classes, got 3"),
         ("x.npy rare.npy", "class '7' has 1 row; fresh rows"),
         ("x.npy z.npy --method ablation", "fit it first"),
+        ("x.npy z.npy --method splince", "fit it first"),
         ("x.npy z.npy --eraser x.npy", "not a safetensors file"),
     ]:
         assert message in bad(capsys, "probe", *argv.split())
@@ -398,7 +595,7 @@ def test_bad_input_to_info(here, capsys):
 
 
 def test_failures_late_in_the_run_leave_nothing(here, data, capsys, monkeypatch):
-    monkeypatch.setattr(common, "BLOCK_VALUES", 7 * D)
+    monkeypatch.setattr(streaming, "BLOCK_VALUES", 7 * D)
     ok(capsys, "fit", "x.npy", "z.npy", "--out", "e.safetensors")
 
     def full(*args, **kwargs):
@@ -491,3 +688,38 @@ def test_a_terminated_process_leaves_nothing(here):
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGTERM
     assert set(os.listdir(".")) == before
+
+
+MEMORY = """
+import resource, sys
+from erasejax import cli
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+for name in ("small", "big"):
+    argv = ["fit", f"{name}.npy", f"{name}_z.npy", "--method", "leace", "--out"]
+    assert cli.main([*argv, f"{name}.safetensors"]) == 0
+    print(peak(), file=sys.stderr)
+"""
+
+
+def test_a_large_file_takes_little_memory(here):
+    d, rows = 128, streaming.BLOCK_VALUES // 128
+    random = np.random.default_rng(0)
+    for name, blocks in (("small", 2), ("big", 20)):  # 32 and 320 MiB, sparse
+        x = np.lib.format.open_memmap(f"{name}.npy", "w+", "f4", (blocks * rows, d))
+        x[: rows // 8] = random.standard_normal((rows // 8, d))
+        np.save(f"{name}_z.npy", random.integers(0, 2, len(x)))
+        del x
+    env = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(cli.__file__))}
+    run = subprocess.run(
+        [sys.executable, "-c", MEMORY],
+        env=env | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    small, big = map(int, run.stderr.split())
+    assert big < small + 100, (small, big)  # MiB
+    assert big < 2000

@@ -13,6 +13,7 @@ import safetensors.numpy
 import erasejax as ej
 from erasejax import io
 from erasejax.files import open_features, open_writer, read_labels
+from erasejax.streaming import read_blocks, stream_moments
 
 
 @pytest.fixture(scope="module")
@@ -560,3 +561,47 @@ def test_header_is_plain_json(data, tmp_path):
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert header["__metadata__"]["format"] == "erasejax"
     assert os.path.getsize(tmp_path / "x.safetensors") % 4 == 0
+
+
+# Rows beyond memory
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_of_files_make_the_moments(kind, tmp_path):
+    rng = np.random.default_rng(0)
+    x, z = rng.standard_normal((11, 2)).astype("f4"), np.arange(11) % 3
+    path = write(tmp_path / f"x{kind}", x)
+    np.save(tmp_path / "z.npy", np.array(["a", "b", "c"])[z])
+    np.save(tmp_path / "t.npy", x**2)
+    blocks = list(read_blocks(path, tmp_path / "z.npy", task=tmp_path / "t.npy", rows=4))
+    assert [b.x.shape for b in blocks] == [(4, 2)] * 3
+    assert all(b.num_classes == 3 for b in blocks)
+    assert sum(b.weights.sum() for b in blocks) == 11
+    np.testing.assert_array_equal(np.concatenate([b.z for b in blocks])[:11], z)
+    for rows in (None, 4):
+        got = stream_moments(path, tmp_path / "z.npy", task=tmp_path / "t.npy", rows=rows)
+        expected = ej.Moments.of(ej.Dataset(x, z, 3, task=x**2), task=True)
+        assert jax.tree.structure(got) == jax.tree.structure(expected)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), got, expected)
+
+
+def test_blocks_of_a_real_concept(tmp_path):
+    x = np.random.default_rng(0).standard_normal((11, 2)).astype("f4")
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "z.npy", x[:, 0].astype("f8"))
+    got = stream_moments(tmp_path / "x.npy", tmp_path / "z.npy", rows=3, covariance=False)
+    expected = ej.Moments.of(ej.Dataset(x, x[:, 0]), covariance=False)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), got, expected)
+    (block,) = read_blocks(tmp_path / "x.npy", tmp_path / "z.npy")
+    assert block.weights is None
+    with pytest.raises(ValueError, match="rows: expected a positive number"):
+        stream_moments(tmp_path / "x.npy", tmp_path / "z.npy", rows=0)
+    np.save(tmp_path / "z.npy", np.arange(10) % 2)
+    with pytest.raises(ValueError, match=r"z.npy: holds 10 labels, but .*x.npy has 11 rows"):
+        stream_moments(tmp_path / "x.npy", tmp_path / "z.npy")
+
+
+def test_oracle_projections_come_back(data, tmp_path):
+    eraser = ej.OracleLEACE().fit(data)
+    ej.save(eraser, tmp_path / "e.safetensors")
+    same(ej.load(tmp_path / "e.safetensors"), eraser)

@@ -1,35 +1,16 @@
-"""What the commands share: checks before any work, saved erasers, and rows in blocks."""
+"""What the commands share: checks before any work, and saved erasers."""
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from erasejax import checks, io
-from erasejax.files import Features, Labels, parse
+from erasejax.files import Features, parse
 from erasejax.files.writing import check_extension
 from erasejax.replacing import check_target
 
-__all__ = ["check_output", "check_rows", "load_eraser", "padded_blocks"]
-
-BLOCK_VALUES = 1 << 22  # numbers in a block of rows: 16 MiB in float32
-
-
-def check_rows(features: Features, labels: Labels, spec: str) -> None:
-    """Checks that there is one label a row.
-
-    Raises:
-      ValueError: there is not.
-    """
-    n, m = features.shape[0], len(labels.values)
-    if n != m:
-        hint = ""
-        if n - m == 1 and parse(spec).kind == ".csv":
-            hint = "; the first line of a csv file is read as column names"
-        raise ValueError(
-            f"{spec}: holds {m} labels, but {features.source} has {n} rows; expected one each{hint}"
-        )
+__all__ = ["check_dims", "check_output", "load_eraser"]
 
 
 def check_output(
@@ -58,7 +39,7 @@ def load_eraser(path: str) -> tuple[Any, dict[str, Any]]:
     """Returns a saved eraser and its notes.
 
     Raises:
-      ValueError: the file holds something else, a batch, or an eraser that failed or needs labels.
+      ValueError: the file holds something else, a batch, or an eraser that failed.
     """
     header = io.read_header(path)
     eraser = io.load(path)
@@ -68,31 +49,18 @@ def load_eraser(path: str) -> tuple[Any, dict[str, Any]]:
     if np.ndim(eraser.status):
         shape = np.shape(eraser.status)
         raise ValueError(f"{path}: expected one eraser, the file holds a batch of shape {shape}")
-    if eraser.needs_z:
-        raise ValueError(f"{path}: a {header.name} needs the labels of the rows; use it in Python")
     return eraser, header.notes
 
 
-def padded_blocks(features: Features, verb: str) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields blocks of one shape and how many of their rows are real; shows progress if it is slow.
+def check_dims(eraser: Any, path: str, features: Features) -> None:
+    """Checks that an eraser was fitted on as many features.
 
-    Args:
-      features: what to read.
-      verb: what the progress bar says.
-
-    Yields:
-      ((rows, d), count); rows beyond count are zero.
+    Raises:
+      ValueError: it was not.
     """
-    from tqdm import tqdm
-
-    n, d = features.shape
-    rows = max(1, min(n, BLOCK_VALUES // d))
-    with tqdm(
-        total=n, desc=verb, unit="row", unit_scale=True, delay=1, disable=None, leave=False
-    ) as bar:
-        for block in features.blocks(rows):
-            count = len(block)
-            if count < rows:
-                block = np.concatenate([block, np.zeros((rows - count, d), block.dtype)])
-            yield block, count
-            bar.update(count)
+    d = eraser.slopes.shape[-1] if eraser.needs_z else eraser.kernel.shape[-2]
+    if features.shape[1] != d:
+        raise ValueError(
+            f"{features.source}: {path} was fitted on {d} features, got {features.shape[1]} in "
+            f"{features.shape}"
+        )

@@ -10,13 +10,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from erasejax import checks, io
-from erasejax.commands.common import check_output, check_rows, padded_blocks
+from erasejax.commands.certificate import Certificate, certify, certify_rows
+from erasejax.commands.common import check_output
+from erasejax.erasers import SPLINCE
 from erasejax.erasers.base import ClosedForm
-from erasejax.files import Features, Labels, open_features, parse, read_array, read_labels
-from erasejax.moments import Moments
+from erasejax.files import (
+    Features,
+    Labels,
+    open_features,
+    parse,
+    read_array,
+    read_labels,
+    read_task,
+)
 from erasejax.registry import configure
+from erasejax.streaming import check_rows, read_blocks, stream_moments
 
 __all__ = ["fit", "fit_eraser"]
+
+_MEMORY_VALUES = 1 << 28  # with fewer rows than features: numbers that are fitted in memory, 1 GiB
+_CERTIFIED_DIMS = 4096  # features up to which a method that needs no covariance gets one: 64 MiB
 
 
 def fit(
@@ -25,10 +38,14 @@ def fit(
     *,
     out: str | os.PathLike[str],
     method: str,
+    task: str | None = None,
     concept: str = "auto",
     keep_mean: bool | None = None,
+    shrinkage: float | None = None,
+    shrinkage_rule: str | None = None,
     rank: int | None = None,
     directions: str | None = None,
+    certificate: bool = True,
     seed: int = 0,
     force: bool = False,
 ) -> str:
@@ -39,96 +56,155 @@ def fit(
       labels: see `erasejax.files.read_labels`.
       out: file to write.
       method: a key of `erasejax.registry.METHODS`.
+      task: see `erasejax.files.read_task`; for splince.
       concept: "auto", "classes" or "real".
-      keep_mean: option of the method, None for its default; so are rank and directions.
+      keep_mean: option of the method, None for its default; so are the next four.
+      shrinkage: weight of the identity, in [0, 1].
+      shrinkage_rule: "fixed", "none" or "oas".
       rank: number of directions.
       directions: file with an array (d,) or (d, r).
+      certificate: whether to compute damage and linear_r2 of the fitting rows.
       seed: for methods that draw.
       force: replace `out` if it exists.
 
     Returns:
-      One line that says what was fitted.
+      A line that says what was fitted, and one of what it does to the fitting rows.
 
     Raises:
       ValueError: the input cannot be used, or fitting failed.
       OSError: a file cannot be read or written.
     """
-    check_output(out, force, x, labels, directions, kinds=(".safetensors",))
-    options = {"keep_mean": keep_mean, "rank": rank, "directions": directions}
+    check_output(out, force, x, labels, task, directions, kinds=(".safetensors",))
+    options = {
+        "keep_mean": keep_mean,
+        "shrinkage": shrinkage,
+        "shrinkage_rule": shrinkage_rule,
+        "rank": rank,
+        "directions": directions,
+    }
     config = configure(method, options)
+    _check_shrinkage(shrinkage, shrinkage_rule)
     if hasattr(config, "directions") and directions is None:
         raise ValueError(f"{method} needs --directions FILE, an array (d,) or (d, r)")
+    keeps = isinstance(config, SPLINCE)
+    if keeps and task is None:
+        raise ValueError(f"{method} needs --task FILE, what it should keep")
+    if task is not None and not keeps:
+        raise ValueError(f"--task is no option of {method}; splince keeps a task")
     if directions is not None:
         config = config.replace(directions=_directions(directions))
-    features = open_features(x, labels=labels)
+    features = open_features(x, labels=labels, task=task)
     concepts = read_labels(labels, concept=concept)
-    check_rows(features, concepts, labels)
-    eraser = fit_eraser(config, features, concepts, seed=seed)
+    check_rows(features, concepts)
+    kept = None if task is None else read_task(task)
+    if kept is not None:
+        check_rows(features, kept, what="task entries")
+    eraser, certified = fit_eraser(
+        config, features, concepts, task=kept, certificate=certificate, seed=seed
+    )
     notes = {
         "method": method,
         "options": {k: _base(v) for k, v in options.items() if v is not None},
         "seed": seed if config.needs_key else None,
         "features": _base(str(features.source)),
         "labels": _base(labels),
+        "task": _base(task),
         "rows": features.shape[0],
         "dims": features.shape[1],
         "columns": features.columns,
         "class_names": concepts.names,
         "class_counts": concepts.counts if concepts.names else None,
+        "certificate": {k: None if v is None else float(v) for k, v in certified._asdict().items()},
     }
     io.save(eraser, out, overwrite=force, notes=notes)
     for text in checks.describe(int(eraser.status)):
         print(f"erasejax: {text}", file=sys.stderr)
-    return (
+    line = (
         f"{out}: {method}, removes {int(eraser.rank)} of {features.shape[1]} dimensions, fitted on "
         f"{features.shape[0]} rows, {concepts}"
     )
+    return f"{line}\n{_describe(eraser, features, certified)}" if certificate else line
 
 
-def fit_eraser(config: Any, features: Features, labels: Labels, *, seed: int = 0) -> Any:
-    """Returns the eraser that a method fits to files; closed forms stream the rows.
+def fit_eraser(
+    config: Any,
+    features: Features,
+    labels: Labels,
+    *,
+    task: Labels | None = None,
+    certificate: bool = True,
+    seed: int = 0,
+) -> tuple[Any, Certificate]:
+    """Returns the eraser that a method fits to files, and what it does to their rows.
+
+    Closed forms stream the rows. Where there are fewer rows than features and they fit in memory,
+    the method chooses the smaller of its two solves.
 
     Args:
       config: the method.
       features: (n, d).
       labels: (n,).
+      task: (n,) or (n, t), or None.
+      certificate: whether to compute the `Certificate`; its fields are None if not.
       seed: for methods that draw.
 
     Raises:
       ValueError: the input holds NaN, or fitting failed.
     """
-    if not isinstance(config, ClosedForm):
-        k = len(labels.names) if labels.names else None
-        x = jnp.asarray(features.array())
-        key = jax.random.key(seed)
-        z = _concept(labels, x.dtype)
-        return checks.raise_if_failed(config.fit(x, z, num_classes=k, key=key))
-    moments = None
-    start = 0
-    for block, count in padded_blocks(features, "fitting"):
-        z = np.zeros(len(block), labels.values.dtype)
-        z[:count] = labels.values[start : start + count]
-        whole = count == features.shape[0]  # one block without padding
-        weights = np.zeros(len(block), np.float32)
-        weights[:count] = 1
-        if moments is None:
-            moments = Moments.init(
-                features.shape[1],
-                len(labels.names) if labels.names else 1,
-                dtype=checks.compute_dtype(block),
-                covariance=config.needs_covariance,
-                one_hot=labels.names is not None,
-            )
-        if labels.names is None:
-            z = z.astype(moments.xz.dtype)
-        moments = moments.update(block, z, weights=None if whole else weights)
-        start += count
-    assert moments is not None
-    return checks.raise_if_failed(config.solve(moments))
+    n, d = features.shape
+    closed = isinstance(config, ClosedForm)
+    wide = n < d and n * d <= _MEMORY_VALUES
+    if not closed or (wide and (certificate or config.needs_covariance)):
+        (data,) = read_blocks(features, labels, task=task, rows=n)
+        dtype = checks.compute_dtype(data.x)
+        data = jax.tree.map(jnp.asarray, data)
+        eraser = checks.raise_if_failed(config.fit(data, key=jax.random.key(seed)))
+        if not certificate:
+            return eraser, _NOTHING
+        return eraser, certify_rows(eraser, data.replace(x=data.x.astype(dtype)))
+    covariance = config.needs_covariance or (certificate and d <= _CERTIFIED_DIMS)
+    moments = stream_moments(features, labels, task=task, covariance=covariance, progress="fitting")
+    eraser = checks.raise_if_failed(config.solve(moments))
+    return eraser, certify(eraser, moments) if certificate else _NOTHING
 
 
-def _concept(labels: Labels, dtype: Any) -> jax.Array:
-    return jnp.asarray(labels.values, None if labels.names else dtype)
+_NOTHING = Certificate(None, None, None)
+
+
+def _describe(eraser: Any, features: Features, certified: Certificate) -> str:
+    """Returns a line about what an eraser does to the rows it was fitted on."""
+    parts = [f"on these rows: rank {int(eraser.rank)}"]
+    if certified.damage is not None:
+        parts.append(f"damage {float(certified.damage):.4g} of the variance")
+    if certified.before is not None:
+        before, after = float(certified.before), float(certified.after)
+        parts.append(f"linear_r2 {before:.4g} before, {after:.4g} after")
+        if features.shape[0] <= features.shape[1]:
+            parts[-1] += " (with no more rows than features, any concept is read in sample)"
+    else:
+        missing = "linear_r2" if certified.damage is not None else "damage and linear_r2"
+        parts.append(
+            f"{missing} not computed (beyond {_CERTIFIED_DIMS} features only where the method "
+            "itself needs the covariance)"
+        )
+    return ", ".join(parts)
+
+
+def _check_shrinkage(shrinkage: float | None, rule: str | None) -> None:
+    """Checks the options of shrinkage.
+
+    Raises:
+      ValueError: a value is out of range, or the two contradict each other.
+    """
+    if shrinkage is not None and not 0 <= shrinkage <= 1:
+        raise ValueError(f"--shrinkage: expected a number from 0 to 1, got {shrinkage:g}")
+    if rule is None:
+        return
+    checks.choice("--shrinkage-rule", rule, ("fixed", "none", "oas"))
+    if rule == "fixed" and shrinkage is None:
+        raise ValueError("--shrinkage-rule fixed needs --shrinkage, a number from 0 to 1")
+    if rule != "fixed" and shrinkage is not None:
+        raise ValueError(f"--shrinkage is for --shrinkage-rule fixed, got {rule}")
 
 
 def _directions(spec: str) -> jax.Array:

@@ -60,8 +60,15 @@ def _saved(path: str) -> list[tuple[str, str]]:
         lines.append(("method", notes["method"] + options))
         lines.append((
             "fitted on",
-            f"{notes['rows']} rows of {notes['features']}, labels {notes['labels']}",
+            f"{notes['rows']} rows of {notes['features']}, labels {notes['labels']}"
+            + (f", task {notes['task']}" if notes.get("task") else ""),
         ))
+    certificate = notes.get("certificate") or {}
+    if certificate.get("damage") is not None:
+        lines.append(("damage", f"{certificate['damage']:.4g} of the variance of these rows"))
+    if certificate.get("before") is not None:
+        text = f"{certificate['before']:.4g} before, {certificate['after']:.4g} after"
+        lines.append(("linear_r2", text))
     if notes.get("seed") is not None:
         lines.append(("seed", str(notes["seed"])))
     if notes.get("class_names"):
@@ -73,6 +80,8 @@ def _saved(path: str) -> list[tuple[str, str]]:
         lines.append(("features", _list([show(name) for name in notes["columns"]])))
     if hasattr(obj, "kernel"):
         lines.append(("dims", f"{obj.kernel.shape[-2]}, dtype {obj.kernel.dtype}"))
+    if hasattr(obj, "slopes"):
+        lines.append(("dims", f"{obj.slopes.shape[-1]}, dtype {obj.slopes.dtype}"))
     if hasattr(obj, "rank"):
         ranks = np.unique(np.asarray(obj.rank))
         low, high = int(ranks[0]), int(ranks[-1])

@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from erasejax import checks, metrics
-from erasejax.commands.common import check_rows, load_eraser
+from erasejax.commands.common import check_dims, load_eraser
 from erasejax.data import Dataset
+from erasejax.erasers import SPLINCE
 from erasejax.erasers.base import Eraser
-from erasejax.files import Labels, open_features, read_labels
+from erasejax.files import Labels, open_features, read_labels, read_labels_again
 from erasejax.registry import PROBES, configure, look_up
+from erasejax.streaming import check_rows
 
 __all__ = ["Line", "Protocol", "probe", "render", "split_rows"]
 
@@ -85,28 +87,29 @@ def probe(
     Raises:
       ValueError: the input cannot be used, or fitting failed.
     """
-    fitted, columns = None, None
+    fitted, notes = None, {}
     if eraser is not None:
         if method is not None or keep_mean is not None:
             raise ValueError("--eraser brings its own method; leave out --method and --keep-mean")
         fitted, notes = load_eraser(eraser)
-        columns = notes.get("columns")
     config = None if fitted else configure(method or "mean-difference", {"keep_mean": keep_mean})
-    if hasattr(config, "directions"):
+    if hasattr(config, "directions") or isinstance(config, SPLINCE):
         raise ValueError(f"{method}: fit it first and give the file as --eraser")
     names = list(dict.fromkeys(name.strip() for name in probes.split(",")))
     kinds = {name: look_up("probe", name, PROBES)() for name in names}
-    features = open_features(x, labels=labels, columns=columns)
-    concepts = read_labels(labels, concept="classes")
-    check_rows(features, concepts, labels)
+    features = open_features(x, labels=labels, columns=notes.get("columns"))
+    if fitted and fitted.needs_z and notes.get("class_names"):  # it reads labels, by their numbers
+        concepts = read_labels_again(labels, notes["class_names"])
+    else:
+        concepts = read_labels(labels, concept="classes")
+    check_rows(features, concepts)
     k = len(concepts.names or ())
     if k != 2 and "zero-one" in kinds:
         raise ValueError(f"{labels}: the probe zero-one separates 2 classes, got {k}")
-    if fitted and fitted.kernel.shape[0] != features.shape[1]:
-        raise ValueError(
-            f"{x}: {eraser} was fitted on {fitted.kernel.shape[0]} features, got "
-            f"{features.shape[1]}"
-        )
+    if fitted and eraser:
+        check_dims(fitted, eraser, features)
+        if fitted.needs_z and not notes.get("class_names"):
+            raise ValueError(f"{eraser}: reads a real concept; the probes here read classes")
     parts = split_rows(concepts, 2 if fitted else 3, seed)
     every = features.array()
 
@@ -209,11 +212,15 @@ def _protocol(
     title: str, eraser: Any, kinds: dict[str, Any], train: Dataset, test: Dataset, key: jax.Array
 ) -> Protocol:
     """Fits every probe on `train`, before and after erasing, and scores it on `test`."""
+
+    def erase(part: Dataset) -> jax.Array:
+        return eraser(part.x, part.z) if eraser.needs_z else eraser(part.x)
+
     lines = []
     for name, kind in kinds.items():
         for when in ("before", "after"):
             data = [
-                part if when == "before" else dataclasses.replace(part, x=eraser(part.x))
+                part if when == "before" else dataclasses.replace(part, x=erase(part))
                 for part in (train, test)
             ]
             fitted = checks.raise_if_failed(kind.fit(data[0], key=key))
@@ -233,7 +240,7 @@ def _protocol(
     return Protocol(
         title,
         float(metrics.majority_rate(test.z, num_classes=test.num_classes)),
-        float(metrics.damage(test.x, eraser(test.x))),
+        float(metrics.damage(test.x, erase(test))),
         int(eraser.rank),
         tuple(lines),
     )

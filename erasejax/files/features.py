@@ -90,6 +90,7 @@ def open_features(
     spec: str | os.PathLike[str],
     *,
     labels: str | os.PathLike[str] | None = None,
+    task: str | os.PathLike[str] | None = None,
     columns: Sequence[str] | None = None,
 ) -> Features:
     """Opens features, (n, d) numbers. Of a table all columns, which must be numeric.
@@ -97,6 +98,7 @@ def open_features(
     Args:
       spec: file, with a part where it has parts.
       labels: where the labels come from. If that is a column of the same table, it is no feature.
+      task: where a task comes from; the same holds.
       columns: which columns of a table to take where `spec` names none, instead of all.
 
     Returns:
@@ -110,7 +112,11 @@ def open_features(
     source = parse(spec)
     if source.is_table:
         table = tables.open_table(source)
-        aside = tables.same_table_columns(source, labels)
+        aside = {
+            name: what
+            for what, other in (("labels", labels), ("task", task))
+            for name in tables.same_table_columns(table, other)
+        }
         if source.part is None and columns is not None:
             chosen = tuple(columns)
         elif source.part is None:
@@ -118,7 +124,9 @@ def open_features(
         else:
             chosen = table.choose(source.part)
             if leak := [name for name in chosen if name in aside]:
-                raise ValueError(f"{source}: {leak[0]!r} holds the labels, it cannot be a feature")
+                raise ValueError(
+                    f"{source}: {leak[0]!r} holds the {aside[leak[0]]}, it cannot be a feature"
+                )
         return _table_features(source, table, chosen)
     if source.kind == ".safetensors":
         return _tensor_features(source)

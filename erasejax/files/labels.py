@@ -2,15 +2,17 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from erasejax.checks import choice
+from erasejax.files.features import open_features
 from erasejax.files.sources import parse, read_array
 from erasejax.files.tables import open_table
 
-__all__ = ["Labels", "read_labels"]
+__all__ = ["Labels", "read_labels", "read_labels_again", "read_task"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,17 +20,25 @@ class Labels:
     """One concept.
 
     Attributes:
-      values: (n,) int32 in [0, k), or (n,) floats for a real concept.
-      names: the k class names in the order of their numbers, or None for a real concept.
+      values: (n,) int32 in [0, k), or floats: (n,) for a real concept, (n,) or (n, t) for
+        a task.
+      names: the k class names in the order of their numbers, or None for floats.
+      source: the file they come from, as it was named.
     """
 
     values: np.ndarray
     names: tuple[str, ...] | None
+    source: str = ""
 
     @property
     def counts(self) -> tuple[int, ...]:
         """Rows of each class."""
         return tuple(int(c) for c in np.bincount(self.values, minlength=len(self.names or ())))
+
+    def block(self, start: int, rows: int) -> np.ndarray:
+        """Returns entries from `start` on, padded with zeros to a length of `rows`."""
+        part = self.values[start : start + rows]
+        return np.pad(part, ((0, rows - len(part)),) + ((0, 0),) * (part.ndim - 1))
 
     def __str__(self) -> str:
         if self.names is None:
@@ -69,12 +79,7 @@ def read_labels(spec: str | os.PathLike[str], *, concept: str = "auto") -> Label
     if not len(values):
         raise ValueError(f"{spec}: holds no labels")
     if values.dtype.kind == "f":
-        finite = np.isfinite(values)
-        if not finite.all():
-            raise ValueError(
-                f"{spec}: {np.sum(~finite)} of {len(values)} labels are NaN or infinite, the first "
-                f"in row {np.argmin(finite)}, counted from 0"
-            )
+        _check_finite(spec, values)
         values = _whole_or_real(spec, values, concept)
     elif concept == "real":
         if values.dtype.kind == "O":
@@ -83,7 +88,7 @@ def read_labels(spec: str | os.PathLike[str], *, concept: str = "auto") -> Label
     if values.dtype.kind == "f":
         if (values == values[0]).all():
             raise ValueError(f"{spec}: all {len(values)} labels are {values[0]:g}, nothing to read")
-        return Labels(values, None)
+        return Labels(values, None, str(spec))
     found, codes = np.unique(values, return_inverse=True)
     if len(found) == 1:
         raise ValueError(
@@ -95,7 +100,100 @@ def read_labels(spec: str | os.PathLike[str], *, concept: str = "auto") -> Label
             f"{spec}: {len(values)} labels and all of them different; expected classes with "
             "several rows each (quantities: --concept real)"
         )
-    return Labels(codes.astype(np.int32), tuple(str(value) for value in found))
+    return Labels(codes.astype(np.int32), tuple(str(value) for value in found), str(spec))
+
+
+def read_labels_again(spec: str | os.PathLike[str], names: Sequence[str] | None) -> Labels:
+    """Reads labels of other rows, coded as those that an eraser was fitted to.
+
+    One class only, or a single value, is no error here.
+
+    Args:
+      spec: as in `read_labels`.
+      names: the class names of the fit, or None for a real concept.
+
+    Returns:
+      `Labels` with these names.
+
+    Raises:
+      ValueError: the file is damaged, a label is missing, or is none of the names.
+      FileNotFoundError: there is no such file.
+      ModuleNotFoundError: reading tables needs pyarrow.
+    """
+    values = _values(spec)
+    if values.dtype.kind == "f":
+        _check_finite(spec, values)
+    if names is None:
+        if values.dtype.kind == "O":
+            raise ValueError(f"{spec}: expected numbers, as the eraser was fitted to, got text")
+        return Labels(values.astype(np.float64), None, str(spec))
+    if values.dtype.kind == "f":
+        values = _whole_or_real(spec, values, "classes")
+    found, codes = np.unique(values, return_inverse=True)
+    known = {name: code for code, name in enumerate(names)}
+    if unknown := [str(value) for value in found if str(value) not in known]:
+        raise ValueError(
+            f"{spec}: {show(unknown[0])} is no class that the eraser was fitted to; those are "
+            f"{', '.join(map(show, names[:12]))}" + (", ..." if len(names) > 12 else "")
+        )
+    table = np.array([known[str(value)] for value in found], np.int32)
+    return Labels(table[codes], tuple(names), str(spec))
+
+
+def read_task(spec: str | os.PathLike[str]) -> Labels:
+    """Reads a task, a second concept that should survive: as labels, or several columns of floats.
+
+    Integers, booleans and text, one a row, are classes. Floats are quantities, whole or not; so is
+    everything of shape (n, t), and several columns of a table.
+
+    Args:
+      spec: file, with a part where it has parts; columns of a table have commas between them.
+
+    Returns:
+      `Labels`; values are (n, t) where there are several columns.
+
+    Raises:
+      ValueError: the file is damaged, a number is missing, there is one class only, or a class a
+        row.
+      FileNotFoundError: there is no such file.
+      ModuleNotFoundError: reading tables needs pyarrow.
+    """
+    if _is_wide(spec):
+        return Labels(open_features(spec).array(), None, str(spec))
+    values = _values(spec)
+    if values.dtype.kind != "f" and len(np.unique(values)) == len(values) > 2:
+        raise ValueError(
+            f"{spec}: {len(values)} entries and all of them different; expected classes with "
+            "several rows each, or floats for quantities"
+        )
+    return read_labels(spec, concept="real" if values.dtype.kind == "f" else "classes")
+
+
+def _is_wide(spec: str | os.PathLike[str]) -> bool:
+    """Returns whether a file holds several columns of numbers."""
+    source = parse(spec)
+    if not source.is_table:
+        array = read_array(source)
+        return array.ndim == 2 and array.shape[1] != 1
+    table = open_table(source)
+    if source.part is None:
+        return False
+    names = table.choose(source.part)
+    return len(names) != 1 or hasattr(table.types[names[0]], "value_type")
+
+
+def _check_finite(spec: Any, values: np.ndarray) -> None:
+    """Checks floats.
+
+    Raises:
+      ValueError: some are NaN or infinite.
+    """
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise ValueError(
+            f"{spec}: {np.sum(~finite)} of {len(values)} labels are NaN or infinite, the first "
+            f"in row {np.argmin(finite)}, counted from 0"
+        )
 
 
 def _values(spec: str | os.PathLike[str]) -> np.ndarray:

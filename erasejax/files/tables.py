@@ -163,14 +163,18 @@ def open_table(source: Source) -> Table:
     return table
 
 
-def same_table_columns(source: Source, other: str | os.PathLike[str] | None) -> tuple[str, ...]:
-    """Returns the columns that `other` names, if it is the same file as `source`."""
+def same_table_columns(table: Table, other: str | os.PathLike[str] | None) -> tuple[str, ...]:
+    """Returns the columns that `other` names, if it is a part of the same file.
+
+    Raises:
+      ValueError: there are no such columns.
+    """
     if other is None:
         return ()
     named = parse(other)
-    if named.part is None or not os.path.samefile(source.path, named.path):
+    if named.part is None or not os.path.samefile(table.source.path, named.path):
         return ()
-    return (named.part,)
+    return table.choose(named.part)
 
 
 def _floats(column: Any) -> np.ndarray:
