@@ -142,7 +142,7 @@ def solve_correlation(
     d = correlation.shape[0]
     eye = jnp.eye(d, dtype=bool)
     unit = jnp.where(eye, 1, (1 - jnp.asarray(shrinkage, correlation.dtype)) * correlation)
-    return _solve_refined(unit, rhs, 64 * jnp.finfo(unit.dtype).eps)
+    return _solve_refined(unit, rhs, 64 * float(jnp.finfo(unit.dtype).eps))
 
 
 def solve_gram(

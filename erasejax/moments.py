@@ -295,7 +295,9 @@ def _provisional_fit(
         scale = jnp.sqrt(jnp.maximum(jnp.diagonal(zz), 0))
         inverse = safe_reciprocal(scale, scale > 0)[:, None]
         slopes = inverse * linalg.solve_correlation(
-            linalg.equilibrate(zz, scale), inverse * zx, shrinkage=jnp.finfo(x.dtype).eps ** 0.5
+            linalg.equilibrate(zz, scale),
+            inverse * zx,
+            shrinkage=float(jnp.finfo(x.dtype).eps) ** 0.5,
         )
     # Infinities stay in x alone, and are found there.
     slopes = _rounded(jnp.where(jnp.isfinite(slopes), slopes, 0))
