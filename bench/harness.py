@@ -67,6 +67,11 @@ class Figure:
     unit: str
 
 
+# Short cases run once untimed before each time: a library's idle threads spin for tens of
+# milliseconds in the way of the next library's, and the latter's first start on one core.
+_LONG = 5.0
+
+
 def compare(group: str, cases: list[Case], *, repeats: int = 7) -> list[Row]:
     """Times the cases of one group in turn, and returns a row for each."""
     first, times = {}, {case.name: [] for case in cases}
@@ -74,6 +79,8 @@ def compare(group: str, cases: list[Case], *, repeats: int = 7) -> list[Row]:
         first[case.name] = _seconds(case)
     for _ in range(repeats):
         for case in cases:
+            if first[case.name] < _LONG:
+                _seconds(case)
             times[case.name].append(_seconds(case) / case.units)
     peer = next((statistics.median(times[c.name]) for c in cases if c.peer), None)
     rows = []
@@ -87,7 +94,6 @@ def compare(group: str, cases: list[Case], *, repeats: int = 7) -> list[Row]:
 
 
 def _seconds(case: Case) -> float:
-    time.sleep(0.06)  # threads of the case before may spin for some 25 ms (OpenBLAS)
     start = time.perf_counter()
     jax.block_until_ready(case.run())
     return time.perf_counter() - start
