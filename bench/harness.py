@@ -67,9 +67,10 @@ class Figure:
     unit: str
 
 
-# Short cases run once untimed before each time: a library's idle threads spin for tens of
-# milliseconds in the way of the next library's, and the latter's first start on one core.
-_LONG = 5.0
+# A library's idle threads spin for tens of milliseconds in the way of the next library's, and the
+# latter's first start on one core: so there is a pause between cases, and short ones run once
+# untimed before each time.
+_PAUSE, _LONG = 0.1, 5.0
 
 
 def compare(group: str, cases: list[Case], *, repeats: int = 7) -> list[Row]:
@@ -79,6 +80,7 @@ def compare(group: str, cases: list[Case], *, repeats: int = 7) -> list[Row]:
         first[case.name] = _seconds(case)
     for _ in range(repeats):
         for case in cases:
+            time.sleep(_PAUSE)
             if first[case.name] < _LONG:
                 _seconds(case)
             times[case.name].append(_seconds(case) / case.units)

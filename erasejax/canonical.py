@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from erasejax import checks, linalg
+from erasejax import checks, linalg, solves
 from erasejax.checks import Status
 from erasejax.data import Dataset, codes
 from erasejax.linalg import product, safe_reciprocal
@@ -77,7 +77,7 @@ def whitening(moments: Moments) -> tuple[jax.Array, jax.Array]:
         if k == 1:
             rotated = jnp.ones((1, 1), dtype)
         else:
-            unit = linalg.equilibrate(moments.zz[:k, :k] * inverse_n, sd[:k])
+            unit = solves.equilibrate(moments.zz[:k, :k] * inverse_n, sd[:k])
             values, vectors = jnp.linalg.eigh(unit)
             kept = values > k * 8 * eps * jnp.max(values)
             rotated = vectors * safe_reciprocal(jnp.sqrt(jnp.maximum(values, 0)), kept)
@@ -111,9 +111,9 @@ def solve_moments(moments: Moments, *, rule: str, shrinkage: ArrayLike) -> Solve
     axes, status = concept_axes(moments)
     sd = moments.sd
     inverse = safe_reciprocal(sd, sd > 0)[:, None]
-    unit = linalg.equilibrate(moments.covariance, sd)
+    unit = solves.equilibrate(moments.covariance, sd)
     weight = shrink(rule, shrinkage, jnp.sum(unit * unit), moments)
-    solved = inverse * linalg.solve_correlation(unit, inverse * axes, shrinkage=weight)
+    solved = inverse * solves.solve_correlation(unit, inverse * axes, shrinkage=weight)
     return _split(axes, solved, moments, status)
 
 
@@ -141,7 +141,7 @@ def solve_data(data: Dataset, *, rule: str, shrinkage: ArrayLike, task: bool = F
     z = jnp.where(seen, root * ((z - moments.mean_z[0]) - moments.mean_z[1]), 0)
     gram = linalg.gram(x.T)
     weight = shrink(rule, shrinkage, jnp.sum(gram * gram), moments)
-    rows = linalg.solve_gram(gram, root[:, 0], product("nk,kr->nr", z, whiten), shrinkage=weight)
+    rows = solves.solve_gram(gram, root[:, 0], product("nk,kr->nr", z, whiten), shrinkage=weight)
     solved = inverse[:, None] * product("nr,nd->rd", rows, x).T
     return _split(axes, solved, moments, status)
 

@@ -6,6 +6,8 @@ masks, never slices, so shapes do not depend on data.
 """
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +15,14 @@ from jax import lax
 
 __all__ = [
     "column_norms",
-    "equilibrate",
     "gram",
+    "on_cpu",
     "product",
     "right_basis",
     "row_sums",
     "safe_reciprocal",
     "small_pinv",
-    "solve_correlation",
-    "solve_covariance",
-    "solve_gram",
+    "sum_over_rows",
     "two_sum",
 ]
 
@@ -82,6 +82,42 @@ def gram(a: jax.Array, b: jax.Array | None = None) -> jax.Array:
     ])
 
 
+def sum_over_rows(
+    part: Callable[..., Any], rows: tuple[jax.Array | None, ...], *, size: int | None = None
+) -> Any:
+    """Returns the sum of a function of rows over blocks of rows, each read once while in cache.
+
+    Blocks have one size. Where that does not divide n, the last starts early, and `fresh` says
+    which of its rows are new.
+
+    Args:
+      part: maps blocks of `rows`, and fresh, (m,) bool or None for all, to a pytree of sums.
+      rows: arrays (n, ...), or None where `part` takes None.
+      size: at most so many rows a block; None for what suits the device.
+    """
+    first = next(a for a in rows if a is not None)
+    n = first.shape[0]
+    count = -(-n // (size or (1 << 11 if on_cpu() else 1 << 17)))
+    if count <= 1:
+        return part(*rows, None)
+    size = -(-n // count)
+
+    def block(i):
+        start = jnp.minimum(i * size, n - size)
+        cut = [a if a is None else lax.dynamic_slice_in_dim(a, start, size) for a in rows]
+        return part(*cut, start + jnp.arange(size) >= i * size)
+
+    def add(i, total):
+        return jax.tree.map(jnp.add, total, block(i))
+
+    return lax.fori_loop(1, count, add, block(0))
+
+
+def on_cpu() -> bool:
+    """Returns whether programs run on a CPU unless they say otherwise."""
+    return jax.default_backend() == "cpu"
+
+
 def two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns (s, e) with s = fl(a + b) and s + e = a + b exactly (Knuth's TwoSum)."""
     s = a + b
@@ -99,93 +135,6 @@ def column_norms(matrix: jax.Array) -> jax.Array:
     peak = jnp.max(jnp.abs(matrix), axis=0)
     scaled = matrix * safe_reciprocal(peak, peak > 0)
     return peak * jnp.sqrt(jnp.sum(scaled * scaled, axis=0))
-
-
-def equilibrate(covariance: jax.Array, scale: jax.Array) -> jax.Array:
-    """Returns D^-1 S D^-1 for S (d, d) and D = diag(scale); features of scale 0 become 0."""
-    inverse = safe_reciprocal(scale, scale > 0)
-    return inverse[:, None] * covariance * inverse[None, :]
-
-
-def solve_covariance(covariance: jax.Array, rhs: jax.Array) -> jax.Array:
-    """Returns S^+ B for a covariance S, through the correlation matrix; see `solve_correlation`.
-
-    Args:
-      covariance: (d, d), symmetric positive semi-definite; constant features have a zero row.
-      rhs: (d, m).
-
-    Returns:
-      (d, m), rows of constant features zero.
-    """
-    scale = jnp.sqrt(jnp.maximum(jnp.diagonal(covariance), 0))
-    inverse = safe_reciprocal(scale, scale > 0)[:, None]
-    return inverse * solve_correlation(equilibrate(covariance, scale), inverse * rhs)
-
-
-def solve_correlation(
-    correlation: jax.Array, rhs: jax.Array, *, shrinkage: jax.Array | float = 0.0
-) -> jax.Array:
-    """Returns ((1 - s) R + s I)^+ B for a correlation matrix R, by Cholesky factorisation.
-
-    Features divided by their standard deviations, no scaling of them changes the answer but for
-    rounding. A ridge of 64 eps on the unit diagonal keeps the factorisation safe on rank-deficient
-    data, and one step of iterative refinement takes its bias out again where R is well conditioned.
-
-    Args:
-      correlation: (d, d), ones on the diagonal; zero rows for constant features.
-      rhs: (d, m), zero rows for constant features.
-      shrinkage: () s in [0, 1].
-
-    Returns:
-      (d, m).
-    """
-    d = correlation.shape[0]
-    eye = jnp.eye(d, dtype=bool)
-    unit = jnp.where(eye, 1, (1 - jnp.asarray(shrinkage, correlation.dtype)) * correlation)
-    return _solve_refined(unit, rhs, 64 * float(jnp.finfo(unit.dtype).eps))
-
-
-def solve_gram(
-    gram: jax.Array, null: jax.Array, rhs: jax.Array, *, shrinkage: jax.Array | float = 0.0
-) -> jax.Array:
-    """Returns ((1 - s) G + s I)^+ B for the Gram matrix G of centred rows, by Cholesky.
-
-    G has one null vector that is known, since the rows are centred: c times its outer product is
-    added, with c the mean diagonal, which leaves the answer for centred B as it is and makes G
-    definite.
-
-    Args:
-      gram: (n, n); zero rows for rows of weight zero.
-      null: (n,) the unit null vector: root weights, 0 for rows of weight zero.
-      rhs: (n, m) with null^T B = 0.
-      shrinkage: () s in [0, 1].
-
-    Returns:
-      (n, m).
-    """
-    n = gram.shape[0]
-    mean = jnp.trace(gram) / jnp.maximum(jnp.sum(null > 0), 1)
-    mean = jnp.where(mean > 0, mean, 1)
-    weight = jnp.asarray(shrinkage, gram.dtype)
-    matrix = (1 - weight) * gram + mean * jnp.outer(null, null)
-    diagonal = jnp.where(null > 0, weight, mean)
-    matrix = matrix + jnp.where(jnp.eye(n, dtype=bool), diagonal[:, None], 0)
-    return _solve_refined(matrix, rhs, 64 * jnp.finfo(gram.dtype).eps * mean)
-
-
-def _solve_refined(matrix: jax.Array, rhs: jax.Array, ridge: jax.Array | float) -> jax.Array:
-    """Returns A^-1 B with a ridge for the factorisation and one step of refinement against it."""
-    eye = jnp.eye(matrix.shape[0], dtype=bool)
-    factor = jnp.linalg.cholesky(jnp.where(eye, matrix + ridge, matrix), symmetrize_input=False)
-
-    def solve(b):
-        half = lax.linalg.triangular_solve(factor, b, left_side=True, lower=True)
-        return lax.linalg.triangular_solve(
-            factor, half, left_side=True, lower=True, transpose_a=True
-        )
-
-    first = solve(rhs)
-    return first + solve(rhs - product("de,em->dm", matrix, first))
 
 
 def right_basis(matrix: jax.Array, cutoff: jax.Array | float) -> tuple[jax.Array, jax.Array]:

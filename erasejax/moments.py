@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from erasejax import checks, linalg
+from erasejax import checks, linalg, solves
 from erasejax.checks import Status
 from erasejax.data import Dataset, as_dataset, codes
 from erasejax.linalg import product, safe_reciprocal, two_sum
@@ -198,10 +198,10 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
     Rows are written as x = shift + B^T z + e with a provisional mean and provisional slopes B (for
     classes, the class means) from a few thousand rows. What is summed over all rows are moments of
     e, which drift nowhere: running sums of rows sorted by label would round to several eps, enough
-    for a probe to find. The rest is arithmetic on small matrices.
+    for a probe to find. Each block of rows is read once; the rest is arithmetic on small matrices.
     """
     dtype = checks.compute_dtype(data.x)
-    x, weights, n = data.x.astype(dtype), data.weights, data.x.shape[0]
+    x, weights = data.x, data.weights
     z, status = codes(data, dtype)
     concept = z.shape[1]
     if task and data.task is not None:
@@ -209,7 +209,6 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
     if weights is not None:
         weights = weights.astype(dtype)
         seen = weights != 0  # a NaN weight counts as seen
-        x = jnp.where(seen[:, None], x, 0)
         z = jnp.where(seen[:, None], z, 0)
         status = status | checks.flag((weights < 0).any(), Status.NEGATIVE_WEIGHT)
 
@@ -217,29 +216,38 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
     z = z - shift_z
     if weights is not None:
         z = jnp.where(seen[:, None], z, 0)
-    e = ((x - shift) - rest) - _combine(z[:, :concept], slopes[:concept])
-    ones = jnp.ones((n, 1), dtype)
-    z_one = jnp.concatenate([z, ones], axis=1)
-    heavy = z_one
-    if weights is not None:
-        e = jnp.where(seen[:, None], e, 0)
-        heavy = z_one * weights[:, None]
+    z_one = jnp.concatenate([z, jnp.ones((z.shape[0], 1), dtype)], axis=1)
+    heavy = z_one if weights is None else z_one * weights[:, None]
     sums = linalg.row_sums(heavy, z_one)
     total, sum_z = sums[-1, -1], sums[-1, :-1]
     inverse_n = safe_reciprocal(total, total != 0)
     mean_z = sum_z * inverse_n
     zz = sums[:-1, :-1] - total * jnp.outer(mean_z, mean_z)
-    sums = product("nk,nd->kd", heavy, e)  # the other way round costs a pass over e transposed
+
+    def part(x, z_one, weights, fresh):
+        e = ((x.astype(dtype) - shift) - rest) - _combine(z_one[:, :concept], slopes[:concept])
+        seen = fresh
+        if weights is not None:
+            seen = weights != 0 if fresh is None else (weights != 0) & fresh
+        if seen is not None:
+            e = jnp.where(seen[:, None], e, 0)
+        heavy = z_one if weights is None else z_one * weights[:, None]
+        sums = product("nk,nd->kd", heavy, e)  # the other way round costs a pass over e transposed
+        heavy_e = None if weights is None else e * weights[:, None]
+        if covariance:
+            return sums, linalg.gram(e, heavy_e)
+        return sums, jnp.sum(e * e if heavy_e is None else heavy_e * e, axis=0)
+
+    sums, ee = linalg.sum_over_rows(part, (x, z_one, weights))
     mean_e = sums[-1] * inverse_n
     ez = sums[:-1].T - total * jnp.outer(mean_e, mean_z)
     xz = ez + product("kd,kj->dj", slopes, zz)
-    heavy_e = None if weights is None else e * weights[:, None]
     if covariance:
         cross = product("dk,ke->de", ez, slopes)
-        xx = linalg.gram(e, heavy_e) - total * jnp.outer(mean_e, mean_e)
+        xx = ee - total * jnp.outer(mean_e, mean_e)
         xx = xx + cross + cross.T + product("kd,kj,je->de", slopes, zz, slopes)
     else:
-        xx = jnp.sum(e * e if heavy_e is None else heavy_e * e, axis=0) - total * mean_e**2
+        xx = ee - total * mean_e**2
         xx = xx + jnp.sum((2 * ez + product("kd,kj->dj", slopes, zz)) * slopes.T, axis=1)
     diagonal = jnp.diagonal(xx) if covariance else xx
     finite = jnp.isfinite(diagonal).all() & jnp.isfinite(zz).all() & jnp.isfinite(total)
@@ -257,7 +265,19 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
     )
 
 
+_RUN = 16  # rows
 _SAMPLE = 4096
+
+
+def _some(rows: jax.Array) -> jax.Array:
+    """Returns runs of rows from all over: labels may come sorted, or take turns."""
+    n = rows.shape[0]
+    period = _RUN * max(n // _SAMPLE, 4)
+    count = n // period
+    if count < 2:
+        return rows
+    parts = rows[: count * period].reshape(count, period, *rows.shape[1:])
+    return parts[:, :_RUN].reshape(count * _RUN, *rows.shape[1:])
 
 
 def _provisional_fit(
@@ -273,9 +293,12 @@ def _provisional_fit(
     Returns:
       ((d,), (d,), (k,), (k, d)).
     """
-    stride = max(x.shape[0] // _SAMPLE, 1)
-    x, z = x[::stride], z[::stride]
-    row = jnp.ones(x.shape[0], x.dtype) if weights is None else weights[::stride]
+    x, z = _some(x).astype(z.dtype), _some(z)
+    if weights is None:
+        row = jnp.ones(x.shape[0], z.dtype)
+    else:
+        row = _some(weights)
+        x = jnp.where((row != 0)[:, None], x, 0)
     total = jnp.sum(row)
     inverse_n = safe_reciprocal(total, total != 0)
     shift = _rounded(jnp.sum(x * row[:, None], axis=0) * inverse_n)
@@ -294,8 +317,8 @@ def _provisional_fit(
         zz = product("nj,nk->jk", heavy, z)
         scale = jnp.sqrt(jnp.maximum(jnp.diagonal(zz), 0))
         inverse = safe_reciprocal(scale, scale > 0)[:, None]
-        slopes = inverse * linalg.solve_correlation(
-            linalg.equilibrate(zz, scale),
+        slopes = inverse * solves.solve_correlation(
+            solves.equilibrate(zz, scale),
             inverse * zx,
             shrinkage=float(jnp.finfo(x.dtype).eps) ** 0.5,
         )

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from erasejax import checks
 from erasejax.canonical import class_gaps, concept_axes, is_null
 from erasejax.data import Dataset
-from erasejax.linalg import product, safe_reciprocal, solve_covariance
+from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
 from erasejax.probes.base import (
     LinearClassifier,
@@ -17,6 +17,7 @@ from erasejax.probes.base import (
     Probe,
     linear_classifier,
 )
+from erasejax.solves import solve_covariance
 
 __all__ = ["LDA", "LeastSquares", "MeanDifferenceProbe"]
 
