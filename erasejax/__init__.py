@@ -4,7 +4,9 @@ from erasejax import datasets, metrics, probes
 from erasejax.checks import Status, raise_if_failed
 from erasejax.data import Dataset
 from erasejax.erasers import (
+    INLP,
     LEACE,
+    RLACE,
     SAL,
     SPLINCE,
     Ablation,
@@ -17,12 +19,13 @@ from erasejax.erasers import (
 from erasejax.io import load, save
 from erasejax.mesh import sharded_moments
 from erasejax.moments import Moments, merge
-from erasejax.projection import Projection
+from erasejax.projection import Projection, TracedProjection
 from erasejax.streaming import stream_moments
 
 __all__ = [
     "Ablation",
     "Dataset",
+    "INLP",
     "Identity",
     "LEACE",
     "MeanDifference",
@@ -30,10 +33,12 @@ __all__ = [
     "OracleLEACE",
     "OracleProjection",
     "Projection",
+    "RLACE",
     "RandomDirections",
     "SAL",
     "SPLINCE",
     "Status",
+    "TracedProjection",
     "datasets",
     "load",
     "merge",

@@ -41,6 +41,8 @@ def _app() -> Any:
         shrinkage: float | None = None,
         shrinkage_rule: Annotated[str | None, arg(metavar="fixed|none|oas")] = None,
         rank: int | None = None,
+        rounds: int | None = None,
+        probe: Annotated[str | None, arg(metavar="PROBE")] = None,
         directions: str | None = None,
         certificate: bool = True,
         seed: int = 0,
@@ -58,14 +60,16 @@ def _app() -> Any:
           x: features, (rows, features). Of a table all columns but the labels' and the task's.
           labels: one label a row.
           out: where to save the eraser, a .safetensors file.
-          method: mean-difference, sal, leace, splince, oracle-leace, random-directions, ablation,
-            identity.
+          method: mean-difference, sal, leace, splince, oracle-leace, inlp, rlace, ablation,
+            random-directions, identity.
           task: what splince keeps; classes as labels, or floats, one or several columns.
           concept: what labels that are numbers mean.
           keep_mean: project about the mean of the rows, not about the origin.
           shrinkage: of the correlations of the features, 0 to 1, for leace and splince.
           shrinkage_rule: fixed takes --shrinkage; oas estimates it from the rows.
-          rank: how many directions, for random-directions.
+          rank: how many directions, for random-directions and rlace.
+          rounds: the most rounds of inlp.
+          probe: the linear probe of inlp: logistic, lda, least-squares, mean-difference, zero-one.
           directions: array (d,) or (d, r), for ablation.
           certificate: compute the damage and linear_r2, which takes the covariance of the features.
           seed: for methods that draw.
@@ -86,6 +90,8 @@ def _app() -> Any:
                 shrinkage=shrinkage,
                 shrinkage_rule=shrinkage_rule,
                 rank=rank,
+                rounds=rounds,
+                probe=probe,
                 directions=directions,
                 certificate=certificate,
                 seed=seed,

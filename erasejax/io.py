@@ -24,7 +24,7 @@ from jax.core import Tracer
 from erasejax.erasers.oracle_leace import OracleProjection
 from erasejax.moments import Moments
 from erasejax.probes.base import LinearClassifier, LinearLikelihood, LinearRegressor
-from erasejax.projection import Projection
+from erasejax.projection import Projection, TracedProjection
 from erasejax.replacing import replacing
 
 __all__ = [
@@ -43,6 +43,7 @@ _CLASSES = {
     cls.__name__: cls
     for cls in (
         Projection,
+        TracedProjection,
         OracleProjection,
         Moments,
         LinearClassifier,

@@ -16,6 +16,7 @@ from jax import lax
 __all__ = [
     "column_norms",
     "gram",
+    "joint_grams",
     "on_cpu",
     "product",
     "right_basis",
@@ -53,6 +54,27 @@ def row_sums(a: jax.Array, b: jax.Array, *, block: int = 16) -> jax.Array:
     return sums[0]
 
 
+def joint_grams(
+    a: jax.Array, b: jax.Array, weights: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """Returns b^T W a, (k, d), and a^T W a, (d, d), for many columns a (n, d) and few b (n, k).
+
+    One product makes both where a is narrow: it costs as much as the reading, and a few columns
+    more spare it strides of a power of two.
+    """
+    d = a.shape[1]
+    if _WIDTH // 4 <= d < 2 * _WIDTH:
+        a = jnp.concatenate([a, b], axis=1)
+        both = product("ni,nj->ij", a, a if weights is None else a * weights[:, None])
+        return both[d:, :d], both[:d, :d]
+    heavy = a if weights is None else a * weights[:, None]
+    # The sums the other way round would cost a pass over a transposed.
+    return product("nk,nd->kd", b, heavy), gram(a, None if weights is None else heavy)
+
+
+_WIDTH = 128  # columns in a block, at least
+
+
 def gram(a: jax.Array, b: jax.Array | None = None) -> jax.Array:
     """Returns a^T b, (d, d), for a and b (n, d) whose product is symmetric, such as b = w a.
 
@@ -64,7 +86,7 @@ def gram(a: jax.Array, b: jax.Array | None = None) -> jax.Array:
       b: (n, d), or None for a.
     """
     d = a.shape[1]
-    count = max(min(d // 128, 4), 1)
+    count = max(min(d // _WIDTH, 4), 1)
     cuts = [round(d * i / count) for i in range(count + 1)]
 
     def columns(x):

@@ -231,12 +231,10 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
             seen = weights != 0 if fresh is None else (weights != 0) & fresh
         if seen is not None:
             e = jnp.where(seen[:, None], e, 0)
-        heavy = z_one if weights is None else z_one * weights[:, None]
-        sums = product("nk,nd->kd", heavy, e)  # the other way round costs a pass over e transposed
-        heavy_e = None if weights is None else e * weights[:, None]
         if covariance:
-            return sums, linalg.gram(e, heavy_e)
-        return sums, jnp.sum(e * e if heavy_e is None else heavy_e * e, axis=0)
+            return linalg.joint_grams(e, z_one, weights)
+        heavy = e if weights is None else e * weights[:, None]
+        return product("nk,nd->kd", z_one, heavy), jnp.sum(heavy * e, axis=0)
 
     sums, ee = linalg.sum_over_rows(part, (x, z_one, weights))
     mean_e = sums[-1] * inverse_n

@@ -12,10 +12,12 @@ __all__ = ["METHODS", "PROBES", "configure", "look_up"]
 METHODS: Mapping[str, Any] = {
     "ablation": erasers.Ablation,
     "identity": erasers.Identity,
+    "inlp": erasers.INLP,
     "leace": erasers.LEACE,
     "mean-difference": erasers.MeanDifference,
     "oracle-leace": erasers.OracleLEACE,
     "random-directions": erasers.RandomDirections,
+    "rlace": erasers.RLACE,
     "sal": erasers.SAL,
     "splince": erasers.SPLINCE,
 }
@@ -68,4 +70,6 @@ def configure(name: str, options: Mapping[str, Any]) -> Any:
         raise ValueError(
             f"--{unknown[0].replace('_', '-')} is no option of {name}, which has {known}"
         )
+    if isinstance(given.get("probe"), str):
+        given["probe"] = look_up("probe", given["probe"], PROBES)()
     return method(**given)

@@ -13,7 +13,14 @@ from jax import lax
 
 from erasejax.linalg import on_cpu, product, safe_reciprocal
 
-__all__ = ["equilibrate", "solve_correlation", "solve_covariance", "solve_gram"]
+__all__ = [
+    "cholesky",
+    "equilibrate",
+    "solve_correlation",
+    "solve_covariance",
+    "solve_gram",
+    "triangular_solve",
+]
 
 
 def equilibrate(covariance: jax.Array, scale: jax.Array) -> jax.Array:
@@ -91,10 +98,10 @@ def solve_gram(
 def _solve_refined(matrix: jax.Array, rhs: jax.Array, ridge: jax.Array | float) -> jax.Array:
     """Returns A^-1 B with a ridge for the factorisation and one step of refinement against it."""
     eye = jnp.eye(matrix.shape[0], dtype=bool)
-    lower = _cholesky(jnp.where(eye, matrix + ridge, matrix))
+    lower = cholesky(jnp.where(eye, matrix + ridge, matrix))
 
     def solve(b):
-        return _triangular_solve(lower, _triangular_solve(lower, b), transpose=True)
+        return triangular_solve(lower, triangular_solve(lower, b), transpose=True)
 
     first = solve(rhs)
     return first + solve(rhs - product("de,em->dm", matrix, first))
@@ -112,7 +119,7 @@ class _Factor(NamedTuple):
     blocks: list[tuple[jax.Array, jax.Array]]
 
 
-def _cholesky(matrix: jax.Array) -> jax.Array:
+def cholesky(matrix: jax.Array) -> jax.Array:
     """Returns the Cholesky factor of a positive definite matrix (d, d)."""
     if on_cpu() and _BLOCK < matrix.shape[0] <= _LARGE:
         return _halved(matrix).lower
@@ -124,7 +131,7 @@ def _halved(matrix: jax.Array) -> _Factor:
     d = matrix.shape[0]
     if d <= _BLOCK:
         lower = jnp.linalg.cholesky(matrix, symmetrize_input=False)
-        return _Factor(lower, [(lower, _triangular_solve(lower, jnp.eye(d, dtype=lower.dtype)))])
+        return _Factor(lower, [(lower, triangular_solve(lower, jnp.eye(d, dtype=lower.dtype)))])
     half = -(-d // (2 * _BLOCK)) * _BLOCK
     first = _halved(matrix[:half, :half])
     corner = _forward(first, matrix[:half, half:])
@@ -147,7 +154,7 @@ def _forward(factor: _Factor, rhs: jax.Array) -> jax.Array:
     return solved
 
 
-def _triangular_solve(lower: jax.Array, rhs: jax.Array, *, transpose: bool = False) -> jax.Array:
+def triangular_solve(lower: jax.Array, rhs: jax.Array, *, transpose: bool = False) -> jax.Array:
     """Returns L^-1 B, or L^-T B, for B (d, m); on a CPU a few columns at a time, in one thread."""
 
     def solve(b):

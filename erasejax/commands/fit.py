@@ -44,6 +44,8 @@ def fit(
     shrinkage: float | None = None,
     shrinkage_rule: str | None = None,
     rank: int | None = None,
+    rounds: int | None = None,
+    probe: str | None = None,
     directions: str | None = None,
     certificate: bool = True,
     seed: int = 0,
@@ -58,10 +60,12 @@ def fit(
       method: a key of `erasejax.registry.METHODS`.
       task: see `erasejax.files.read_task`; for splince.
       concept: "auto", "classes" or "real".
-      keep_mean: option of the method, None for its default; so are the next four.
+      keep_mean: option of the method, None for its default; so are the next six.
       shrinkage: weight of the identity, in [0, 1].
       shrinkage_rule: "fixed", "none" or "oas".
       rank: number of directions.
+      rounds: the most rounds.
+      probe: a key of `erasejax.registry.PROBES`.
       directions: file with an array (d,) or (d, r).
       certificate: whether to compute damage and linear_r2 of the fitting rows.
       seed: for methods that draw.
@@ -80,6 +84,8 @@ def fit(
         "shrinkage": shrinkage,
         "shrinkage_rule": shrinkage_rule,
         "rank": rank,
+        "rounds": rounds,
+        "probe": probe,
         "directions": directions,
     }
     config = configure(method, options)

@@ -11,6 +11,7 @@ from erasejax.canonical import is_null
 from erasejax.data import Dataset, as_dataset
 from erasejax.linalg import product
 from erasejax.moments import Moments
+from erasejax.projection import Projection
 
 __all__ = ["LinearClassifier", "LinearLikelihood", "LinearRegressor", "Probe"]
 
@@ -50,16 +51,41 @@ class Probe:
         Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
         """
         data = as_dataset(x, z, weights=weights, num_classes=num_classes)
+        self._check(data, key)
+        config = checks.numbers(self, checks.compute_dtype(data.x))
+        return _fit(config, data, key if self.needs_key else None)
+
+    def _check(self, data: Dataset, key: jax.Array | None) -> None:
+        """Checks that the probe is made for this kind of concept, and has a key if it needs one.
+
+        Raises:
+          TypeError: it is not, or has none.
+        """
         name = type(self).__name__
         if not data.is_classes and not self.real_concepts:
             raise TypeError(f"z: {name} predicts class labels, integers (n,); got {data.z.dtype}")
         if self.needs_key and key is None:
             raise TypeError(f"key: {name} draws random numbers; pass key=jax.random.key(...)")
-        config = checks.numbers(self, checks.compute_dtype(data.x))
-        return _fit(config, data, key if self.needs_key else None)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
         raise NotImplementedError
+
+    def _prepare(self, data: Dataset) -> Any:
+        """Returns what fits to the same rows through different projections have in common."""
+        return None
+
+    def _fit_through(
+        self, prepared: Any, data: Dataset, through: Projection, key: jax.Array | None
+    ) -> Any:
+        """Returns the probe fitted to rows as an orthogonal projection about the mean leaves them.
+
+        Args:
+          prepared: what `_prepare` made of the rows.
+          data: the rows themselves.
+          through: the projection.
+          key: as in `_fit`.
+        """
+        return self._fit(data.replace(x=through(data.x)), key)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @jax.jit

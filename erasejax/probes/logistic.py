@@ -1,11 +1,10 @@
 """Logistic regression, binary and multinomial."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import struct
 from jax.scipy.linalg import cho_solve
 from jax.typing import ArrayLike
@@ -17,10 +16,19 @@ from erasejax.data import Dataset, codes
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
 from erasejax.probes.base import LinearLikelihood, Probe
+from erasejax.probes.logistic_search import (
+    Prepared,
+    class_shares,
+    normaliser,
+    prepare,
+    probability,
+    search,
+)
+from erasejax.projection import Projection
 
 __all__ = ["Logistic"]
 
-_NEWTON_PARAMETERS = 1024
+_NEWTON_PARAMETERS = 128
 
 
 @struct.dataclass(kw_only=True)
@@ -30,10 +38,12 @@ class Logistic(Probe):
     The bias is not penalised. scikit-learn's C is 1 / (l2 n). Two classes have one weight vector;
     k > 2 have k, penalised alike, whose sum over the classes is zero at the optimum.
 
-    Up to 1024 parameters Newton's method with backtracking, which takes about seven iterations;
-    beyond them L-BFGS (optax). Features are standardised inside, the penalty is not: the optimum is
-    that of the formula above. Where the classes' means coincide the answer is the null model
-    (zero weights, the log-odds of the classes in the bias) without an iteration.
+    Up to 128 parameters Newton's method with backtracking, which takes about seven iterations;
+    beyond them L-BFGS (optax) in variables that make the Hessian of the null model the identity:
+    one Gram matrix and one factorisation, then a pass over the rows an iteration. Features are
+    standardised inside, the penalty is not: the optimum is that of the formula above. Where the
+    classes' means coincide the answer is the null model (zero weights, the log-odds of the classes
+    in the bias) without an iteration.
 
     Attributes:
       l2: () penalty, >= 0. At 0 separable classes have no optimum and NOT_CONVERGED may be set.
@@ -44,30 +54,74 @@ class Logistic(Probe):
     max_steps: int = struct.field(pytree_node=False, default=100)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> LinearLikelihood:
+        if not self._is_small(data):
+            return self._search(self._prepare(data), None)
         moments = Moments.of(data, covariance=False)
-        _, status = concept_axes(moments)
-        sd = moments.sd
-        problem, contrasts, share = _standardise(data, moments, jnp.asarray(self.l2))
-        log_share = jnp.log(jnp.maximum(share, jnp.finfo(share.dtype).eps))
-        m = contrasts.shape[1]
-        start = jnp.zeros((problem.x.shape[1], m), problem.x.dtype)
-        centred = _contrasts(len(share)) - _contrasts(len(share)).mean(axis=0)
-        start = start.at[-1].set(
-            product("mk,k->m", jnp.asarray(np.linalg.pinv(centred), sd.dtype), log_share)
-        )
-        idle = is_null(moments) | checks.failed(status)
-        solve = _newton if start.size <= _NEWTON_PARAMETERS else _lbfgs
-        solution, converged = solve(problem, start, idle, self.max_steps)
+        problem = _standardise(data, moments, jnp.asarray(self.l2))
+        offset, idle, status = _null_model(moments, problem.contrasts)
+        start = jnp.zeros((problem.x.shape[1], len(offset)), offset.dtype).at[-1].set(offset)
+        solution, converged = _newton(problem, start, idle, self.max_steps)
+        weight = solution[:-1] * safe_reciprocal(moments.sd, moments.sd > 0)[:, None]
         status = status | checks.flag(~converged & ~idle, Status.NOT_CONVERGED)
+        return _fitted(weight, solution[-1], problem.contrasts, moments, idle, status)
 
-        columns = product("pm,km->pk", solution, contrasts)
-        weight = columns[:-1] * safe_reciprocal(sd, sd > 0)[:, None]
-        # A class without rows has no finite optimum: the constant gives it probability zero.
-        offset = jnp.where(share > 0, jnp.where(idle, log_share, columns[-1]), -jnp.inf)
-        if m == 1:
-            weight, offset = weight[:, 1] - weight[:, 0], offset[1] - offset[0]
-        probe = LinearLikelihood(weight=weight, offset=offset, center=moments.mean, status=status)
-        return checks.poison(probe, status)
+    def _is_small(self, data: Dataset) -> bool:
+        classes = data.num_classes or 2
+        return (data.x.shape[1] + 1) * (classes - 1) <= _NEWTON_PARAMETERS
+
+    def _prepare(self, data: Dataset) -> Any:
+        if self._is_small(data):
+            return None
+        contrasts = jnp.asarray(_contrasts(data.num_classes or 2), checks.compute_dtype(data.x))
+        return prepare(data, jnp.asarray(self.l2), contrasts)
+
+    def _fit_through(
+        self, prepared: Any, data: Dataset, through: Projection, key: jax.Array | None
+    ) -> LinearLikelihood:
+        if prepared is None:
+            return super()._fit_through(prepared, data, through, key)
+        return self._search(prepared, through.kernel)
+
+    def _search(self, prepared: Prepared, basis: jax.Array | None) -> LinearLikelihood:
+        """Returns the fit by L-BFGS to weights orthogonal to a basis (d, r)."""
+        moments = prepared.moments
+        if basis is None:
+            basis = moments.xz[:, :0]
+        free = moments.xz - product("dr,er,ek->dk", basis, basis, moments.xz)
+        seen = moments.replace(xz=free)  # pyright: ignore[reportAttributeAccessIssue]
+        offset, idle, status = _null_model(seen, prepared.contrasts)
+        weight, offset, converged = search(prepared, basis, offset, idle, 10 * self.max_steps)
+        status = status | checks.flag(~converged & ~idle, Status.NOT_CONVERGED)
+        return _fitted(weight, offset, prepared.contrasts, moments, idle, status)
+
+
+def _null_model(moments: Moments, contrasts: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns the null model's offset in contrasts, (m,), whether it is the answer, and a status.
+
+    The offset is the log-odds of the classes.
+    """
+    _, status = concept_axes(moments)
+    centred = contrasts - contrasts.mean(axis=0)
+    unfold = jnp.linalg.pinv(centred) if centred.shape[1] > 1 else jnp.array([[-1.0, 1.0]])
+    offset = product("mk,k->m", unfold.astype(contrasts.dtype), _log_share(moments))
+    return offset, is_null(moments) | checks.failed(status), status
+
+
+def _log_share(moments: Moments) -> jax.Array:
+    share = class_shares(moments)
+    return jnp.log(jnp.maximum(share, jnp.finfo(share.dtype).eps))
+
+
+def _fitted(weight, offset, contrasts, moments: Moments, idle, status) -> LinearLikelihood:
+    """Returns the probe from weight (d, m) and offset (m,) in contrasts."""
+    weight = product("dm,km->dk", weight, contrasts)
+    offset = jnp.where(idle, _log_share(moments), product("m,km->k", offset, contrasts))
+    # A class without rows has no finite optimum: the constant gives it probability zero.
+    offset = jnp.where(class_shares(moments) > 0, offset, -jnp.inf)
+    if contrasts.shape[1] == 1:
+        weight, offset = weight[:, 1] - weight[:, 0], offset[1] - offset[0]
+    probe = LinearLikelihood(weight=weight, offset=offset, center=moments.mean, status=status)
+    return checks.poison(probe, status)
 
 
 class _Problem(NamedTuple):
@@ -88,13 +142,8 @@ class _Problem(NamedTuple):
 
     def loss(self, v: jax.Array, logits: jax.Array) -> jax.Array:
         """Returns mean nats plus penalty, ()."""
-        nats = self.normaliser(logits) - jnp.sum(logits * self.y, axis=1)
+        nats = normaliser(logits, self.contrasts) - jnp.sum(logits * self.y, axis=1)
         return self.mean(nats) + jnp.sum(self.penalty[:, None] * v * v) / 2
-
-    def normaliser(self, logits: jax.Array) -> jax.Array:
-        if logits.shape[1] == 1:
-            return jax.nn.softplus(logits[:, 0])
-        return jax.nn.logsumexp(product("nm,km->nk", logits, self.contrasts), axis=1)
 
     def mean(self, rows: jax.Array) -> jax.Array:
         return jnp.mean(rows) if self.weights is None else jnp.sum(self.weights * rows)
@@ -108,25 +157,24 @@ class _Problem(NamedTuple):
     def gradient_hessian(self, v, logits) -> tuple[jax.Array, jax.Array]:
         """Returns the gradient (p, m) and the Hessian (p m, p m)."""
         p, m = v.shape
+        mean = probability(logits, self.contrasts)
         if m == 1:
-            probability = jax.nn.sigmoid(logits)
-            curvature = self.weigh(probability * (1 - probability))
+            curvature = self.weigh(mean * (1 - mean))
             hessian = product("ni,nj->ij", self.x * curvature, self.x)
         else:
             shares = jax.nn.softmax(product("nm,km->nk", logits, self.contrasts), axis=1)
-            probability = product("nk,km->nm", shares, self.contrasts)
             second = product("nk,ka,kb->nab", shares, self.contrasts, self.contrasts)
-            second = second - probability[:, :, None] * probability[:, None, :]
+            second = second - mean[:, :, None] * mean[:, None, :]
             second = self.weigh(second.reshape(-1, m * m)).reshape(-1, m, m)
             spread = (self.x[:, :, None, None] * second[:, None]).reshape(-1, p * m, m)
             hessian = product("nab,nj->ajb", spread, self.x).reshape(p * m, p * m)
-        residual = self.weigh(probability - self.y)
+        residual = self.weigh(mean - self.y)
         gradient = product("np,nm->pm", self.x, residual) + self.penalty[:, None] * v
         return gradient, hessian + jnp.diag(jnp.repeat(self.penalty, m))
 
 
-def _standardise(data: Dataset, moments: Moments, l2: jax.Array):
-    """Returns the problem in standardised features, the contrasts and the class shares."""
+def _standardise(data: Dataset, moments: Moments, l2: jax.Array) -> _Problem:
+    """Returns the problem in standardised features."""
     dtype = moments.xz.dtype
     sd = moments.sd
     inverse = safe_reciprocal(sd, sd > 0)
@@ -138,13 +186,10 @@ def _standardise(data: Dataset, moments: Moments, l2: jax.Array):
         x = jnp.where(seen[:, None], x, 0)
         weights = data.weights * safe_reciprocal(moments.total, moments.total > 0)
     x = jnp.concatenate([x, jnp.ones((x.shape[0], 1), dtype)], axis=1)
-    k = z.shape[1]
-    contrasts = jnp.asarray(_contrasts(k), dtype)
+    contrasts = jnp.asarray(_contrasts(z.shape[1]), dtype)
     # A constant feature is all zeros here: any positive penalty keeps its weight at zero.
     penalty = jnp.append(jnp.where(sd > 0, l2 * inverse**2, 1), 0)
-    share = jnp.maximum(moments.mean_z[0] + moments.mean_z[1], 0)
-    y = product("nk,km->nm", z, contrasts)
-    return _Problem(x, y, contrasts, weights, penalty), contrasts, share
+    return _Problem(x, product("nk,km->nm", z, contrasts), contrasts, weights, penalty)
 
 
 def _contrasts(k: int) -> np.ndarray:
@@ -219,33 +264,3 @@ def _solve_positive(matrix: jax.Array, rhs: jax.Array) -> jax.Array:
     unit = matrix * inverse[:, None] * inverse[None, :]
     unit = jnp.where(jnp.eye(p, dtype=bool), ridge, unit)
     return inverse * cho_solve((jnp.linalg.cholesky(unit), True), inverse * rhs)
-
-
-def _lbfgs(problem: _Problem, start, idle, max_steps: int):
-    """Returns (solution, converged) by L-BFGS with a zoom line search."""
-    eps = jnp.finfo(start.dtype).eps
-
-    def loss(v):
-        return problem.loss(v, problem.logits(v))
-
-    solver = optax.lbfgs(memory_size=10)
-    value_and_grad = optax.value_and_grad_from_state(loss)
-
-    def running(carry):
-        _, _, size, count = carry
-        return (size > eps**0.5) & (count < 10 * max_steps)
-
-    def body(carry):
-        v, state, _, count = carry
-        value, gradient = value_and_grad(v, state=state)
-        updates, state = solver.update(
-            gradient, state, v, value=value, grad=gradient, value_fn=loss
-        )
-        scale = jnp.sqrt(1 + problem.penalty)[:, None]
-        size = jnp.linalg.norm(jnp.asarray(gradient) / scale) / (eps**0.5 + value)
-        return optax.apply_updates(v, updates), state, size, count + 1
-
-    size = jnp.where(idle, 0, jnp.inf).astype(start.dtype)
-    first = (start, solver.init(start), size, jnp.int32(0))
-    v, _, size, _ = jax.lax.while_loop(running, body, first)
-    return v, size <= eps**0.5

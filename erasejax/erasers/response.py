@@ -1,0 +1,103 @@
+"""The probe's side of the game: its best answer to a projection, and what that costs."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from erasejax import linalg
+from erasejax.data import Dataset, codes
+from erasejax.linalg import product, safe_reciprocal
+from erasejax.moments import Moments
+from erasejax.probes.base import Probe
+from erasejax.projection import Projection
+
+__all__ = ["Found", "best_response"]
+
+
+class Found(NamedTuple):
+    """Where a game ended.
+
+    Attributes:
+      basis: (d, rank) orthonormal.
+      trace: (m,) the refitted losses; NaN beyond the last.
+      steps: () int32, how many steps were made.
+    """
+
+    basis: jax.Array
+    trace: jax.Array
+    steps: jax.Array
+
+
+class Response(NamedTuple):
+    """The probe's best answer to a basis U.
+
+    Attributes:
+      loss: () its loss with the penalty: mean nats for classes; for real concepts the share of the
+        variance that is not explained, the mean over them.
+      slope: (d, r) gradient of that loss in U.
+      probe: the fitted probe, its weights orthogonal to U.
+    """
+
+    loss: jax.Array
+    slope: jax.Array
+    probe: Any
+
+
+def best_response(
+    probe: Probe, prepared: Any, data: Dataset, moments: Moments, basis: jax.Array
+) -> Response:
+    """Fits the probe to what a projection leaves.
+
+    With w the weights, orthogonal to U, and G the gradient of the loss in them, the loss at fixed w
+    changes with U as -w (U^T G)^T; by Danskin's theorem so does the minimum over w.
+
+    Args:
+      probe: `Logistic` for classes, `LeastSquares` for real concepts.
+      prepared: what `probe._prepare(data)` returned.
+      data: the rows.
+      moments: of the rows.
+      basis: (d, r) orthonormal U.
+    """
+    dtype, center = basis.dtype, moments.mean
+    through = Projection(
+        kernel=basis, test=basis, center=center, rank=jnp.int32(0), status=moments.outcome
+    )
+    fitted = probe._fit_through(prepared, data, through, None)
+    weight = fitted.weight.reshape(basis.shape[0], -1)
+    weight = weight - product("dr,er,ec->dc", basis, basis, weight)
+    fitted = fitted.replace(weight=weight.reshape(fitted.weight.shape))
+    inverse_n = safe_reciprocal(moments.total, moments.total > 0)
+    z, _ = codes(data, dtype)
+    shift = product("d,dc->c", center - fitted.center, weight) + fitted.offset
+    variance = jnp.diagonal(moments.zz) * inverse_n
+    per_variance = safe_reciprocal(variance, variance > 0) / variance.shape[0]
+    both = jnp.concatenate([weight, basis], axis=1)
+    columns = weight.shape[1]
+
+    def part(x, z, weights, fresh):
+        x = x.astype(dtype) - center
+        share = jnp.full(x.shape[0], inverse_n, dtype) if weights is None else weights * inverse_n
+        share = share if fresh is None else jnp.where(fresh, share, 0)
+        x = jnp.where((share != 0)[:, None], x, 0)
+        seen = product("nd,de->ne", x, both)
+        scores, along = seen[:, :columns] + shift, seen[:, columns:]
+        if not data.is_classes:
+            left = jnp.where((share != 0)[:, None], scores - z, 0)
+            residual = 2 * left * per_variance
+            loss = jnp.sum(left**2 * per_variance, axis=1)
+        elif columns == 1:
+            residual = jax.nn.sigmoid(scores) - z[:, 1:]
+            loss = jax.nn.softplus(scores[:, 0]) - scores[:, 0] * z[:, 1]
+        else:
+            residual = jax.nn.softmax(scores) - z
+            loss = jax.nn.logsumexp(scores, axis=1) - jnp.sum(scores * z, axis=1)
+        pull = product("nr,nc->rc", along, share[:, None] * residual)
+        return jnp.sum(jnp.where(share != 0, share * loss, 0)), pull
+
+    loss, pull = linalg.sum_over_rows(part, (data.x, z, data.weights))
+    if data.is_classes:
+        penalty = probe.l2 / 2 * jnp.sum(weight**2)  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        penalty = probe.l2 * jnp.sum(weight**2 * per_variance)  # pyright: ignore[reportAttributeAccessIssue]
+    return Response(loss + penalty, -product("dc,rc->dr", weight, pull), fitted)

@@ -1,0 +1,224 @@
+"""Linear adversarial concept erasure (R-LACE)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.typing import ArrayLike
+
+from erasejax import checks, linalg
+from erasejax.canonical import concept_axes
+from erasejax.data import Dataset
+from erasejax.erasers.base import Eraser
+from erasejax.erasers.fantope import published_game
+from erasejax.erasers.response import Found, best_response
+from erasejax.linalg import product, safe_reciprocal
+from erasejax.moments import Moments
+from erasejax.probes.base import Probe
+from erasejax.probes.linear import LeastSquares
+from erasejax.probes.logistic import Logistic
+from erasejax.projection import Projection, TracedProjection, oblique
+
+__all__ = ["RLACE"]
+
+
+@struct.dataclass(kw_only=True)
+class RLACE(Eraser):
+    r"""The orthogonal projection of a given rank that the best linear probe minds most.
+
+    max over U (d, rank), U^T U = I, of min over theta of the loss of theta on x (I - U U^T):
+    log-loss for classes, squared error for real concepts.
+
+    *Rank at least k - 1 (or the number of real concepts)* needs no game. The constant probe is
+    always allowed, so the inner minimum is at most its loss, the label entropy H. Let U span the
+    differences of the class means. On x (I - U U^T) all class means coincide; the log-loss is
+    convex, and its gradient at the constant probe, E[(p - y) x^T], is zero: the constant is optimal
+    and the minimum is H. So U reaches the upper bound and is a global solution; at rank 1 with two
+    classes it is the only one, since any other leaves a gradient. The same holds of squared error
+    with the covariances of x and z. With `closed_form` that is returned.
+
+    *The game* is for less rank. As published it takes turns between stochastic gradient steps on
+    theta and on P in the Fantope {0 <= P <= I, tr P = rank}, the convex hull of the projections,
+    with an eigendecomposition each (`game="fantope"`, published defaults). With `game="direct"` the
+    probe is refitted to its optimum for every U, in a few passes over the rows, and U goes up the
+    gradient of that optimum by L-BFGS; by Danskin's theorem it is -w (U^T G)^T, with w the weight
+    and G the gradient of the loss in it. A probe with hardly a penalty reads around any U but the
+    right ones, and that landscape is flat; so the penalty starts at 1 and falls tenfold to its
+    value. At 1 the probe is about the mean difference, and every start leads to its strongest
+    directions. The better of the end and the start is kept, by their refitted losses.
+
+    The result is a `TracedProjection`: `trace` is the refitted loss of each step, with the penalty
+    (nats; a share of the variance of z for real concepts), `steps` how many were made, with the
+    last penalty.
+
+    Attributes:
+      rank: static; directions to remove.
+      closed_form: static; whether to return the solution where it is known.
+      game: static; "direct" or "fantope".
+      start: static; "mean-difference", the strongest of its directions, or "random", which needs a
+        key, as the fantope does.
+      steps: static; the most steps of the direct game at each penalty, iterations of the fantope;
+        None for 100 and 75,000.
+      l2: () penalty of the probe, for features of mean variance one.
+      keep_mean: static; True projects about the mean of the rows, False about the origin.
+
+    References:
+      Ravfogel, Twiton, Goldberg and Cotterell 2022, arXiv 2201.12091.
+    """
+
+    rank: int = struct.field(pytree_node=False, default=1)
+    closed_form: bool = struct.field(pytree_node=False, default=True)
+    game: str = struct.field(pytree_node=False, default="direct")
+    start: str = struct.field(pytree_node=False, default="mean-difference")
+    steps: int | None = struct.field(pytree_node=False, default=None)
+    l2: ArrayLike = 1e-4
+    keep_mean: bool = struct.field(pytree_node=False, default=True)
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether `fit` needs a key: where something is drawn."""
+        return not self.closed_form and (self.start == "random" or self.game == "fantope")
+
+    def _fit(self, data: Dataset, key: jax.Array | None) -> TracedProjection:
+        checks.choice("game", self.game, ("direct", "fantope"))
+        checks.choice("start", self.start, ("mean-difference", "random"))
+        d = data.x.shape[1]
+        if not 1 <= self.rank <= d:
+            raise ValueError(f"rank: expected 1 to {d}, the number of features, got {self.rank}")
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps: expected a positive number, got {self.steps}")
+        moments = Moments.of(data, covariance=False)
+        axes, status = concept_axes(moments)
+        center = moments.mean if self.keep_mean else jnp.zeros_like(moments.mean)
+        if self.closed_form and self.rank >= axes.shape[1]:
+            solution = oblique(axes, axes, scale=moments.sd, center=center, status=status)
+            return _traced(solution, _constant_loss(moments)[None], jnp.int32(0))
+        make = Logistic if data.is_classes else LeastSquares
+        unit = jnp.mean(moments.sd**2)
+        if self.game == "fantope":
+            probe = make(l2=self.l2 * unit)
+            found = published_game(data, moments, probe, self.rank, key, self.steps or 75_000)
+        else:
+            penalties = unit * (self.l2 + jnp.array([1, 1e-1, 1e-2, 1e-3, 0], unit.dtype))
+            basis = self._start(axes, key)
+            found = _direct_game(make, penalties, data, moments, basis, self.steps or 100)
+        eye = jnp.ones_like(center)
+        solution = oblique(found.basis, found.basis, scale=eye, center=center, status=status)
+        return _traced(solution, found.trace, found.steps)
+
+    def _start(self, axes: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Returns an orthonormal basis (d, rank) to start from."""
+        if self.start == "random":
+            drawn = jax.random.normal(key, (axes.shape[0], self.rank), axes.dtype)
+        else:
+            peak = jnp.max(jnp.abs(axes))
+            u, _, _ = jnp.linalg.svd(axes * safe_reciprocal(peak, peak > 0), full_matrices=False)
+            drawn = u[:, : self.rank]
+            if drawn.shape[1] < self.rank:  # beyond the closed form: any directions do
+                extra = jax.random.normal(
+                    jax.random.key(0), (len(u), self.rank - drawn.shape[1]), u.dtype
+                )
+                drawn = jnp.concatenate([drawn, extra], axis=1)
+        return jnp.linalg.qr(drawn)[0]
+
+
+def _traced(solution: Projection, trace: jax.Array, steps: jax.Array) -> TracedProjection:
+    return checks.poison(
+        TracedProjection(
+            kernel=solution.kernel,
+            test=solution.test,
+            center=solution.center,
+            rank=solution.rank,
+            status=solution.status,
+            trace=trace,
+            steps=steps,
+        ),
+        solution.status,
+    )
+
+
+def _constant_loss(moments: Moments) -> jax.Array:
+    """Returns the loss of the best constant probe: the label entropy in nats, or 1."""
+    if not moments.one_hot:
+        return jnp.ones((), moments.xz.dtype)
+    share = jnp.maximum(moments.mean_z[0] + moments.mean_z[1], 0)
+    return -jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.where(share > 0, share, 1)), 0))
+
+
+def _direct_game(
+    make: Callable[..., Probe],
+    penalties: jax.Array,
+    data: Dataset,
+    moments: Moments,
+    start: jax.Array,
+    steps: int,
+) -> Found:
+    """Returns where L-BFGS over bases ends, against a probe that is refitted at each.
+
+    Args:
+      make: of a penalty, the probe.
+      penalties: (m,) one after the other.
+      data: the rows.
+      moments: of the rows.
+      start: (d, rank) orthonormal.
+      steps: static; the most at each penalty.
+    """
+
+    def climb(basis, l2):
+        found = _climb(make(l2=l2), data, moments, basis, steps)
+        return found.basis, (found.trace, found.steps)
+
+    end, (traces, counts) = jax.lax.scan(climb, start, penalties)
+    probe = make(l2=penalties[-1])
+    prepared = probe._prepare(data)
+    bases = jnp.stack([end, start])
+    losses = jax.lax.map(lambda u: best_response(probe, prepared, data, moments, u).loss, bases)
+    return Found(bases[jnp.argmax(losses)], traces[-1], counts[-1])
+
+
+def _climb(probe: Probe, data: Dataset, moments: Moments, basis: jax.Array, steps: int) -> Found:
+    """Returns the basis that L-BFGS from another one finds, against one probe."""
+    prepared = probe._prepare(data)
+    eps = jnp.finfo(basis.dtype).eps
+
+    def orthonormal(v):
+        peak = jnp.max(jnp.abs(v))
+        transform, _ = linalg.right_basis(v / peak, 0)
+        return product("dm,mr->dr", v / peak, transform), transform / peak
+
+    def respond(v):
+        u, transform = orthonormal(v)
+        response = best_response(probe, prepared, data, moments, u)
+        return -response.loss, product("dr,mr->dm", response.slope, -transform)
+
+    @jax.custom_vjp
+    def loss(v):
+        return respond(v)[0]
+
+    loss.defvjp(respond, lambda gradient, g: (g * gradient,))
+
+    solver = optax.lbfgs(memory_size=10)
+    value_and_grad = optax.value_and_grad_from_state(loss)
+
+    def running(carry):
+        *_, size, count = carry
+        return (size > eps**0.5) & (count < steps)
+
+    def body(carry):
+        v, state, trace, _, count = carry
+        value, gradient = value_and_grad(v, state=state)
+        updates, state = solver.update(
+            gradient, state, v, value=value, grad=gradient, value_fn=loss
+        )
+        size = jnp.linalg.norm(jnp.asarray(gradient)) * jnp.linalg.norm(v)
+        trace = trace.at[count].set(-value)
+        v = jnp.where(size > eps**0.5, optax.apply_updates(v, updates), v)
+        return v, state, trace, size, count + 1
+
+    dtype = basis.dtype
+    size = jnp.where(checks.failed(moments.outcome), 0, jnp.inf).astype(dtype)
+    first = (basis, solver.init(basis), jnp.full(steps, jnp.nan, dtype), size, jnp.int32(0))
+    v, _, trace, _, count = jax.lax.while_loop(running, body, first)
+    return Found(orthonormal(v)[0], trace, count)
