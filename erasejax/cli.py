@@ -148,10 +148,10 @@ def _app() -> Any:
           labels: one class label a row.
           method: how to erase; mean-difference if nothing is said.
           eraser: file of an eraser fitted elsewhere, instead of a method.
-          probes: logistic, lda, least-squares, mean-difference, zero-one; commas between them.
+          probes: logistic, lda, least-squares, mean-difference, mlp, zero-one; commas between them.
           keep_mean: project about the mean of the rows, not about the origin.
           seed: of the split, and of methods and probes that draw.
-          weights: also show how long each probe's weight vector is, per standard deviation of x.
+          weights: also show how long the weight vectors of linear probes are, per sd of x.
         """
         from rich.console import Console
 

@@ -24,6 +24,7 @@ from jax.core import Tracer
 from erasejax.erasers.oracle_leace import OracleProjection
 from erasejax.moments import Moments
 from erasejax.probes.base import LinearClassifier, LinearLikelihood, LinearRegressor
+from erasejax.probes.mlp import MLPLikelihood
 from erasejax.projection import Projection, TracedProjection
 from erasejax.replacing import replacing
 
@@ -49,6 +50,7 @@ _CLASSES = {
         LinearClassifier,
         LinearLikelihood,
         LinearRegressor,
+        MLPLikelihood,
     )
 }
 

@@ -27,6 +27,7 @@ PROBES: Mapping[str, Any] = {
     "least-squares": probes.LeastSquares,
     "logistic": probes.Logistic,
     "mean-difference": probes.MeanDifferenceProbe,
+    "mlp": probes.MLP,
     "zero-one": probes.ZeroOne,
 }
 

@@ -45,6 +45,7 @@ def probes() -> dict:
         "LDA": ej.probes.LDA(),
         "MeanDifferenceProbe": ej.probes.MeanDifferenceProbe(),
         "Logistic": ej.probes.Logistic(),
+        "MLP": ej.probes.MLP(width=8, batch=16, steps=20, patience=2),
         "ZeroOne": ej.probes.ZeroOne(restarts=4, rounds=2),
     }
 

@@ -138,7 +138,13 @@ def test_float64_stays(name):
 
 @pytest.mark.parametrize(
     ("name", "field"),
-    [("Logistic", "l2"), ("LeastSquares", "l2"), ("LDA", "l2"), ("LEACE", "shrinkage")],
+    [
+        ("Logistic", "l2"),
+        ("LeastSquares", "l2"),
+        ("LDA", "l2"),
+        ("LEACE", "shrinkage"),
+        ("MLP", "validation"),
+    ],
 )
 def test_floats_of_any_kind_are_one_trace(name, field):
     x, z = data()

@@ -204,6 +204,14 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
+def _length(fitted: Any, x: jax.Array) -> float | None:
+    """Returns the length of a probe's weights in units of the features' spread; None without."""
+    if not hasattr(fitted, "weight"):
+        return None
+    sd = jnp.std(x.astype(fitted.weight.dtype), axis=0)
+    return float(jnp.linalg.norm(fitted.weight * (sd if fitted.weight.ndim == 1 else sd[:, None])))
+
+
 def _fit(config: Eraser, data: Dataset, key: jax.Array) -> Any:
     return checks.raise_if_failed(config.fit(data, key=key))
 
@@ -224,16 +232,13 @@ def _protocol(
                 for part in (train, test)
             ]
             fitted = checks.raise_if_failed(kind.fit(data[0], key=key))
-            # The length in units of the features' spread, so that it has no units of x.
-            sd = jnp.std(train.x.astype(fitted.weight.dtype), axis=0)
-            weight = fitted.weight * (sd if fitted.weight.ndim == 1 else sd[:, None])
             likely = hasattr(fitted, "log_proba")
             scores = {
                 "accuracy": float(metrics.accuracy(fitted, data[1])),
                 "balanced accuracy": float(metrics.balanced_accuracy(fitted, data[1])),
                 "AUROC": float(metrics.auroc(fitted, data[1])),
                 "log-loss (nats)": float(metrics.log_loss(fitted, data[1])) if likely else None,
-                "|weight|": float(jnp.linalg.norm(weight)),
+                "|weight|": _length(fitted, train.x),
             }
             warning = "; ".join(checks.describe(int(fitted.status)))
             lines.append(Line(name, when, scores, warning))

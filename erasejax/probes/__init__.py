@@ -2,6 +2,7 @@
 
 from erasejax.probes.linear import LDA, LeastSquares, MeanDifferenceProbe
 from erasejax.probes.logistic import Logistic
+from erasejax.probes.mlp import MLP
 from erasejax.probes.recursive import Recursion, recursive
 from erasejax.probes.zero_one import ZeroOne
 
@@ -9,6 +10,7 @@ __all__ = [
     "LDA",
     "LeastSquares",
     "Logistic",
+    "MLP",
     "MeanDifferenceProbe",
     "Recursion",
     "ZeroOne",

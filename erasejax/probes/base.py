@@ -110,6 +110,11 @@ class LinearProbe:
     status: jax.Array
 
     @property
+    def num_classes(self) -> int:
+        """How many classes the probe tells apart."""
+        return self.weight.shape[1] if self.weight.ndim == 2 else 2
+
+    @property
     def bias(self) -> jax.Array:
         """() or (c,), the score at the origin: scores = x . weight + bias."""
         return self.offset - product("d,d...->...", self.center, self.weight)
