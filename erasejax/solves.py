@@ -110,6 +110,7 @@ def _solve_refined(matrix: jax.Array, rhs: jax.Array, ridge: jax.Array | float) 
 _BLOCK = 192  # LAPACK factorises so many columns in one thread
 _LARGE = 1024  # beyond it the work outlasts the spinning, and many blocks are slow to compile
 _COLUMNS = 4  # right-hand sides of a block that the BLAS solves for in one thread
+_LOOSE = 32  # columns that are solved for in one call after the other, to the same end
 
 
 class _Factor(NamedTuple):
@@ -166,5 +167,10 @@ def triangular_solve(lower: jax.Array, rhs: jax.Array, *, transpose: bool = Fals
     few = _COLUMNS if d <= _BLOCK else 1
     if m <= few or not on_cpu():
         return solve(rhs)
+    if m <= _LOOSE:
+        return jnp.concatenate([solve(rhs[:, j : j + few]) for j in range(0, m, few)], axis=1)
+    if d > _BLOCK:
+        return solve(rhs)
     groups = jnp.pad(rhs, ((0, 0), (0, -m % few))).reshape(d, -1, few)
-    return jnp.moveaxis(lax.map(solve, jnp.moveaxis(groups, 1, 0)), 0, 1).reshape(d, -1)[:, :m]
+    solved = jax.vmap(solve, in_axes=1, out_axes=1)(groups)
+    return solved.reshape(d, -1)[:, :m]

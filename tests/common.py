@@ -21,6 +21,8 @@ def erasers(d: int) -> dict:
         "MeanDifference, origin": ej.MeanDifference(keep_mean=False),
         "Ablation": ej.Ablation(directions=jnp.eye(d)[:, :2]),
         "RandomDirections": ej.RandomDirections(rank=2),
+        "INLP": ej.INLP(rounds=2),
+        "RLACE": ej.RLACE(),
         "LEACE": ej.LEACE(),
         "LEACE, oas": ej.LEACE(shrinkage_rule="oas"),
         "SAL": ej.SAL(),

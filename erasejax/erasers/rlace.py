@@ -47,18 +47,22 @@ class RLACE(Eraser):
     and G the gradient of the loss in it. A probe with hardly a penalty reads around any U but the
     right ones, and that landscape is flat; so the penalty starts at 1 and falls tenfold to its
     value. At 1 the probe is about the mean difference, and every start leads to its strongest
-    directions. The better of the end and the start is kept, by their refitted losses.
+    directions. With the last penalty the game has local optima, most of all at rank 1 of several
+    classes: `restarts` more starts climb with it alone. Of all ends and the first start the one
+    with the highest refitted loss is kept.
 
     The result is a `TracedProjection`: `trace` is the refitted loss of each step, with the penalty
-    (nats; a share of the variance of z for real concepts), `steps` how many were made, with the
-    last penalty.
+    (nats; a share of the variance of z for real concepts), `steps` how many were made, by the start
+    that won, with the last penalty.
 
     Attributes:
       rank: static; directions to remove.
       closed_form: static; whether to return the solution where it is known.
       game: static; "direct" or "fantope".
-      start: static; "mean-difference", the strongest of its directions, or "random", which needs a
-        key, as the fantope does.
+      start: static; "mean-difference", the strongest directions of the class means (covariances)
+        first, and restarts from their span; or "random", all from the whole space. Drawn from
+        `key`; without one from the same key always, which only "mean-difference" allows.
+      restarts: static; starts beside the first, of the direct game.
       steps: static; the most steps of the direct game at each penalty, iterations of the fantope;
         None for 100 and 75,000.
       l2: () penalty of the probe, for features of mean variance one.
@@ -72,6 +76,7 @@ class RLACE(Eraser):
     closed_form: bool = struct.field(pytree_node=False, default=True)
     game: str = struct.field(pytree_node=False, default="direct")
     start: str = struct.field(pytree_node=False, default="mean-difference")
+    restarts: int = struct.field(pytree_node=False, default=8)
     steps: int | None = struct.field(pytree_node=False, default=None)
     l2: ArrayLike = 1e-4
     keep_mean: bool = struct.field(pytree_node=False, default=True)
@@ -102,25 +107,26 @@ class RLACE(Eraser):
             found = published_game(data, moments, probe, self.rank, key, self.steps or 75_000)
         else:
             penalties = unit * (self.l2 + jnp.array([1, 1e-1, 1e-2, 1e-3, 0], unit.dtype))
-            basis = self._start(axes, key)
-            found = _direct_game(make, penalties, data, moments, basis, self.steps or 100)
+            starts = self._starts(axes, key)
+            found = _direct_game(make, penalties, data, moments, starts, self.steps or 100)
         eye = jnp.ones_like(center)
         solution = oblique(found.basis, found.basis, scale=eye, center=center, status=status)
         return _traced(solution, found.trace, found.steps)
 
-    def _start(self, axes: jax.Array, key: jax.Array | None) -> jax.Array:
-        """Returns an orthonormal basis (d, rank) to start from."""
-        if self.start == "random":
-            drawn = jax.random.normal(key, (axes.shape[0], self.rank), axes.dtype)
-        else:
+    def _starts(self, axes: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Returns orthonormal bases (1 + restarts, d, rank) to start from."""
+        d, columns = axes.shape
+        key = jax.random.key(0) if key is None else key
+        drawn = jax.random.normal(key, (1 + self.restarts, d, self.rank), axes.dtype)
+        if self.start == "mean-difference":
             peak = jnp.max(jnp.abs(axes))
-            u, _, _ = jnp.linalg.svd(axes * safe_reciprocal(peak, peak > 0), full_matrices=False)
-            drawn = u[:, : self.rank]
-            if drawn.shape[1] < self.rank:  # beyond the closed form: any directions do
-                extra = jax.random.normal(
-                    jax.random.key(0), (len(u), self.rank - drawn.shape[1]), u.dtype
-                )
-                drawn = jnp.concatenate([drawn, extra], axis=1)
+            u = jnp.linalg.svd(axes * safe_reciprocal(peak, peak > 0), full_matrices=False)[0]
+            within = product("dm,em,ser->sdr", u, u, drawn)
+            # More directions than the concept has: the rest may be any.
+            if self.rank < columns:
+                drawn = within.at[0].set(u[:, : self.rank])
+            else:
+                drawn = drawn.at[:, :, :columns].set(u)
         return jnp.linalg.qr(drawn)[0]
 
 
@@ -152,30 +158,34 @@ def _direct_game(
     penalties: jax.Array,
     data: Dataset,
     moments: Moments,
-    start: jax.Array,
+    starts: jax.Array,
     steps: int,
 ) -> Found:
     """Returns where L-BFGS over bases ends, against a probe that is refitted at each.
 
     Args:
       make: of a penalty, the probe.
-      penalties: (m,) one after the other.
+      penalties: (m,) that the first start meets one after the other; the others meet the last.
       data: the rows.
       moments: of the rows.
-      start: (d, rank) orthonormal.
+      starts: (s, d, rank) orthonormal.
       steps: static; the most at each penalty.
     """
 
     def climb(basis, l2):
-        found = _climb(make(l2=l2), data, moments, basis, steps)
-        return found.basis, (found.trace, found.steps)
+        return _climb(make(l2=l2), data, moments, basis, steps).basis, None
 
-    end, (traces, counts) = jax.lax.scan(climb, start, penalties)
+    near, _ = jax.lax.scan(climb, starts[0], penalties[:-1])
     probe = make(l2=penalties[-1])
+    ends = jax.lax.map(
+        lambda start: _climb(probe, data, moments, start, steps), starts.at[0].set(near)
+    )
+    bases = jnp.concatenate([ends.basis, starts[:1]])
     prepared = probe._prepare(data)
-    bases = jnp.stack([end, start])
     losses = jax.lax.map(lambda u: best_response(probe, prepared, data, moments, u).loss, bases)
-    return Found(bases[jnp.argmax(losses)], traces[-1], counts[-1])
+    best = jnp.argmax(losses)
+    ran = best % len(starts)
+    return Found(bases[best], ends.trace[ran], ends.steps[ran])
 
 
 def _climb(probe: Probe, data: Dataset, moments: Moments, basis: jax.Array, steps: int) -> Found:

@@ -1,4 +1,4 @@
-"""Logistic regression with many parameters: L-BFGS, preconditioned by the null model's Hessian."""
+"""Logistic regression with many parameters: L-BFGS, preconditioned by a Hessian."""
 
 from typing import NamedTuple
 
@@ -11,15 +11,23 @@ from erasejax.data import Dataset, codes
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
 
-__all__ = ["Prepared", "prepare", "search"]
+__all__ = ["Prepared", "class_shares", "normaliser", "prepare", "probability", "search"]
+
+_RUN = 20  # iterations before the Hessian is taken anew
+
+
+class _Factors(NamedTuple):
+    """A Hessian that falls apart into a (d + 1, d + 1) matrix a column of the turned parameters.
+
+    The features are in units of their standard deviations, the last row is the offset's.
+    """
+
+    lower: jax.Array  # (m, d + 1, d + 1) Cholesky factors
+    turn: jax.Array  # (m, m) orthogonal: contrasts from columns
 
 
 class Prepared(NamedTuple):
-    """Rows, and the Hessian of the null model in factors.
-
-    That Hessian is C x S + the penalty, with S the covariance of x, and C that of the labels in
-    contrasts. In the eigenvectors of C it falls apart into one (d, d) matrix a column.
-    """
+    """Rows, and the Hessian of the null model in factors."""
 
     x: jax.Array  # (n, d)
     y: jax.Array  # (n, m), one-hot labels in contrasts
@@ -28,9 +36,8 @@ class Prepared(NamedTuple):
     l2: jax.Array
     moments: Moments
     inverse_sd: jax.Array  # (d,)
-    lower: jax.Array  # (m, d, d) Cholesky factors, in units of the features' sd
-    curvature: jax.Array  # (m,) eigenvalues of C
-    turn: jax.Array  # (m, m) eigenvectors of C
+    curvature: jax.Array  # (m,) of the null model, along the turned contrasts
+    factors: _Factors
 
 
 class _Point(NamedTuple):
@@ -39,7 +46,11 @@ class _Point(NamedTuple):
 
 
 def prepare(data: Dataset, l2: jax.Array, contrasts: jax.Array) -> Prepared:
-    """Returns what every search over these rows needs; costs a Gram matrix and a factorisation."""
+    """Returns what every search over these rows needs; costs a Gram matrix and a factorisation.
+
+    The Hessian of the null model is C x S + the penalty, with S the covariance of x, and C that of
+    the labels in contrasts. The eigenvectors of C turn it into one matrix a column.
+    """
     moments = Moments.of(data)
     dtype = moments.xz.dtype
     eps = jnp.finfo(dtype).eps
@@ -47,12 +58,12 @@ def prepare(data: Dataset, l2: jax.Array, contrasts: jax.Array) -> Prepared:
     inverse_n = safe_reciprocal(moments.total, moments.total > 0)
     inverse = safe_reciprocal(moments.sd, moments.sd > 0)
     unit = solves.equilibrate(moments.covariance, moments.sd)
-    unit = jnp.where(jnp.eye(len(unit), dtype=bool), 1, unit)
+    unit = jnp.pad(unit, (0, 1)).at[-1, -1].set(1)
     labels = jnp.diag(share) - jnp.outer(share, share)
     curvature, turn = jnp.linalg.eigh(product("ka,kl,lb->ab", contrasts, labels, contrasts))
     # A class without rows has no curvature; nothing depends on its column either.
     curvature = jnp.maximum(curvature, 64 * eps)
-    ridge = jnp.diag(l2 * inverse**2 + 64 * eps)
+    penalty = jnp.append(l2 * inverse**2, 0)
     z, _ = codes(data, dtype)
     return Prepared(
         x=data.x,
@@ -62,10 +73,17 @@ def prepare(data: Dataset, l2: jax.Array, contrasts: jax.Array) -> Prepared:
         l2=l2,
         moments=moments,
         inverse_sd=inverse,
-        lower=jnp.stack([solves.cholesky(value * unit + ridge) for value in curvature]),
         curvature=curvature,
-        turn=turn,
+        factors=_Factors(jnp.stack([_factor(value * unit, penalty) for value in curvature]), turn),
     )
+
+
+def _factor(hessian: jax.Array, penalty: jax.Array) -> jax.Array:
+    """Returns the Cholesky factor of a Hessian (p, p) with a penalty (p,) and a ridge."""
+    diagonal = jnp.diagonal(hessian)
+    whole = diagonal * (1 + 64 * jnp.finfo(hessian.dtype).eps) + penalty
+    whole = jnp.where(whole > 0, whole, 1)  # a constant feature
+    return solves.cholesky(jnp.where(jnp.eye(len(whole), dtype=bool), whole, hessian))
 
 
 def class_shares(moments: Moments) -> jax.Array:
@@ -78,9 +96,10 @@ def search(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns the optimal weight (d, m), offset (m,), and whether the search converged.
 
-    The variables u are those in which the null model's Hessian, on weights orthogonal to the basis,
-    is the identity. The search starts from the step that is optimal for it, about a linear
-    discriminant; an iteration is one pass over the rows.
+    The variables u are those in which the Hessian, on weights orthogonal to the basis, is the
+    identity: at first that of the null model, and the search starts from the step that is optimal
+    for it, about a linear discriminant. An iteration is one pass over the rows. Where 20 of them do
+    not suffice, as on separable classes, the Hessian at that point takes its place.
 
     Args:
       prepared: rows and factors.
@@ -90,56 +109,112 @@ def search(
       max_steps: bound on the iterations.
     """
     eps = jnp.finfo(offset.dtype).eps
-    inverse, curvature = prepared.inverse_sd[:, None], prepared.curvature
-    barred = [_barred(factor, inverse * basis) for factor in prepared.lower]
-    root = safe_reciprocal(jnp.sqrt(curvature), curvature > 0)
-
-    def unfold(u):  # to a change of the null model
-        columns = []
-        for j, (factor, bar) in enumerate(zip(prepared.lower, barred, strict=True)):
-            free = u[:-1, j : j + 1]
-            free = free - product("dr,er,em->dm", bar, bar, free)
-            columns.append(inverse * solves.triangular_solve(factor, free, transpose=True))
-        weight = product("pa,ba->pb", jnp.concatenate(columns, axis=1), prepared.turn)
-        return _Point(weight, offset + product("a,ba->b", root * u[-1], prepared.turn))
-
-    def loss(u):
-        return _mean_loss(prepared, unfold(u))
-
-    # The gradient at the null model is the covariance of x and the labels. Its Newton step is safe
-    # where the curvature of the null model bounds that of the loss, shortened elsewhere.
-    bound = 1 / 4 if offset.shape[0] == 1 else 1 / 2
-    start = []
-    slopes = product("dk,km,ma->da", prepared.moments.xz, prepared.contrasts, prepared.turn)
-    slopes = slopes * safe_reciprocal(prepared.moments.total, prepared.moments.total > 0)
-    for j, (factor, bar) in enumerate(zip(prepared.lower, barred, strict=True)):
-        step = solves.triangular_solve(factor, inverse * slopes[:, j : j + 1])
-        step = step - product("dr,er,em->dm", bar, bar, step)
-        start.append(step * jnp.minimum(curvature[j] / bound, 1))
-    u = jnp.pad(jnp.concatenate(start, axis=1), ((0, 1), (0, 0)))
-
+    inverse = prepared.inverse_sd[:, None]
+    scaled = jnp.pad(inverse * basis, ((0, 1), (0, 0)))
     solver = optax.lbfgs(memory_size=10)
-    value_and_grad = optax.value_and_grad_from_state(loss)
 
-    def running(carry):
-        _, _, size, count = carry
+    def unfold(factors, bars, point, u):
+        columns = [
+            solves.triangular_solve(lower, _free(bar, u[:, j : j + 1]), transpose=True)
+            for j, (lower, bar) in enumerate(zip(factors.lower, bars, strict=True))
+        ]
+        change = product("pa,ba->pb", jnp.concatenate(columns, axis=1), factors.turn)
+        return _Point(point.weight + inverse * change[:-1], point.offset + change[-1])
+
+    def run(carry):
+        """Searches from a point, for as long as one Hessian is good for."""
+        point, factors, u, start, size, count = carry
+        bars = [_barred(lower, scaled) for lower in factors.lower]
+        stop = jnp.minimum(count + _RUN, max_steps)
+
+        def loss(u):
+            return _mean_loss(prepared, unfold(factors, bars, point, u))
+
+        value_and_grad = optax.value_and_grad_from_state(loss)
+
+        def running(carry):
+            *_, size, count = carry
+            return (size > eps**0.5) & (count < stop)
+
+        def body(carry):
+            u, state, _, _, count = carry
+            value, gradient = value_and_grad(u, state=state)
+            updates, state = solver.update(
+                gradient, state, u, value=value, grad=gradient, value_fn=loss
+            )
+            size = jnp.linalg.norm(jnp.asarray(gradient)) / (eps**0.5 + value)
+            # At the optimum the last step is rounding.
+            u = jnp.where(size > eps**0.5, optax.apply_updates(u, updates), u)
+            return u, state, value, size, count + 1
+
+        first = (u, solver.init(u), start, size, count)
+        u, _, value, size, count = jax.lax.while_loop(running, body, first)
+        point = unfold(factors, bars, point, u)
+        # A run that gains nothing, with the Hessian of where it began, ends in rounding.
+        size = jnp.where(start - value <= 16 * eps * value, 0, size)
+        return point, factors, jnp.zeros_like(u), value, size, count
+
+    def unfinished(carry):
+        *_, size, count = carry
         return (size > eps**0.5) & (count < max_steps)
 
-    def body(carry):
-        u, state, _, count = carry
-        value, gradient = value_and_grad(u, state=state)
-        updates, state = solver.update(
-            gradient, state, u, value=value, grad=gradient, value_fn=loss
-        )
-        size = jnp.linalg.norm(jnp.asarray(gradient)) / (eps**0.5 + value)
-        # At the optimum the last step is rounding.
-        u = jnp.where(size > eps**0.5, optax.apply_updates(u, updates), u)
-        return u, state, size, count + 1
+    def again(carry):
+        point, _, *rest = carry
+        return run((point, _factors_at(prepared, point), *rest))
 
+    null = _Point(jnp.zeros((len(basis), len(offset)), offset.dtype), offset)
+    bars = [_barred(lower, scaled) for lower in prepared.factors.lower]
     size = jnp.where(idle, 0, jnp.inf).astype(offset.dtype)
-    u, _, size, _ = jax.lax.while_loop(running, body, (u, solver.init(u), size, jnp.int32(0)))
-    weight, found = unfold(u)
-    return jnp.where(idle, 0, weight), jnp.where(idle, offset, found), size <= eps**0.5
+    worst = jnp.full((), jnp.inf, offset.dtype)
+    first = run((null, prepared.factors, _first_step(prepared, bars), worst, size, jnp.int32(0)))
+    point, *_, size, _ = jax.lax.while_loop(unfinished, again, first)
+    weight = jnp.where(idle, 0, point.weight)
+    return weight, jnp.where(idle, offset, point.offset), size <= eps**0.5
+
+
+def _first_step(prepared: Prepared, bars: list[jax.Array]) -> jax.Array:
+    """Returns the Newton step from the null model, (d + 1, m), without a pass over the rows.
+
+    The gradient there is the covariance of x and the labels. The step is safe where the curvature
+    of the null model bounds that of the loss, and shortened elsewhere.
+    """
+    moments, factors = prepared.moments, prepared.factors
+    slopes = product("dk,km,ma->da", moments.xz, prepared.contrasts, factors.turn)
+    slopes = slopes * safe_reciprocal(moments.total, moments.total > 0)
+    slopes = jnp.pad(prepared.inverse_sd[:, None] * slopes, ((0, 1), (0, 0)))
+    bound = 1 / 4 if len(prepared.curvature) == 1 else 1 / 2
+    steps = [
+        _free(bar, solves.triangular_solve(lower, slopes[:, j : j + 1]))
+        for j, (lower, bar) in enumerate(zip(factors.lower, bars, strict=True))
+    ]
+    return jnp.concatenate(steps, axis=1) * jnp.minimum(prepared.curvature / bound, 1)
+
+
+def _factors_at(prepared: Prepared, point: _Point) -> _Factors:
+    """Returns the Hessian at a point, without what it has between different contrasts."""
+
+    def part(x, y, weights, fresh):
+        x, share = _block(prepared, x, weights, fresh)
+        scores = product("nd,dm->nm", x, point.weight) + point.offset
+        mean = probability(scores, prepared.contrasts)
+        if len(point.offset) == 1:
+            curvature = mean * (1 - mean)
+        else:
+            shares = jax.nn.softmax(product("nm,km->nk", scores, prepared.contrasts), axis=1)
+            curvature = product("nk,km->nm", shares, prepared.contrasts**2) - mean**2
+        x = jnp.concatenate([x * prepared.inverse_sd, jnp.ones_like(x[:, :1])], axis=1)
+        heavy = share[:, None] * jnp.maximum(curvature, 0)
+        return [linalg.gram(x, x * heavy[:, j : j + 1]) for j in range(heavy.shape[1])]
+
+    hessians = linalg.sum_over_rows(part, (prepared.x, prepared.y, prepared.weights))
+    penalty = jnp.append(prepared.l2 * prepared.inverse_sd**2, 0)
+    lower = jnp.stack([_factor(hessian, penalty) for hessian in hessians])
+    return _Factors(lower, jnp.eye(len(hessians), dtype=lower.dtype))
+
+
+def _free(bar: jax.Array, u: jax.Array) -> jax.Array:
+    """Returns u (p, m) without its part in the span of the orthonormal columns of `bar`."""
+    return u - product("pr,qr,qm->pm", bar, bar, u)
 
 
 def _barred(lower: jax.Array, basis: jax.Array) -> jax.Array:
@@ -158,16 +233,8 @@ def _mean_loss(rows: Prepared, point: _Point) -> jax.Array:
 
 
 def _loss_and_gradient(rows: Prepared, point: _Point) -> tuple[jax.Array, _Point]:
-    dtype, n, mean = point.weight.dtype, rows.x.shape[0], rows.moments.mean
-
     def part(x, y, weights, fresh):
-        x = x.astype(dtype) - mean
-        share = jnp.full(x.shape[0], 1 / n, dtype) if weights is None else weights
-        seen = fresh
-        if weights is not None:
-            seen = weights != 0 if fresh is None else (weights != 0) & fresh
-        if seen is not None:
-            x, share = jnp.where(seen[:, None], x, 0), jnp.where(seen, share, 0)
+        x, share = _block(rows, x, weights, fresh)
         logits = product("nd,dm->nm", x, point.weight) + point.offset
         nats = normaliser(logits, rows.contrasts) - jnp.sum(logits * y, axis=1)
         residual = share[:, None] * (probability(logits, rows.contrasts) - y)
@@ -177,6 +244,19 @@ def _loss_and_gradient(rows: Prepared, point: _Point) -> tuple[jax.Array, _Point
     value, weight, offset = linalg.sum_over_rows(part, (rows.x, rows.y, rows.weights))
     value = value + rows.l2 / 2 * jnp.sum(point.weight**2)
     return value, _Point(weight.T + rows.l2 * point.weight, offset)
+
+
+def _block(rows: Prepared, x, weights, fresh) -> tuple[jax.Array, jax.Array]:
+    """Returns a block of rows about the mean and their shares; zero where they do not count."""
+    dtype = rows.inverse_sd.dtype
+    x = x.astype(dtype) - rows.moments.mean
+    share = jnp.full(x.shape[0], 1 / rows.x.shape[0], dtype) if weights is None else weights
+    seen = fresh
+    if weights is not None:
+        seen = weights != 0 if fresh is None else (weights != 0) & fresh
+    if seen is None:
+        return x, share
+    return jnp.where(seen[:, None], x, 0), jnp.where(seen, share, 0)
 
 
 _mean_loss.defvjp(
