@@ -1,13 +1,17 @@
 """erasejax: after this concept is erased, what can still be read, by which probe, at what cost?"""
 
-from erasejax import datasets, metrics, probes
+from erasejax import datasets, metrics, probes, transport
 from erasejax.checks import Status, raise_if_failed
+from erasejax.class_moments import ClassMoments
 from erasejax.data import Dataset
 from erasejax.erasers import (
+    ALFQLEACE,
     LEACE,
+    QLEACE,
     SAL,
     SPLINCE,
     Ablation,
+    ClassTransport,
     Identity,
     MeanDifference,
     OracleLEACE,
@@ -17,11 +21,14 @@ from erasejax.erasers import (
 from erasejax.io import load, save
 from erasejax.mesh import sharded_moments
 from erasejax.moments import Moments, merge
-from erasejax.projection import Projection
+from erasejax.projection import Projection, TracedProjection
 from erasejax.streaming import stream_moments
 
 __all__ = [
+    "ALFQLEACE",
     "Ablation",
+    "ClassMoments",
+    "ClassTransport",
     "Dataset",
     "Identity",
     "LEACE",
@@ -30,10 +37,12 @@ __all__ = [
     "OracleLEACE",
     "OracleProjection",
     "Projection",
+    "QLEACE",
     "RandomDirections",
     "SAL",
     "SPLINCE",
     "Status",
+    "TracedProjection",
     "datasets",
     "load",
     "merge",
@@ -43,4 +52,5 @@ __all__ = [
     "save",
     "sharded_moments",
     "stream_moments",
+    "transport",
 ]

@@ -42,6 +42,8 @@ def _app() -> Any:
         shrinkage_rule: Annotated[str | None, arg(metavar="fixed|none|oas")] = None,
         rank: int | None = None,
         directions: str | None = None,
+        target: float | None = None,
+        max_rank: int | None = None,
         certificate: bool = True,
         seed: int = 0,
         force: bool = False,
@@ -58,8 +60,8 @@ def _app() -> Any:
           x: features, (rows, features). Of a table all columns but the labels' and the task's.
           labels: one label a row.
           out: where to save the eraser, a .safetensors file.
-          method: mean-difference, sal, leace, splince, oracle-leace, random-directions, ablation,
-            identity.
+          method: mean-difference, sal, leace, splince, oracle-leace, qleace, alf-qleace,
+            random-directions, ablation, identity.
           task: what splince keeps; classes as labels, or floats, one or several columns.
           concept: what labels that are numbers mean.
           keep_mean: project about the mean of the rows, not about the origin.
@@ -67,6 +69,8 @@ def _app() -> Any:
           shrinkage_rule: fixed takes --shrinkage; oas estimates it from the rows.
           rank: how many directions, for random-directions.
           directions: array (d,) or (d, r), for ablation.
+          target: share of the difference of the class covariances to remove, for alf-qleace.
+          max_rank: at most so many directions beyond leace's, for alf-qleace.
           certificate: compute the damage and linear_r2, which takes the covariance of the features.
           seed: for methods that draw.
           force: replace the output if it exists.
@@ -87,6 +91,8 @@ def _app() -> Any:
                 shrinkage_rule=shrinkage_rule,
                 rank=rank,
                 directions=directions,
+                target=target,
+                max_rank=max_rank,
                 certificate=certificate,
                 seed=seed,
                 force=force,
@@ -112,7 +118,7 @@ def _app() -> Any:
           eraser: file saved by fit.
           x: features. Of a table the columns that the eraser was fitted on.
           out: where to write; .npy, .npz, .csv, .parquet or .safetensors.
-          labels: labels of these rows, for oracle-leace, which reads them.
+          labels: labels of these rows, for oracle-leace and qleace, which read them.
           force: replace the output if it exists.
         """
         from erasejax import commands
@@ -142,7 +148,7 @@ def _app() -> Any:
           labels: one class label a row.
           method: how to erase; mean-difference if nothing is said.
           eraser: file of an eraser fitted elsewhere, instead of a method.
-          probes: logistic, lda, least-squares, mean-difference, zero-one; commas between them.
+          probes: logistic, lda, qda, least-squares, mean-difference, zero-one; commas between.
           keep_mean: project about the mean of the rows, not about the origin.
           seed: of the split, and of methods and probes that draw.
           weights: also show how long each probe's weight vector is, per standard deviation of x.

@@ -21,10 +21,13 @@ import safetensors
 import safetensors.numpy
 from jax.core import Tracer
 
+from erasejax.class_moments import ClassMoments
 from erasejax.erasers.oracle_leace import OracleProjection
+from erasejax.erasers.quadratic import ClassTransport
 from erasejax.moments import Moments
 from erasejax.probes.base import LinearClassifier, LinearLikelihood, LinearRegressor
-from erasejax.projection import Projection
+from erasejax.probes.quadratic import QuadraticClassifier
+from erasejax.projection import Projection, TracedProjection
 from erasejax.replacing import replacing
 
 __all__ = [
@@ -48,6 +51,10 @@ _CLASSES = {
         LinearClassifier,
         LinearLikelihood,
         LinearRegressor,
+        ClassMoments,
+        ClassTransport,
+        QuadraticClassifier,
+        TracedProjection,
     )
 }
 

@@ -15,7 +15,7 @@ from erasejax import checks
 from erasejax.checks import Status
 from erasejax.linalg import column_norms, product, right_basis, safe_reciprocal, small_pinv
 
-__all__ = ["Projection", "oblique"]
+__all__ = ["Projection", "TracedProjection", "oblique"]
 
 
 @struct.dataclass
@@ -116,6 +116,21 @@ class Projection:
         if x.ndim < 1 or x.shape[-1] != d:
             raise ValueError(f"x: this eraser was fitted on {d} features, got shape {x.shape}")
         return _apply(self, x)
+
+
+@struct.dataclass
+class TracedProjection(Projection):
+    """A projection found step by step, with an account of the steps.
+
+    `then` and `restrict` return a plain `Projection`: the account is of the whole search.
+
+    Attributes:
+      steps: () int32, how many directions or rounds were taken.
+      trace: (m,) a number a step, whose meaning the method says; NaN beyond the last.
+    """
+
+    steps: jax.Array
+    trace: jax.Array
 
 
 @jax.jit

@@ -11,10 +11,12 @@ __all__ = ["METHODS", "PROBES", "configure", "look_up"]
 
 METHODS: Mapping[str, Any] = {
     "ablation": erasers.Ablation,
+    "alf-qleace": erasers.ALFQLEACE,
     "identity": erasers.Identity,
     "leace": erasers.LEACE,
     "mean-difference": erasers.MeanDifference,
     "oracle-leace": erasers.OracleLEACE,
+    "qleace": erasers.QLEACE,
     "random-directions": erasers.RandomDirections,
     "sal": erasers.SAL,
     "splince": erasers.SPLINCE,
@@ -25,6 +27,7 @@ PROBES: Mapping[str, Any] = {
     "least-squares": probes.LeastSquares,
     "logistic": probes.Logistic,
     "mean-difference": probes.MeanDifferenceProbe,
+    "qda": probes.QDA,
     "zero-one": probes.ZeroOne,
 }
 

@@ -26,6 +26,8 @@ def erasers(d: int) -> dict:
         "SAL": ej.SAL(),
         "SPLINCE": ej.SPLINCE(),
         "OracleLEACE": ej.OracleLEACE(),
+        "QLEACE": ej.QLEACE(),
+        "ALFQLEACE": ej.ALFQLEACE(),
     }
 
 
@@ -45,6 +47,7 @@ def probes() -> dict:
         "LDA": ej.probes.LDA(),
         "MeanDifferenceProbe": ej.probes.MeanDifferenceProbe(),
         "Logistic": ej.probes.Logistic(),
+        "QDA": ej.probes.QDA(l2=1e-3),
         "ZeroOne": ej.probes.ZeroOne(restarts=4, rounds=2),
     }
 

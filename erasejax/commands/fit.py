@@ -45,6 +45,8 @@ def fit(
     shrinkage_rule: str | None = None,
     rank: int | None = None,
     directions: str | None = None,
+    target: float | None = None,
+    max_rank: int | None = None,
     certificate: bool = True,
     seed: int = 0,
     force: bool = False,
@@ -58,11 +60,13 @@ def fit(
       method: a key of `erasejax.registry.METHODS`.
       task: see `erasejax.files.read_task`; for splince.
       concept: "auto", "classes" or "real".
-      keep_mean: option of the method, None for its default; so are the next four.
+      keep_mean: option of the method, None for its default; so are the next six.
       shrinkage: weight of the identity, in [0, 1].
       shrinkage_rule: "fixed", "none" or "oas".
       rank: number of directions.
       directions: file with an array (d,) or (d, r).
+      target: share of the difference of covariances to remove, in [0, 1].
+      max_rank: at most so many directions for it.
       certificate: whether to compute damage and linear_r2 of the fitting rows.
       seed: for methods that draw.
       force: replace `out` if it exists.
@@ -81,9 +85,13 @@ def fit(
         "shrinkage_rule": shrinkage_rule,
         "rank": rank,
         "directions": directions,
+        "target": target,
+        "max_rank": max_rank,
     }
     config = configure(method, options)
     _check_shrinkage(shrinkage, shrinkage_rule)
+    if target is not None and not 0 <= target <= 1:
+        raise ValueError(f"--target: expected a number from 0 to 1, got {target:g}")
     if hasattr(config, "directions") and directions is None:
         raise ValueError(f"{method} needs --directions FILE, an array (d,) or (d, r)")
     keeps = isinstance(config, SPLINCE)

@@ -225,15 +225,17 @@ def _protocol(
             ]
             fitted = checks.raise_if_failed(kind.fit(data[0], key=key))
             # The length in units of the features' spread, so that it has no units of x.
-            sd = jnp.std(train.x.astype(fitted.weight.dtype), axis=0)
-            weight = fitted.weight * (sd if fitted.weight.ndim == 1 else sd[:, None])
+            weight = getattr(fitted, "weight", None)  # a quadratic probe has none
+            if weight is not None:
+                sd = jnp.std(train.x.astype(weight.dtype), axis=0)
+                weight = weight * (sd if weight.ndim == 1 else sd[:, None])
             likely = hasattr(fitted, "log_proba")
             scores = {
                 "accuracy": float(metrics.accuracy(fitted, data[1])),
                 "balanced accuracy": float(metrics.balanced_accuracy(fitted, data[1])),
                 "AUROC": float(metrics.auroc(fitted, data[1])),
                 "log-loss (nats)": float(metrics.log_loss(fitted, data[1])) if likely else None,
-                "|weight|": float(jnp.linalg.norm(weight)),
+                "|weight|": None if weight is None else float(jnp.linalg.norm(weight)),
             }
             warning = "; ".join(checks.describe(int(fitted.status)))
             lines.append(Line(name, when, scores, warning))

@@ -5,15 +5,19 @@ from erasejax.erasers.identity import Identity
 from erasejax.erasers.leace import LEACE
 from erasejax.erasers.mean_difference import MeanDifference
 from erasejax.erasers.oracle_leace import OracleLEACE, OracleProjection
+from erasejax.erasers.quadratic import ALFQLEACE, QLEACE, ClassTransport
 from erasejax.erasers.random_directions import RandomDirections
 from erasejax.erasers.sal import SAL
 from erasejax.erasers.splince import SPLINCE
 
 __all__ = [
+    "ALFQLEACE",
     "LEACE",
+    "QLEACE",
     "SAL",
     "SPLINCE",
     "Ablation",
+    "ClassTransport",
     "Identity",
     "MeanDifference",
     "OracleLEACE",

@@ -242,7 +242,9 @@ def _rows(probe: Any, x: Any, z: Any, weights: Any) -> Dataset:
     z = checks.as_array("z", z)
     classes = None
     if z.ndim == 1 and not jnp.issubdtype(z.dtype, jnp.floating):
-        classes = probe.weight.shape[1] if probe.weight.ndim == 2 else 2
+        classes = getattr(probe, "num_classes", None)
+        if classes is None:
+            classes = probe.weight.shape[1] if probe.weight.ndim == 2 else 2
     return as_dataset(x, z, weights=weights, num_classes=classes)
 
 

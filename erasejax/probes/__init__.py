@@ -2,6 +2,15 @@
 
 from erasejax.probes.linear import LDA, LeastSquares, MeanDifferenceProbe
 from erasejax.probes.logistic import Logistic
+from erasejax.probes.quadratic import QDA, QuadraticClassifier
 from erasejax.probes.zero_one import ZeroOne
 
-__all__ = ["LDA", "LeastSquares", "Logistic", "MeanDifferenceProbe", "ZeroOne"]
+__all__ = [
+    "LDA",
+    "LeastSquares",
+    "Logistic",
+    "MeanDifferenceProbe",
+    "QDA",
+    "QuadraticClassifier",
+    "ZeroOne",
+]
