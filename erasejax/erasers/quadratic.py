@@ -188,7 +188,7 @@ def _equalising(unit: jax.Array, share: jax.Array, scale: jax.Array) -> tuple[ja
 
     ridge = _ridge(unit, eps)
     raised = unit + ridge
-    mean = transport.barycenter(raised * both, share, tolerance=eps**0.5)
+    mean = transport.barycenter(unit * both, share, tolerance=eps**0.5)
     # Where the barycentre is lost to rounding the mean covariance takes its place.
     _, _, null = transport._roots(mean)
     pooled = product("k,kij->ij", share, unit)
