@@ -144,7 +144,7 @@ class ClassMoments:
     def covariances(self) -> jax.Array:
         """(k, d, d) covariances, dividing by the weight of the class; 0 for classes without rows.
 
-        Maximum likelihood: scikit-learn's divide by the weight less one.
+        Maximum likelihood, as in scikit-learn from 1.8 on; before, it divides by one less.
         """
         size = self.classes.count[:, 0] + self.classes.count[:, 1]
         return self.classes.xx * safe_reciprocal(size, size > 0)[:, None, None]

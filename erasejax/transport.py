@@ -9,6 +9,7 @@ derivatives by the Sylvester equation R dR + dR R = dA in the eigenbasis: finite
 repeat, where the derivative of `eigh` itself divides by zero.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -46,7 +47,7 @@ def ot_map(a: Any, b: Any) -> jax.Array:
       1803.00567, remark 2.31.
     """
     a, b = _pair(a, b)
-    return _transport(a, b)[0]
+    return _map(a, b)
 
 
 def barycenter(
@@ -92,10 +93,17 @@ def barycenter(
     if steps < 1:
         raise ValueError(f"steps: expected a positive number of rounds, got {steps}")
     tolerance = 8 * float(jnp.finfo(dtype).eps) if tolerance is None else tolerance
-    weights = weights.astype(dtype)
+    tolerance = jnp.asarray(tolerance, dtype)
+    return _barycenter(covariances.astype(dtype), weights.astype(dtype), tolerance, steps)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _barycenter(
+    covariances: jax.Array, weights: jax.Array, tolerance: jax.Array, steps: int
+) -> jax.Array:
     weights = weights / jnp.sum(weights)
     # A weight of zero drops a covariance, whatever it holds.
-    used = jnp.where((weights != 0)[:, None, None], covariances.astype(dtype), 0)
+    used = jnp.where((weights != 0)[:, None, None], covariances, 0)
     scale = _scale(used)
     used = _symmetric(used) * safe_reciprocal(scale, scale > 0)
 
@@ -113,7 +121,7 @@ def barycenter(
         return lax.cond(gap > tolerance, lambda: advance(mean), lambda: (mean, gap)), None
 
     start = product("k,kij->ij", weights, used)
-    (mean, _), _ = lax.scan(body, (start, jnp.full((), jnp.inf, dtype)), None, length=steps)
+    (mean, _), _ = lax.scan(body, (start, jnp.full((), jnp.inf, start.dtype)), None, length=steps)
     return mean * scale
 
 
@@ -154,6 +162,12 @@ def distance(a: Any, b: Any, *, mean_a: Any = None, mean_b: Any = None) -> jax.A
     return _distance(a, b, gap)
 
 
+@jax.jit
+def _map(a: jax.Array, b: jax.Array) -> jax.Array:
+    return _transport(a, b)[0]
+
+
+@jax.jit
 def _distance(a: jax.Array, b: jax.Array, gap: jax.Array) -> jax.Array:
     # In units in which nothing overflows when it is squared.
     scale = jnp.maximum(_scale(jnp.stack([a, b])), lax.stop_gradient(jnp.max(gap**2)))

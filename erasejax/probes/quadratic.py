@@ -22,7 +22,8 @@ class QuadraticClassifier:
     """Scores offset_j - |W_j (x - mu_j)|^2 / 2, the log-densities of Gaussian classes.
 
     Attributes:
-      whiten: (k, d, d) W_j, lower triangular, with W_j S_j W_j^T = I; zero in the null model.
+      whiten: (k, d, d) W_j with W_j S_j W_j^T = I, but for dimensions that are not read; zero in
+        the null model.
       means: (k, d) class means.
       offset: (k,) log p_j + log det W_j, but for a constant that all classes share.
       status: () uint32 bits, see `erasejax.checks.Status`.
@@ -87,12 +88,14 @@ def _scores(probe: QuadraticClassifier, x: jax.Array) -> jax.Array:
 class QDA(Probe):
     """Quadratic discriminant analysis: Gaussian classes, maximum likelihood.
 
-    The covariance of a class divides by its weight; scikit-learn's divides by its weight less one,
-    which is another probe where a class has few rows. Its log-odds are a likelihood.
+    The covariance of a class divides by its weight, as scikit-learn's does from 1.8 on; before, it
+    divides by the weight less one. Its log-odds are a likelihood.
 
-    A class with no more rows than features has no density: along the dimensions that it lacks its
-    variance counts as 64 eps of what it has in each feature, so its likelihood is finite and far
-    too sure. Use `l2` there. Features that are constant within every class are not read. Where
+    Everything is decided in coordinates in which the pooled covariance within the classes is the
+    identity. Dimensions that it lacks (16 eps sqrt(d) of the largest eigenvalue, in units of the
+    features' deviations) are not read: those that an eraser took, constant features. A class with
+    no more rows than features has no density: along what it lacks alone its variance counts as 64
+    eps of the pooled, so its likelihood is finite and far too sure. Use `l2` there. Where
     means and covariances of all classes coincide up to rounding (see MATH 2(h), extended to
     covariances) the answer is the class frequencies, exactly, for every x.
 
@@ -112,13 +115,16 @@ class QDA(Probe):
         unit = (moments.covariances + penalty) * jnp.outer(inverse, inverse)
         d = scale.shape[0]
         eye = jnp.eye(d, dtype=unit.dtype)
-        own = jnp.diagonal(unit, axis1=1, axis2=2)
-        ridge = 64 * jnp.finfo(unit.dtype).eps * jnp.where(own > 0, own, 1)
-        lower = jnp.linalg.cholesky(unit + ridge[:, :, None] * eye)
+        eps = float(jnp.finfo(unit.dtype).eps)
+        values, vectors = jnp.linalg.eigh(product("k,kij->ij", share, unit))
+        kept = values > 16 * eps * d**0.5 * jnp.max(values)
+        pooled = (vectors * safe_reciprocal(jnp.sqrt(jnp.maximum(values, 0)), kept)).T
+        unit = product("ij,kjl,ml->kim", pooled, unit, pooled)
+        lower = jnp.linalg.cholesky(jnp.where(eye > 0, unit + jnp.where(kept, 64 * eps, 1), unit))
         whiten = lax.linalg.triangular_solve(
-            lower, jnp.broadcast_to(eye, lower.shape), left_side=True, lower=True
+            lower, jnp.broadcast_to(pooled, lower.shape), left_side=True, lower=True
         )
-        spread = jnp.where(varies, jnp.log(jnp.diagonal(lower, axis1=1, axis2=2)), 0)
+        spread = jnp.log(jnp.diagonal(lower, axis1=1, axis2=2))
         null = is_null(moments)
         used = (share > 0)[:, None, None] & ~null
         probe = QuadraticClassifier(
