@@ -182,12 +182,13 @@ def is_null(moments: ClassMoments) -> jax.Array:
     sd, d = moments.sd, overall.xx.shape[0]
     k = share.shape[0]
     eps = jnp.finfo(overall.xx.dtype).eps
+    inverse = safe_reciprocal(sd, sd > 0)
     # A class far from the mean of all is rounded at its own.
     high = jnp.max(jnp.abs(moments.means), axis=0)
-    relative = 1 + high * safe_reciprocal(sd, sd > 0)
+    relative = 1 + high * inverse
     spacing = 16 * k * d**0.5 * eps * (relative[:, None] + relative[None, :])
     present = (share > 0)[:, None, None]
-    unit = moments.covariances * jnp.outer(*2 * (safe_reciprocal(sd, sd > 0),))
+    unit = moments.covariances * jnp.outer(inverse, inverse)
     mean = jnp.sum(share[:, None, None] * unit, axis=0)
     gaps = jnp.where(present, unit - mean, 0)
     return canonical.is_null(overall) & (jnp.abs(gaps) <= spacing).all()

@@ -66,7 +66,8 @@ def barycenter(
     Args:
       covariances: (k, d, d) S_j, symmetric positive semi-definite.
       weights: (k,) p_j >= 0, in any unit.
-      steps: static bound on the rounds. The error is about 5e-6 after 10 rounds and 5e-11 after 40.
+      steps: static bound on the rounds. Where the S_j are alike the error is about 5e-6 after 10
+        rounds and 5e-11 after 40; where their variances differ by factors of 100, 1e-3 and 1e-5.
       tolerance: relative change in Frobenius norm that ends the rounds; None for 8 eps.
 
     Returns:
@@ -92,9 +93,9 @@ def barycenter(
         )
     if steps < 1:
         raise ValueError(f"steps: expected a positive number of rounds, got {steps}")
-    tolerance = 8 * float(jnp.finfo(dtype).eps) if tolerance is None else tolerance
-    tolerance = jnp.asarray(tolerance, dtype)
-    return _barycenter(covariances.astype(dtype), weights.astype(dtype), tolerance, steps)
+    least = 8 * float(jnp.finfo(dtype).eps) if tolerance is None else tolerance
+    least = jnp.asarray(least, dtype)
+    return _barycenter(covariances.astype(dtype), weights.astype(dtype), least, steps)
 
 
 @functools.partial(jax.jit, static_argnums=3)
@@ -106,11 +107,13 @@ def _barycenter(
     used = jnp.where((weights != 0)[:, None, None], covariances, 0)
     scale = _scale(used)
     used = _symmetric(used) * safe_reciprocal(scale, scale > 0)
+    roots = jax.vmap(_roots)(used)[0]
 
     def advance(mean: jax.Array) -> tuple[jax.Array, jax.Array]:
         root, inverse, _ = _roots(mean)
-        inner = product("ij,kjl,lm->kim", root, used, root)
-        total = product("k,kij->ij", weights, jax.vmap(_roots)(_symmetric(inner))[0])
+        # The length of B^{1/2} S^{1/2} is the root of B^{1/2} S B^{1/2}, with nothing squared.
+        lengths = jax.vmap(_length)(product("ij,kjl->kil", root, roots))
+        total = product("k,kij->ij", weights, lengths)
         half = product("ij,jk->ik", total, inverse)
         following = product("ji,jk->ik", half, half)
         change = jnp.linalg.norm(lax.stop_gradient(following - mean))
@@ -189,7 +192,7 @@ def _transport(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, jax.Ar
     middle = _length(product("ij,jk->ik", root, root_b))
     unit = _symmetric(product("ij,jk,kl->il", inverse, middle, inverse))
     ratio = jnp.sqrt(scale_b * safe_reciprocal(scale_a, scale_a > 0))
-    return unit * ratio, root * jnp.sqrt(scale_a), null
+    return unit * ratio, jnp.sqrt(scale_a) * root, null
 
 
 @jax.custom_jvp
@@ -225,7 +228,7 @@ def _eigen(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     values, vectors = jnp.linalg.eigh(matrix)
     eps = float(jnp.finfo(matrix.dtype).eps)
     kept = values > 8 * eps * matrix.shape[0] ** 0.5 * jnp.max(values)
-    root = jnp.where(kept, jnp.sqrt(jnp.where(kept, values, 1)), 0 * values)  # NaN stays NaN
+    root = jnp.sqrt(jnp.maximum(values, 0)) * kept  # NaN stays NaN
     return root, safe_reciprocal(root, kept), vectors
 
 
@@ -257,12 +260,13 @@ def _length_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[
 
 
 def _symmetric(matrix: jax.Array) -> jax.Array:
+    """Returns the symmetric part."""
     return (matrix + jnp.swapaxes(matrix, -1, -2)) / 2
 
 
 def _scale(matrix: jax.Array) -> jax.Array:
     """Returns the largest variance, (), as a constant: what it scales is homogeneous."""
-    return lax.stop_gradient(jnp.max(jnp.diagonal(matrix, axis1=-2, axis2=-1)))
+    return jnp.max(jnp.diagonal(lax.stop_gradient(matrix), axis1=-2, axis2=-1))
 
 
 def _pair(a: Any, b: Any) -> tuple[jax.Array, jax.Array]:

@@ -229,8 +229,8 @@ def _equalising(unit: jax.Array, share: jax.Array, scale: jax.Array) -> tuple[ja
 def _ridge(matrix: jax.Array, eps: float) -> jax.Array:
     """Returns 64 eps of the diagonal as diagonal matrices; of 1 where it is 0."""
     diagonal = jnp.diagonal(matrix, axis1=-2, axis2=-1)
-    diagonal = 64 * eps * jnp.where(diagonal > 0, diagonal, 1)
-    return diagonal[..., None] * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+    diagonal = diagonal + (diagonal <= 0)
+    return 64 * eps * diagonal[..., None] * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
 
 
 def _lost(lower: jax.Array, ridge: jax.Array) -> jax.Array:
