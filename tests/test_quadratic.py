@@ -531,7 +531,7 @@ def test_fitted_objects_come_back_from_files(tmp_path):
 
 
 def test_the_command_line_fits_and_applies_them(tmp_path, monkeypatch, capsys):
-    from erasejax import cli
+    from erasejax import cli, commands
 
     monkeypatch.chdir(tmp_path)
     x, z = classes(0, *SHAPES[0])
@@ -558,7 +558,8 @@ def test_the_command_line_fits_and_applies_them(tmp_path, monkeypatch, capsys):
     code, text = run(*argv, "--force", "--max-rank", "9")
     assert code == 2
     assert "max_rank: expected 0 to 5" in text
-    code, text = run("probe", "x.npy", "z.npy", "--eraser", "q.safetensors", "--probes", "qda")
-    assert code == 0
-    losses = [float(line.split()[-1]) for line in text.splitlines() if " after " in line]
-    assert losses == pytest.approx([entropy(z)], abs=0.1)  # fresh rows, covariances estimated anew
+    _, (fresh,) = commands.probe("x.npy", "z.npy", eraser="q.safetensors", probes="qda")
+    before, after = (line.scores for line in fresh.lines)
+    assert before["log-loss (nats)"] < entropy(z) - 0.1
+    assert after["log-loss (nats)"] > before["log-loss (nats)"] + 0.1
+    assert after["|weight|"] is None
