@@ -1,15 +1,19 @@
 """erasejax: after this concept is erased, what can still be read, by which probe, at what cost?"""
 
-from erasejax import datasets, metrics, probes
+from erasejax import datasets, metrics, probes, transport
 from erasejax.checks import Status, raise_if_failed
+from erasejax.class_moments import ClassMoments
 from erasejax.data import Dataset
 from erasejax.erasers import (
+    ALFQLEACE,
     INLP,
     LEACE,
+    QLEACE,
     RLACE,
     SAL,
     SPLINCE,
     Ablation,
+    ClassTransport,
     Identity,
     MeanDifference,
     OracleLEACE,
@@ -23,7 +27,10 @@ from erasejax.projection import Projection, TracedProjection
 from erasejax.streaming import stream_moments
 
 __all__ = [
+    "ALFQLEACE",
     "Ablation",
+    "ClassMoments",
+    "ClassTransport",
     "Dataset",
     "INLP",
     "Identity",
@@ -33,6 +40,7 @@ __all__ = [
     "OracleLEACE",
     "OracleProjection",
     "Projection",
+    "QLEACE",
     "RLACE",
     "RandomDirections",
     "SAL",
@@ -48,4 +56,5 @@ __all__ = [
     "save",
     "sharded_moments",
     "stream_moments",
+    "transport",
 ]

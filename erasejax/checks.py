@@ -34,6 +34,7 @@ class Status(enum.IntFlag):
     RANK_ZERO = 1 << 16
     NOT_CONVERGED = 1 << 17
     TASK_GIVEN_UP = 1 << 18
+    UNEQUAL_RANK = 1 << 19
 
 
 _ERRORS = 0xFFFF
@@ -47,6 +48,10 @@ _MEANING = {
     Status.RANK_ZERO: "warning: nothing was removed, the class means already coincide",
     Status.NOT_CONVERGED: "warning: the optimiser stopped before it converged",
     Status.TASK_GIVEN_UP: "warning: concept and task overlap; a direction of the task was erased",
+    Status.UNEQUAL_RANK: (
+        "warning: a class varies in fewer dimensions than another (too few rows?); the class "
+        "covariances still differ"
+    ),
 }
 
 

@@ -44,6 +44,8 @@ def _app() -> Any:
         rounds: int | None = None,
         probe: Annotated[str | None, arg(metavar="PROBE")] = None,
         directions: str | None = None,
+        target: float | None = None,
+        max_rank: int | None = None,
         certificate: bool = True,
         seed: int = 0,
         force: bool = False,
@@ -60,8 +62,8 @@ def _app() -> Any:
           x: features, (rows, features). Of a table all columns but the labels' and the task's.
           labels: one label a row.
           out: where to save the eraser, a .safetensors file.
-          method: mean-difference, sal, leace, splince, oracle-leace, inlp, rlace, ablation,
-            random-directions, identity.
+          method: mean-difference, sal, leace, splince, oracle-leace, qleace, alf-qleace, inlp,
+            rlace, ablation, random-directions, identity.
           task: what splince keeps; classes as labels, or floats, one or several columns.
           concept: what labels that are numbers mean.
           keep_mean: project about the mean of the rows, not about the origin.
@@ -71,6 +73,8 @@ def _app() -> Any:
           rounds: the most rounds of inlp.
           probe: the linear probe of inlp: logistic, lda, least-squares, mean-difference, zero-one.
           directions: array (d,) or (d, r), for ablation.
+          target: share of the difference of the class covariances to remove, for alf-qleace.
+          max_rank: at most so many directions beyond leace's, for alf-qleace.
           certificate: compute the damage and linear_r2, which takes the covariance of the features.
           seed: for methods that draw.
           force: replace the output if it exists.
@@ -93,6 +97,8 @@ def _app() -> Any:
                 rounds=rounds,
                 probe=probe,
                 directions=directions,
+                target=target,
+                max_rank=max_rank,
                 certificate=certificate,
                 seed=seed,
                 force=force,
@@ -118,7 +124,7 @@ def _app() -> Any:
           eraser: file saved by fit.
           x: features. Of a table the columns that the eraser was fitted on.
           out: where to write; .npy, .npz, .csv, .parquet or .safetensors.
-          labels: labels of these rows, for oracle-leace, which reads them.
+          labels: labels of these rows, for oracle-leace and qleace, which read them.
           force: replace the output if it exists.
         """
         from erasejax import commands
@@ -148,7 +154,7 @@ def _app() -> Any:
           labels: one class label a row.
           method: how to erase; mean-difference if nothing is said.
           eraser: file of an eraser fitted elsewhere, instead of a method.
-          probes: logistic, lda, least-squares, mean-difference, mlp, zero-one; commas between them.
+          probes: logistic, lda, qda, least-squares, mean-difference, mlp, zero-one; commas between.
           keep_mean: project about the mean of the rows, not about the origin.
           seed: of the split, and of methods and probes that draw.
           weights: also show how long the weight vectors of linear probes are, per sd of x.

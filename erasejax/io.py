@@ -21,10 +21,13 @@ import safetensors
 import safetensors.numpy
 from jax.core import Tracer
 
+from erasejax.class_moments import ClassMoments
 from erasejax.erasers.oracle_leace import OracleProjection
+from erasejax.erasers.quadratic import ClassTransport
 from erasejax.moments import Moments
 from erasejax.probes.base import LinearClassifier, LinearLikelihood, LinearRegressor
 from erasejax.probes.mlp import MLPLikelihood
+from erasejax.probes.quadratic import QuadraticClassifier
 from erasejax.projection import Projection, TracedProjection
 from erasejax.replacing import replacing
 
@@ -51,6 +54,9 @@ _CLASSES = {
         LinearLikelihood,
         LinearRegressor,
         MLPLikelihood,
+        ClassMoments,
+        ClassTransport,
+        QuadraticClassifier,
     )
 }
 

@@ -10,7 +10,7 @@ stops at 2^24. Both are therefore kept as an unevaluated sum of a high and a low
 """
 
 import functools
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ from erasejax.data import Dataset, as_dataset, codes
 from erasejax.linalg import product, safe_reciprocal, two_sum
 
 __all__ = ["Moments", "merge"]
+
+M = TypeVar("M", bound=Any)
 
 
 @struct.dataclass
@@ -342,24 +344,29 @@ def _rounded(mean: jax.Array) -> jax.Array:
     return jnp.asarray(jax.lax.reduce_precision(mean, info.nexp, info.nmant // 2))
 
 
-def merge(a: Moments, b: Moments) -> Moments:
+def merge(a: M, b: M) -> M:
     """Returns the moments of the rows of `a` and `b` together.
 
     Associative and commutative up to rounding; the count is exact.
 
     Args:
-      a: moments of some rows.
+      a: moments of some rows, `Moments` or `ClassMoments`.
       b: moments of other rows, of the same shapes, dtype and kind.
 
     Returns:
-      `Moments`.
+      Of the class of `a`.
 
     Raises:
+      TypeError: the two are of different classes.
       ValueError: the two do not describe the same features and concept.
 
     References:
       Chan, Golub and LeVeque 1983, doi 10.1080/00031305.1983.10483115.
     """
+    if type(a) is not type(b):
+        raise TypeError(f"merge: expected two of a kind, got {type(a)} and {type(b)}")
+    if not isinstance(a, Moments):
+        return a.merge(b)
     shapes = [(m.xx.shape, m.xz.shape, m.xz.dtype, m.one_hot, m.task) for m in (a, b)]
     if shapes[0] != shapes[1]:
         raise ValueError(

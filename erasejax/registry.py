@@ -11,11 +11,13 @@ __all__ = ["METHODS", "PROBES", "configure", "look_up"]
 
 METHODS: Mapping[str, Any] = {
     "ablation": erasers.Ablation,
+    "alf-qleace": erasers.ALFQLEACE,
     "identity": erasers.Identity,
     "inlp": erasers.INLP,
     "leace": erasers.LEACE,
     "mean-difference": erasers.MeanDifference,
     "oracle-leace": erasers.OracleLEACE,
+    "qleace": erasers.QLEACE,
     "random-directions": erasers.RandomDirections,
     "rlace": erasers.RLACE,
     "sal": erasers.SAL,
@@ -28,6 +30,7 @@ PROBES: Mapping[str, Any] = {
     "logistic": probes.Logistic,
     "mean-difference": probes.MeanDifferenceProbe,
     "mlp": probes.MLP,
+    "qda": probes.QDA,
     "zero-one": probes.ZeroOne,
 }
 

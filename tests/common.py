@@ -28,6 +28,8 @@ def erasers(d: int) -> dict:
         "SAL": ej.SAL(),
         "SPLINCE": ej.SPLINCE(),
         "OracleLEACE": ej.OracleLEACE(),
+        "QLEACE": ej.QLEACE(),
+        "ALFQLEACE": ej.ALFQLEACE(),
     }
 
 
@@ -48,6 +50,7 @@ def probes() -> dict:
         "MeanDifferenceProbe": ej.probes.MeanDifferenceProbe(),
         "Logistic": ej.probes.Logistic(),
         "MLP": ej.probes.MLP(width=8, batch=16, steps=20, patience=2),
+        "QDA": ej.probes.QDA(l2=1e-3),
         "ZeroOne": ej.probes.ZeroOne(restarts=4, rounds=2),
     }
 

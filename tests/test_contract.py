@@ -38,7 +38,7 @@ def fit(config, x, z, key=KEY, classes=K):
 
 def outputs(fitted, x, classes=K):
     """What a fitted object makes of rows; one that reads labels is told a fixed pattern."""
-    if isinstance(fitted, ej.OracleProjection):
+    if isinstance(fitted, ej.OracleProjection | ej.ClassTransport):
         return fitted(x, jnp.arange(x.shape[0]) % classes)
     return fitted(x) if isinstance(fitted, ej.Projection) else fitted.scores(x)
 
@@ -119,7 +119,7 @@ def test_dtypes(name, dtype):
     fitted = fit(FITS[name], x.astype(dtype), z)
     floats = [a for a in jax.tree.leaves(fitted) if jnp.issubdtype(a.dtype, jnp.floating)]
     assert {a.dtype for a in floats} == {jnp.dtype(jnp.float32)}
-    if isinstance(fitted, ej.OracleProjection):
+    if isinstance(fitted, ej.OracleProjection | ej.ClassTransport):
         assert fitted(x.astype(dtype), z).dtype == dtype
     elif name in ERASERS:
         assert fitted(x.astype(dtype)).dtype == dtype
@@ -142,7 +142,9 @@ def test_float64_stays(name):
         ("Logistic", "l2"),
         ("LeastSquares", "l2"),
         ("LDA", "l2"),
+        ("QDA", "l2"),
         ("LEACE", "shrinkage"),
+        ("ALFQLEACE", "target"),
         ("MLP", "validation"),
     ],
 )
@@ -238,14 +240,14 @@ def test_the_precision_test_can_fail():
     assert found != {HIGHEST}
 
 
-@pytest.mark.parametrize("module", [ej, ej.datasets, ej.metrics, ej.probes])
+@pytest.mark.parametrize("module", [ej, ej.datasets, ej.metrics, ej.probes, ej.transport])
 def test_public_names_are_declared_and_sorted(module):
     assert list(module.__all__) == sorted(module.__all__)
     assert all(hasattr(module, name) for name in module.__all__)
 
 
 def public_callables():
-    for module in (ej, ej.datasets, ej.metrics, ej.probes):
+    for module in (ej, ej.datasets, ej.metrics, ej.probes, ej.transport):
         for name in module.__all__:
             thing = getattr(module, name)
             if inspect.isclass(thing):
@@ -273,6 +275,6 @@ def test_conventions(name, function):
 
 def test_every_public_name_is_documented():
     page = (Path(__file__).parent.parent / "docs" / "api.md").read_text()
-    for module in (ej, ej.datasets, ej.metrics, ej.probes):
+    for module in (ej, ej.datasets, ej.metrics, ej.probes, ej.transport):
         for name in module.__all__:
             assert f"`{name}`" in page, f"{module.__name__}.{name} is not in docs/api.md"

@@ -58,7 +58,10 @@ def check_dims(eraser: Any, path: str, features: Features) -> None:
     Raises:
       ValueError: it was not.
     """
-    d = eraser.slopes.shape[-1] if eraser.needs_z else eraser.kernel.shape[-2]
+    if hasattr(eraser, "kernel"):
+        d = eraser.kernel.shape[-2]
+    else:
+        d = (eraser.slopes if hasattr(eraser, "slopes") else eraser.class_means).shape[-1]
     if features.shape[1] != d:
         raise ValueError(
             f"{features.source}: {path} was fitted on {d} features, got {features.shape[1]} in "

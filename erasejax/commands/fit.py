@@ -47,6 +47,8 @@ def fit(
     rounds: int | None = None,
     probe: str | None = None,
     directions: str | None = None,
+    target: float | None = None,
+    max_rank: int | None = None,
     certificate: bool = True,
     seed: int = 0,
     force: bool = False,
@@ -67,6 +69,8 @@ def fit(
       rounds: the most rounds.
       probe: a key of `erasejax.registry.PROBES`.
       directions: file with an array (d,) or (d, r).
+      target: share of the difference of covariances to remove, in [0, 1].
+      max_rank: at most so many directions for it.
       certificate: whether to compute damage and linear_r2 of the fitting rows.
       seed: for methods that draw.
       force: replace `out` if it exists.
@@ -87,9 +91,13 @@ def fit(
         "rounds": rounds,
         "probe": probe,
         "directions": directions,
+        "target": target,
+        "max_rank": max_rank,
     }
     config = configure(method, options)
     _check_shrinkage(shrinkage, shrinkage_rule)
+    if target is not None and not 0 <= target <= 1:
+        raise ValueError(f"--target: expected a number from 0 to 1, got {target:g}")
     if hasattr(config, "directions") and directions is None:
         raise ValueError(f"{method} needs --directions FILE, an array (d,) or (d, r)")
     keeps = isinstance(config, SPLINCE)

@@ -6,18 +6,22 @@ from erasejax.erasers.inlp import INLP
 from erasejax.erasers.leace import LEACE
 from erasejax.erasers.mean_difference import MeanDifference
 from erasejax.erasers.oracle_leace import OracleLEACE, OracleProjection
+from erasejax.erasers.quadratic import ALFQLEACE, QLEACE, ClassTransport
 from erasejax.erasers.random_directions import RandomDirections
 from erasejax.erasers.rlace import RLACE
 from erasejax.erasers.sal import SAL
 from erasejax.erasers.splince import SPLINCE
 
 __all__ = [
+    "ALFQLEACE",
     "INLP",
     "LEACE",
+    "QLEACE",
     "RLACE",
     "SAL",
     "SPLINCE",
     "Ablation",
+    "ClassTransport",
     "Identity",
     "MeanDifference",
     "OracleLEACE",

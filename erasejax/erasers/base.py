@@ -43,7 +43,8 @@ class Eraser:
             under jit class labels as one-hot columns.
 
         Returns:
-          The fitted eraser (`Projection`, but for `OracleLEACE`), in x's dtype, at least float32.
+          The fitted eraser (`Projection`, but for `OracleLEACE` and `QLEACE`), in x's dtype, at
+          least float32.
 
         Raises:
           TypeError: x is not floating point, z is missing, or a method that draws got no key.

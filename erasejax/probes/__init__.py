@@ -3,6 +3,7 @@
 from erasejax.probes.linear import LDA, LeastSquares, MeanDifferenceProbe
 from erasejax.probes.logistic import Logistic
 from erasejax.probes.mlp import MLP
+from erasejax.probes.quadratic import QDA, QuadraticClassifier
 from erasejax.probes.recursive import Recursion, recursive
 from erasejax.probes.zero_one import ZeroOne
 
@@ -12,6 +13,8 @@ __all__ = [
     "Logistic",
     "MLP",
     "MeanDifferenceProbe",
+    "QDA",
+    "QuadraticClassifier",
     "Recursion",
     "ZeroOne",
     "recursive",

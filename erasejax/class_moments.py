@@ -1,0 +1,201 @@
+"""Moments class by class: what erasers and probes need that see the covariance of each class."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from erasejax import canonical, checks
+from erasejax.checks import Status
+from erasejax.data import Dataset, as_dataset, codes
+from erasejax.linalg import safe_reciprocal
+from erasejax.moments import Moments, _batch, _merge
+
+__all__ = ["ClassMoments"]
+
+
+@struct.dataclass
+class ClassMoments:
+    """Count, mean and centred second moments of x, for each class.
+
+    They are the `Moments` of the rows of each class, stacked; the numerics are those of `Moments`,
+    each class a lane of its own. A class far from the others so loses no digits to them.
+
+    Attributes:
+      classes: `Moments` with a leading axis of length k, with one-hot labels as the concept.
+    """
+
+    classes: Moments
+
+    @classmethod
+    def init(cls, d: int, k: int, *, dtype: Any = jnp.float32) -> "ClassMoments":
+        """Returns the moments of no rows.
+
+        Args:
+          d: number of features.
+          k: number of classes.
+          dtype: dtype of the statistics, float32 or float64.
+
+        Raises:
+          ValueError: d is not positive, or k is less than two.
+        """
+        if k < 2:
+            raise ValueError(f"k: expected at least 2 classes, got {k}")
+        one = Moments.init(d, k, dtype=dtype, one_hot=True)
+        return cls(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (k, *leaf.shape)), one))
+
+    @classmethod
+    def of(cls, data: Dataset) -> "ClassMoments":
+        """Returns the moments of the classes of a dataset; the rows are read once a class.
+
+        Args:
+          data: rows with class labels.
+
+        Raises:
+          TypeError: the concept is not class labels.
+        """
+        if data.num_classes is None:
+            raise TypeError(f"z: expected class labels, integers (n,), got {data.z.dtype}")
+        dtype = checks.compute_dtype(data.x)
+        _, status = codes(data, dtype)
+        weights = jnp.ones(data.x.shape[0], dtype) if data.weights is None else data.weights
+
+        def one(label: jax.Array) -> Moments:
+            own = jnp.where(data.z == label, weights, 0)
+            rows = Dataset(x=data.x, z=data.z, num_classes=data.num_classes, weights=own)
+            return _batch(rows, covariance=True, one_hot=True, task=0)
+
+        # One class at a time: side by side they would hold k copies of each block of rows.
+        classes = jax.lax.map(one, jnp.arange(data.num_classes))
+        # A row of no class is in no lane, and spoils them all.
+        return cls(classes.replace(status=classes.status | status))
+
+    def update(self, x: Any, z: Any, weights: Any = None) -> "ClassMoments":
+        """Returns these moments with more rows added.
+
+        Args:
+          x: (m, d) floats.
+          z: (m,) integer class labels in [0, k).
+          weights: (m,) row weights, or None for ones.
+
+        Returns:
+          New `ClassMoments`; the old ones are unchanged.
+
+        Raises:
+          TypeError: x is not floating point, or z is not class labels.
+          ValueError: shapes do not match d.
+
+        Under jit: pure; carry it through `lax.scan`. Rows of weight 0 are never read.
+        """
+        k, d = self.classes.xz.shape[0], self.classes.xz.shape[1]
+        z = checks.as_array("z", z)
+        if z.ndim != 1 or jnp.issubdtype(z.dtype, jnp.floating):
+            raise TypeError(f"z: expected class labels, integers (m,), got {z.dtype} {z.shape}")
+        data = as_dataset(x, z, weights=weights, num_classes=k)
+        if data.x.shape[1] != d:
+            raise ValueError(f"update: these moments hold d={d} features, got x {data.x.shape}")
+        return _update(self, data)
+
+    def merge(self, other: "ClassMoments") -> "ClassMoments":
+        """Returns the moments of the rows of both together, as `erasejax.merge` does.
+
+        Args:
+          other: of the same features, classes and dtype.
+
+        Raises:
+          ValueError: the two do not describe the same features and classes.
+        """
+        shapes = [(m.classes.xz.shape, m.classes.xz.dtype) for m in (self, other)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"merge: the moments differ in (k, d, k) and dtype: {shapes[0]} and {shapes[1]}"
+            )
+        return _merge_classes(self, other)
+
+    @property
+    def status(self) -> jax.Array:
+        """() uint32 bits of all classes, see `erasejax.checks.Status`."""
+        bits = self.classes.status
+        return jax.lax.reduce(bits, jnp.uint32(0), jax.lax.bitwise_or, (bits.ndim - 1,))
+
+    @property
+    def overall(self) -> Moments:
+        """`Moments` of all rows together, with one-hot labels as the concept."""
+        k = self.classes.status.shape[0]
+        return functools.reduce(
+            _merge, (jax.tree.map(lambda leaf, j=j: leaf[j], self.classes) for j in range(k))
+        )
+
+    @property
+    def share(self) -> jax.Array:
+        """(k,) class frequencies by weight."""
+        size = self.classes.count[:, 0] + self.classes.count[:, 1]
+        total = jnp.sum(size)
+        return size * safe_reciprocal(total, total != 0)
+
+    @property
+    def means(self) -> jax.Array:
+        """(k, d) class means; 0 for classes without rows."""
+        return self.classes.mean_x[:, 0] + self.classes.mean_x[:, 1]
+
+    @property
+    def covariances(self) -> jax.Array:
+        """(k, d, d) covariances, dividing by the weight of the class; 0 for classes without rows.
+
+        Maximum likelihood, as in scikit-learn from 1.8 on; before, it divides by one less.
+        """
+        size = self.classes.count[:, 0] + self.classes.count[:, 1]
+        return self.classes.xx * safe_reciprocal(size, size > 0)[:, None, None]
+
+    @property
+    def sd(self) -> jax.Array:
+        """(d,) standard deviations within the classes, pooled; 0 where x is constant in each class.
+
+        A feature that varies by less than the spacing of floats at its class means is constant.
+        """
+        variances = jnp.diagonal(self.covariances, axis1=-2, axis2=-1)
+        sd = jnp.sqrt(jnp.sum(self.share[:, None] * variances, axis=0))
+        return jnp.where(sd > jnp.finfo(sd.dtype).eps * jnp.max(jnp.abs(self.means), axis=0), sd, 0)
+
+
+@jax.jit
+def _update(moments: ClassMoments, data: Dataset) -> ClassMoments:
+    data = data.replace(x=data.x.astype(moments.classes.xz.dtype))  # pyright: ignore
+    return _merge_classes(moments, ClassMoments.of(data))
+
+
+@jax.jit
+def _merge_classes(a: ClassMoments, b: ClassMoments) -> ClassMoments:
+    return ClassMoments(jax.vmap(_merge)(a.classes, b.classes))
+
+
+def is_null(moments: ClassMoments) -> jax.Array:
+    """Returns whether no class differs from another in mean or covariance, but for rounding: ().
+
+    Means as `canonical.is_null` says. Storing x moves its entries by eps (1 + |mean| / sd) standard
+    deviations, and so a covariance by that times both deviations; as for means, differences of at
+    most 16 k times as much count as zero, with sqrt(d) for the products that made x.
+    """
+    overall, share = moments.overall, moments.share
+    sd, d = moments.sd, overall.xx.shape[0]
+    k = share.shape[0]
+    eps = jnp.finfo(overall.xx.dtype).eps
+    inverse = safe_reciprocal(sd, sd > 0)
+    # A class far from the mean of all is rounded at its own.
+    high = jnp.max(jnp.abs(moments.means), axis=0)
+    relative = 1 + high * inverse
+    spacing = 16 * k * d**0.5 * eps * (relative[:, None] + relative[None, :])
+    present = (share > 0)[:, None, None]
+    unit = moments.covariances * jnp.outer(inverse, inverse)
+    mean = jnp.sum(share[:, None, None] * unit, axis=0)
+    gaps = jnp.where(present, unit - mean, 0)
+    return canonical.is_null(overall) & (jnp.abs(gaps) <= spacing).all()
+
+
+def concept_status(moments: ClassMoments) -> jax.Array:
+    """Returns the status () of the rows: also that there is one class only, or no weight."""
+    present = jnp.sum(moments.share > 0)
+    overall = moments.overall
+    return overall.outcome | checks.flag(present < 2, Status.CONSTANT_CONCEPT)

@@ -1,0 +1,136 @@
+"""The quadratic probe: Gaussian classes, each with a covariance of its own."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import lax
+from jax.typing import ArrayLike
+
+from erasejax import checks
+from erasejax.class_moments import ClassMoments, concept_status, is_null
+from erasejax.data import Dataset
+from erasejax.linalg import product, safe_reciprocal
+from erasejax.probes.base import Probe, decide, log_softmax
+
+__all__ = ["QDA", "QuadraticClassifier"]
+
+
+@struct.dataclass
+class QuadraticClassifier:
+    """Scores offset_j - |W_j (x - mu_j)|^2 / 2, the log-densities of Gaussian classes.
+
+    Attributes:
+      whiten: (k, d, d) W_j with W_j S_j W_j^T = I, but for dimensions that are not read; zero in
+        the null model.
+      means: (k, d) class means.
+      offset: (k,) log p_j + log det W_j, but for a constant that all classes share.
+      status: () uint32 bits, see `erasejax.checks.Status`.
+    """
+
+    whiten: jax.Array
+    means: jax.Array
+    offset: jax.Array
+    status: jax.Array
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, k."""
+        return self.offset.shape[-1]
+
+    def scores(self, x: Any) -> jax.Array:
+        """Returns the scores of rows, log-odds in nats.
+
+        Args:
+          x: (n, d) floats.
+
+        Returns:
+          (n,) for two classes, positive for class 1, else (n, k); NaN where fitting failed.
+
+        Raises:
+          TypeError: x is not floating point.
+          ValueError: x has another number of features.
+        """
+        x = checks.features("x", x)
+        if x.shape[1] != self.means.shape[1]:
+            raise ValueError(
+                f"x: this probe was fitted on {self.means.shape[1]} features, got {x.shape}"
+            )
+        return _scores(self, x)
+
+    def predict(self, x: Any) -> jax.Array:
+        """Returns the predicted labels of rows (n, d): (n,) int32, ties to the lowest label.
+
+        Where fitting failed every label is -1.
+        """
+        return decide(self.scores(x), self.status)
+
+    def log_proba(self, x: Any) -> jax.Array:
+        """Returns the log-probabilities of the classes for rows (n, d): (n, k), nats."""
+        return log_softmax(self.scores(x))
+
+
+@jax.jit
+def _scores(probe: QuadraticClassifier, x: jax.Array) -> jax.Array:
+    x = x.astype(checks.compute_dtype(x, probe.whiten))
+
+    def one(member: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        whiten, mean, offset = member
+        unit = product("nd,ed->ne", x - mean, whiten)
+        return offset - jnp.sum(unit * unit, axis=1) / 2
+
+    scores = lax.map(one, (probe.whiten, probe.means, probe.offset)).T
+    return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+
+@struct.dataclass(kw_only=True)
+class QDA(Probe):
+    """Quadratic discriminant analysis: Gaussian classes, maximum likelihood.
+
+    The covariance of a class divides by its weight, as scikit-learn's does from 1.8 on; before, it
+    divides by the weight less one. Its log-odds are a likelihood.
+
+    Everything is decided in coordinates in which the pooled covariance within the classes is the
+    identity. Dimensions that it lacks (16 eps sqrt(d) of the largest eigenvalue, in units of the
+    features' deviations) are not read: those that an eraser took, constant features. A class with
+    no more rows than features has no density: along what it lacks alone its variance counts as 64
+    eps of the pooled, so its likelihood is finite and far too sure. Use `l2` there. Where
+    means and covariances of all classes coincide up to rounding (see MATH 2(h), extended to
+    covariances) the answer is the class frequencies, exactly, for every x.
+
+    Attributes:
+      l2: () added to the diagonal of every class covariance, >= 0, in squared units of x.
+    """
+
+    l2: ArrayLike = 0.0
+
+    def _fit(self, data: Dataset, key: jax.Array | None) -> QuadraticClassifier:
+        moments = ClassMoments.of(data)
+        status, share = concept_status(moments), moments.share
+        scale = moments.sd
+        varies = scale > 0
+        inverse = safe_reciprocal(scale, varies)
+        penalty = jnp.diag(jnp.asarray(self.l2) * varies)
+        unit = (moments.covariances + penalty) * jnp.outer(inverse, inverse)
+        d = scale.shape[0]
+        eye = jnp.eye(d, dtype=unit.dtype)
+        eps = float(jnp.finfo(unit.dtype).eps)
+        values, vectors = jnp.linalg.eigh(product("k,kij->ij", share, unit))
+        kept = values > 16 * eps * d**0.5 * jnp.max(values)
+        pooled = (vectors * safe_reciprocal(jnp.sqrt(jnp.maximum(values, 0)), kept)).T
+        unit = product("ij,kjl,ml->kim", pooled, unit, pooled)
+        lower = jnp.linalg.cholesky(jnp.where(eye > 0, unit + jnp.where(kept, 64 * eps, 1), unit))
+        whiten = lax.linalg.triangular_solve(
+            lower, jnp.broadcast_to(pooled, lower.shape), left_side=True, lower=True
+        )
+        spread = jnp.log(jnp.diagonal(lower, axis1=1, axis2=2))
+        null = is_null(moments)
+        used = (share > 0)[:, None, None] & ~null
+        probe = QuadraticClassifier(
+            whiten=jnp.where(used, whiten * inverse, 0),
+            means=moments.means,
+            offset=jnp.log(share) - jnp.where(null, 0, jnp.sum(spread, axis=1)),
+            status=status,
+        )
+        return checks.poison(probe, status)
