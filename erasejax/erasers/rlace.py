@@ -188,6 +188,9 @@ def _direct_game(
     return Found(bases[best], ends.trace[ran], ends.steps[ran])
 
 
+_PATIENCE = 8  # steps that gain no more than rounding before a climb ends
+
+
 def _climb(probe: Probe, data: Dataset, moments: Moments, basis: jax.Array, steps: int) -> Found:
     """Returns the basis that L-BFGS from another one finds, against one probe."""
     prepared = probe._prepare(data)
@@ -213,11 +216,11 @@ def _climb(probe: Probe, data: Dataset, moments: Moments, basis: jax.Array, step
     value_and_grad = optax.value_and_grad_from_state(loss)
 
     def running(carry):
-        *_, size, count = carry
-        return (size > eps**0.5) & (count < steps)
+        *_, waited, size, count = carry
+        return (size > eps**0.5) & (waited < _PATIENCE) & (count < steps)
 
     def body(carry):
-        v, state, trace, _, count = carry
+        v, state, trace, mark, waited, _, count = carry
         value, gradient = value_and_grad(v, state=state)
         updates, state = solver.update(
             gradient, state, v, value=value, grad=gradient, value_fn=loss
@@ -225,10 +228,13 @@ def _climb(probe: Probe, data: Dataset, moments: Moments, basis: jax.Array, step
         size = jnp.linalg.norm(jnp.asarray(gradient)) * jnp.linalg.norm(v)
         trace = trace.at[count].set(-value)
         v = jnp.where(size > eps**0.5, optax.apply_updates(v, updates), v)
-        return v, state, trace, size, count + 1
+        gained = value < mark - 16 * eps * jnp.abs(value)
+        mark, waited = jnp.where(gained, value, mark), jnp.where(gained, 0, waited + 1)
+        return v, state, trace, mark, waited, size, count + 1
 
     dtype = basis.dtype
     size = jnp.where(checks.failed(moments.outcome), 0, jnp.inf).astype(dtype)
-    first = (basis, solver.init(basis), jnp.full(steps, jnp.nan, dtype), size, jnp.int32(0))
-    v, _, trace, _, count = jax.lax.while_loop(running, body, first)
+    trace, worst, zero = jnp.full(steps, jnp.nan, dtype), jnp.full((), jnp.inf, dtype), jnp.int32(0)
+    first = (basis, solver.init(basis), trace, worst, zero, size, zero)
+    v, _, trace, *_, count = jax.lax.while_loop(running, body, first)
     return Found(orthonormal(v)[0], trace, count)
