@@ -76,7 +76,7 @@ def main() -> None:
     axes.annotate(
         "the same three, MLP",
         (1.3, points["R-LACE"][1]),
-        xytext=(14, -3),
+        xytext=(12, -24),
         textcoords="offset points",
         color=COLOURS["red"],
     )
@@ -87,7 +87,7 @@ def main() -> None:
         xticks=[0, 1, 4, 8, 12, 16, 20],
         title="20 directions carry the label; removing the difference of the means is enough",
     )
-    axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.93))
+    axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.66))
     save(figure, Path(__file__).parent.parent / "docs" / "figures" / "inlp.png")
 
 

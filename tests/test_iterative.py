@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 import erasejax as ej
 from bench.problems import mixed_functions, redundant
+from erasejax import cli
 from erasejax.erasers.fantope import fantope
 from tests.common import EPS, draw, enable_x64
 
@@ -226,3 +227,31 @@ def test_float64_games_stay_float64():
         x, z = draw(8, 80, 6, 3, dtype=np.float64)
         eraser = ej.RLACE(rank=1, steps=5).fit(x, z)
         assert eraser.kernel.dtype == jnp.float64
+
+
+def test_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    x, z = draw(9, 80, 5, 2)
+    np.save("x.npy", x)
+    np.save("z.npy", z)
+
+    def fit(*options):
+        code = cli.main(["fit", "x.npy", "z.npy", "--out", "e.safetensors", "--force", *options])
+        return code, "".join(capsys.readouterr())
+
+    assert fit("--method", "inlp", "--rounds", "2", "--probe", "lda")[0] == 0
+    expected = ej.INLP(rounds=2, probe=ej.probes.LDA()).fit(x, z)
+    loaded = ej.load("e.safetensors")
+    assert isinstance(loaded, ej.TracedProjection)
+    np.testing.assert_array_equal(loaded.trace, expected.trace)
+    np.testing.assert_allclose(loaded(x), expected(x), atol=1e-5)
+    code, text = fit("--method", "rlace", "--rank", "1")
+    assert code == 0
+    assert "0 after" in text
+    code, text = fit("--method", "inlp", "--probe", "ldb")
+    assert code == 2
+    assert "did you mean lda" in text
+    code, text = fit("--method", "inlp", "--probe", "mlp")
+    assert code == 2
+    assert "linear" in text
+    assert fit("--method", "leace", "--rounds", "2")[0] == 2
