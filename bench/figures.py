@@ -76,7 +76,7 @@ def main() -> None:
     axes.annotate(
         "the same three, MLP",
         (1.3, points["R-LACE"][1]),
-        xytext=(12, -24),
+        xytext=(24, -14),
         textcoords="offset points",
         color=COLOURS["red"],
     )
