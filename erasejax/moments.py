@@ -234,9 +234,9 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
         if seen is not None:
             e = jnp.where(seen[:, None], e, 0)
         if covariance:
-            return linalg.joint_grams(e, z_one, weights)
+            return linalg.joint_grams(e, z_one, weights)  # pyright: ignore
         heavy = e if weights is None else e * weights[:, None]
-        return product("nk,nd->kd", z_one, heavy), jnp.sum(heavy * e, axis=0)
+        return product("nk,nd->kd", z_one, heavy), jnp.sum(heavy * e, axis=0)  # pyright: ignore
 
     sums, ee = linalg.sum_over_rows(part, (x, z_one, weights))
     mean_e = sums[-1] * inverse_n

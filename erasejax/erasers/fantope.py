@@ -68,7 +68,7 @@ def published_game(
     dtype, center, d = moments.xz.dtype, moments.mean, data.x.shape[1]
     z, _ = codes(data, dtype)
     variance = jnp.diagonal(moments.zz) / jnp.where(moments.total > 0, moments.total, 1)
-    scale = jnp.sqrt(jnp.where(variance > 0, variance, 1))
+    scale = jnp.sqrt(jnp.where(variance > 0, variance, 1))  # pyright: ignore
     prepared = probe._prepare(data)
     optimiser = optax.chain(optax.add_decayed_weights(_DECAY), optax.sgd(_LEARNING_RATE))
     log_weights = None if data.weights is None else jnp.log(data.weights)

@@ -57,7 +57,7 @@ class INLP(Eraser):
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> TracedProjection:
         self.probe._check(data, key)
-        found: Any = recurse(self.probe, self.stop_at, data, key, self.rounds)
+        found: Any = recurse(self.probe, self.stop_at, data, key, self.rounds)  # pyright: ignore
         return TracedProjection(
             kernel=found.basis,
             test=found.basis,

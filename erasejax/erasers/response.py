@@ -80,12 +80,12 @@ def best_response(
         share = jnp.full(x.shape[0], inverse_n, dtype) if weights is None else weights * inverse_n
         share = share if fresh is None else jnp.where(fresh, share, 0)
         x = jnp.where((share != 0)[:, None], x, 0)
-        seen = product("nd,de->ne", x, both)
+        seen = product("nd,de->ne", x, both)  # pyright: ignore
         scores, along = seen[:, :columns] + shift, seen[:, columns:]
         if not data.is_classes:
             left = jnp.where((share != 0)[:, None], scores - z, 0)
             residual = 2 * left * per_variance
-            loss = jnp.sum(left**2 * per_variance, axis=1)
+            loss = jnp.sum(left**2 * per_variance, axis=1)  # pyright: ignore
         elif columns == 1:
             residual = jax.nn.sigmoid(scores) - z[:, 1:]
             loss = jax.nn.softplus(scores[:, 0]) - scores[:, 0] * z[:, 1]

@@ -103,6 +103,7 @@ class RLACE(Eraser):
         make = Logistic if data.is_classes else LeastSquares
         unit = jnp.mean(moments.sd**2)
         if self.game == "fantope":
+            assert key is not None
             probe = make(l2=self.l2 * unit)
             found = published_game(data, moments, probe, self.rank, key, self.steps or 75_000)
         else:
@@ -226,8 +227,8 @@ def _climb(probe: Probe, data: Dataset, moments: Moments, basis: jax.Array, step
             gradient, state, v, value=value, grad=gradient, value_fn=loss
         )
         size = jnp.linalg.norm(jnp.asarray(gradient)) * jnp.linalg.norm(v)
-        trace = trace.at[count].set(-value)
-        v = jnp.where(size > eps**0.5, optax.apply_updates(v, updates), v)
+        trace = trace.at[count].set(-value)  # pyright: ignore
+        v = jnp.where(size > eps**0.5, optax.apply_updates(v, updates), v)  # pyright: ignore
         gained = value < mark - 16 * eps * jnp.abs(value)
         mark, waited = jnp.where(gained, value, mark), jnp.where(gained, 0, waited + 1)
         return v, state, trace, mark, waited, size, count + 1

@@ -83,7 +83,8 @@ def _factor(hessian: jax.Array, penalty: jax.Array) -> jax.Array:
     diagonal = jnp.diagonal(hessian)
     whole = diagonal * (1 + 64 * jnp.finfo(hessian.dtype).eps) + penalty
     whole = jnp.where(whole > 0, whole, 1)  # a constant feature
-    return solves.cholesky(jnp.where(jnp.eye(len(whole), dtype=bool), whole, hessian))
+    eye = jnp.eye(len(whole), dtype=bool)
+    return solves.cholesky(jnp.where(eye, whole, hessian))  # pyright: ignore
 
 
 def class_shares(moments: Moments) -> jax.Array:
@@ -144,7 +145,7 @@ def search(
             )
             size = jnp.linalg.norm(jnp.asarray(gradient)) / (eps**0.5 + value)
             # At the optimum the last step is rounding.
-            u = jnp.where(size > eps**0.5, optax.apply_updates(u, updates), u)
+            u = jnp.where(size > eps**0.5, optax.apply_updates(u, updates), u)  # pyright: ignore
             return u, state, value, size, count + 1
 
         first = (u, solver.init(u), start, size, count)
@@ -169,7 +170,7 @@ def search(
     first = run((null, prepared.factors, _first_step(prepared, bars), worst, size, jnp.int32(0)))
     point, *_, size, _ = jax.lax.while_loop(unfinished, again, first)
     weight = jnp.where(idle, 0, point.weight)
-    return weight, jnp.where(idle, offset, point.offset), size <= eps**0.5
+    return weight, jnp.where(idle, offset, point.offset), size <= eps**0.5  # pyright: ignore
 
 
 def _first_step(prepared: Prepared, bars: list[jax.Array]) -> jax.Array:
@@ -256,7 +257,7 @@ def _block(rows: Prepared, x, weights, fresh) -> tuple[jax.Array, jax.Array]:
         seen = weights != 0 if fresh is None else (weights != 0) & fresh
     if seen is None:
         return x, share
-    return jnp.where(seen[:, None], x, 0), jnp.where(seen, share, 0)
+    return jnp.where(seen[:, None], x, 0), jnp.where(seen, share, 0)  # pyright: ignore
 
 
 _mean_loss.defvjp(

@@ -205,13 +205,14 @@ def _orthonormal(columns: jax.Array) -> jax.Array:
 def _score(fitted: Any, data: Dataset, share: jax.Array) -> jax.Array:
     """Returns the accuracy, or R^2, of a probe on the rows it was fitted to, of shares (n,): ()."""
     if data.is_classes:
-        return jnp.sum(jnp.where(share != 0, share * (fitted.predict(data.x) == data.z), 0))
+        right = fitted.predict(data.x) == data.z
+        return jnp.sum(jnp.where(share != 0, share * right, 0))  # pyright: ignore
     z, _ = codes(data, share.dtype)
     found = fitted.predict(data.x).reshape(z.shape)
     share = share[:, None]
 
     def mean(rows):
-        return jnp.sum(jnp.where(share != 0, share * rows, 0), axis=0)
+        return jnp.sum(jnp.where(share != 0, share * rows, 0), axis=0)  # pyright: ignore
 
     spread = mean((z - mean(z)) ** 2)
     varies = spread > 0
