@@ -19,9 +19,9 @@ from erasejax.probes.base import LinearLikelihood, Probe
 from erasejax.probes.logistic_search import (
     Prepared,
     class_shares,
-    normaliser,
     prepare,
     probability,
+    row_nats,
     search,
 )
 from erasejax.projection import Projection
@@ -142,7 +142,7 @@ class _Problem(NamedTuple):
 
     def loss(self, v: jax.Array, logits: jax.Array) -> jax.Array:
         """Returns mean nats plus penalty, ()."""
-        nats = normaliser(logits, self.contrasts) - jnp.sum(logits * self.y, axis=1)
+        nats = row_nats(logits, self.y, self.contrasts)
         return self.mean(nats) + jnp.sum(self.penalty[:, None] * v * v) / 2
 
     def mean(self, rows: jax.Array) -> jax.Array:

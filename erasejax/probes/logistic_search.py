@@ -11,7 +11,7 @@ from erasejax.data import Dataset, codes
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
 
-__all__ = ["Prepared", "class_shares", "normaliser", "prepare", "probability", "search"]
+__all__ = ["Prepared", "class_shares", "prepare", "probability", "row_nats", "search"]
 
 _RUN = 20  # iterations before the Hessian is taken anew
 
@@ -237,7 +237,7 @@ def _loss_and_gradient(rows: Prepared, point: _Point) -> tuple[jax.Array, _Point
     def part(x, y, weights, fresh):
         x, share = _block(rows, x, weights, fresh)
         logits = product("nd,dm->nm", x, point.weight) + point.offset
-        nats = normaliser(logits, rows.contrasts) - jnp.sum(logits * y, axis=1)
+        nats = row_nats(logits, y, rows.contrasts)
         residual = share[:, None] * (probability(logits, rows.contrasts) - y)
         sums = jnp.sum(share * nats), product("nm,nd->md", residual, x), jnp.sum(residual, axis=0)
         return sums
@@ -266,11 +266,23 @@ _mean_loss.defvjp(
 )
 
 
-def normaliser(logits: jax.Array, contrasts: jax.Array) -> jax.Array:
-    """Returns the log of the sum of the classes' exponentiated scores, (n,)."""
+def row_nats(logits: jax.Array, y: jax.Array, contrasts: jax.Array) -> jax.Array:
+    """Returns the log-loss of rows, (n,), to the relative accuracy of the differences of scores.
+
+    The log of the sum less the label's score would be rounded to eps of the largest score, which on
+    separable classes is more than the loss.
+
+    Args:
+      logits: (n, m) in contrasts.
+      y: (n, m) one-hot labels in contrasts.
+      contrasts: (k, m).
+    """
     if logits.shape[1] == 1:
-        return jax.nn.softplus(logits[:, 0])
-    return jax.nn.logsumexp(product("nm,km->nk", logits, contrasts), axis=1)
+        return jax.nn.softplus(jnp.where(y > 0.5, -logits, logits)[:, 0])
+    scores = product("nm,km->nk", logits, contrasts)
+    own = product("nm,km->nk", y, contrasts) + 1 / len(contrasts) > 0.5
+    behind = scores - jnp.sum(logits * y, axis=1, keepdims=True)
+    return jax.nn.softplus(jax.nn.logsumexp(jnp.where(own, -jnp.inf, behind), axis=1))
 
 
 def probability(logits: jax.Array, contrasts: jax.Array) -> jax.Array:
