@@ -158,19 +158,22 @@ def _forward(factor: _Factor, rhs: jax.Array) -> jax.Array:
 def triangular_solve(lower: jax.Array, rhs: jax.Array, *, transpose: bool = False) -> jax.Array:
     """Returns L^-1 B, or L^-T B, for B (d, m); on a CPU a few columns at a time, in one thread."""
 
-    def solve(b):
+    def solve(factor, b):
         return lax.linalg.triangular_solve(
-            lower, b, left_side=True, lower=True, transpose_a=transpose
+            factor, b, left_side=True, lower=True, transpose_a=transpose
         )
 
     d, m = rhs.shape
     few = _COLUMNS if d <= _BLOCK else 1
     if m <= few or not on_cpu():
-        return solve(rhs)
+        return solve(lower, rhs)
     if m <= _LOOSE:
-        return jnp.concatenate([solve(rhs[:, j : j + few]) for j in range(0, m, few)], axis=1)
+        parts = [solve(lower, rhs[:, j : j + few]) for j in range(0, m, few)]
+        return jnp.concatenate(parts, axis=1)
     if d > _BLOCK:
-        return solve(rhs)
+        return solve(lower, rhs)
     groups = jnp.pad(rhs, ((0, 0), (0, -m % few))).reshape(d, -1, few)
-    solved = jax.vmap(solve, in_axes=1, out_axes=1)(groups)
+    # Copies, since one factor for all groups would make them one solve again.
+    copies = jnp.broadcast_to(lower, (groups.shape[1], d, d))
+    solved = jax.vmap(solve, in_axes=(0, 1), out_axes=1)(copies, groups)
     return solved.reshape(d, -1)[:, :m]
