@@ -67,10 +67,10 @@ class Figure:
     unit: str
 
 
-# A library's idle threads spin for tens of milliseconds in the way of the next library's, and the
-# latter's first start on one core: so there is a pause between cases, and short ones run once
-# untimed before each time.
-_PAUSE, _LONG = 0.1, 5.0
+# A library's idle threads spin for up to a fifth of a second in the way of the next library's, and
+# the latter's first start on one core: so short cases run untimed for longer than that before each
+# time.
+_WARM, _LONG = 0.4, 5.0
 
 
 def compare(group: str, cases: list[Case], *, repeats: int = 7) -> list[Row]:
@@ -80,9 +80,9 @@ def compare(group: str, cases: list[Case], *, repeats: int = 7) -> list[Row]:
         first[case.name] = _seconds(case)
     for _ in range(repeats):
         for case in cases:
-            time.sleep(_PAUSE)
-            if first[case.name] < _LONG:
-                _seconds(case)
+            warm = 0.0
+            while first[case.name] < _LONG and warm < _WARM:
+                warm += _seconds(case)
             times[case.name].append(_seconds(case) / case.units)
     peer = next((statistics.median(times[c.name]) for c in cases if c.peer), None)
     rows = []
