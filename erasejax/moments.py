@@ -293,20 +293,27 @@ def _provisional_fit(
     Returns:
       ((d,), (d,), (k,), (k, d)).
     """
-    x, z = _some(x).astype(z.dtype), _some(z)
-    if weights is None:
-        row = jnp.ones(x.shape[0], z.dtype)
-    else:
+    some_x, some_z = _some(x).astype(z.dtype), _some(z)
+    row = jnp.ones(len(some_z), z.dtype)
+    if weights is not None:
         row = _some(weights)
-        x = jnp.where((row != 0)[:, None], x, 0)
+        some_x = jnp.where((row != 0)[:, None], some_x, 0)
     total = jnp.sum(row)
     inverse_n = safe_reciprocal(total, total != 0)
-    shift = _rounded(jnp.sum(x * row[:, None], axis=0) * inverse_n)
-    x = x - shift
-    rest = _rounded(jnp.sum(x * row[:, None], axis=0) * inverse_n)
-    shift_z = _rounded(jnp.sum(z * row[:, None], axis=0) * inverse_n)
+
+    def center(some, every):
+        mean = jnp.sum(some * row[:, None], axis=0) * inverse_n
+        if weights is not None and every is not None:
+            # All weight may lie between the runs; then any row that counts is near enough.
+            mean = jnp.where(total != 0, mean, every[jnp.argmax(weights != 0)].astype(mean.dtype))
+        return _rounded(mean)  # pyright: ignore
+
+    shift = center(some_x, x)
+    x = some_x - shift
+    rest = center(x, None)
+    shift_z = center(some_z, z)
     shift_z = jnp.where((jnp.arange(z.shape[1]) < concept) & one_hot, 0, shift_z)
-    z = (z - shift_z)[:, :concept]
+    z = (some_z - shift_z)[:, :concept]
     heavy = z * row[:, None]
     zx = product("nk,nd->kd", heavy, x - rest)
     if one_hot:

@@ -193,3 +193,21 @@ def test_a_dataset_is_its_rows():
     with pytest.raises(TypeError, match="leave z out"):
         as_dataset(data, z)
     jax.tree.map(np.testing.assert_array_equal, as_dataset(data), data)
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_weight_between_the_rows_that_are_looked_at_first(real):
+    rng = np.random.default_rng(0)
+    x = (1e4 + rng.standard_normal((2000, D))).astype(np.float32)
+    z = (1e4 + rng.standard_normal(2000)).astype(np.float32) if real else rng.integers(0, 2, 2000)
+    for start, stop in ((20, 60), (1990, 2000), (0, 2000)):
+        weights = np.zeros(2000, np.float32)
+        weights[start:stop] = 1
+        moments = ej.Moments.of(as_dataset(x, z, weights=weights))
+        own = x[start:stop].astype(np.float64)
+        expected = np.cov(own.T, ddof=0)
+        scale = np.sqrt(np.outer(expected.diagonal(), expected.diagonal()))
+        assert (np.abs(moments.covariance - expected) <= 32 * EPS * scale * (stop - start)).all()
+        if real:
+            variance = z[start:stop].astype(np.float64).var()
+            np.testing.assert_allclose(moments.zz[0, 0] / (stop - start), variance, rtol=1e-4)
