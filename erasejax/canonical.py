@@ -59,7 +59,7 @@ def whitening(moments: Moments) -> tuple[jax.Array, jax.Array]:
     """
     columns = moments.zz.shape[0]
     k = columns - moments.task
-    mean = moments.mean_z[0] + moments.mean_z[1]
+    mean = moments.concept_mean
     dtype = mean.dtype
     eps = jnp.finfo(dtype).eps
     inverse_n = safe_reciprocal(moments.total, moments.total > 0)
@@ -192,7 +192,7 @@ def shrink(rule: str, shrinkage: ArrayLike, squares: jax.Array, moments: Moments
 
 def class_gaps(moments: Moments) -> tuple[jax.Array, jax.Array]:
     """Returns class means less the overall mean, (d, k), 0 for empty classes; and shares, (k,)."""
-    share = jnp.maximum(moments.mean_z[0] + moments.mean_z[1], 0)
+    share = moments.concept_mean
     rows = share * moments.total
     return moments.xz * safe_reciprocal(rows, rows > 0), share
 

@@ -14,7 +14,7 @@ from jax.core import Tracer
 from erasejax import checks
 from erasejax.checks import Status
 
-__all__ = ["Dataset"]
+__all__ = ["centered", "Dataset"]
 
 
 @struct.dataclass
@@ -161,3 +161,18 @@ def codes(data: Dataset, dtype: Any) -> tuple[jax.Array, jax.Array]:
     if data.weights is not None:
         outside &= data.weights != 0
     return columns, checks.flag(outside.any(), Status.LABEL_RANGE)
+
+
+def centered(data: Dataset, center: jax.Array) -> Dataset:
+    """Returns rows about a point, in its dtype; zeros where the weight is 0, whatever was there.
+
+    A copy of the rows, for methods that pass over them many times.
+
+    Args:
+      data: rows.
+      center: (d,).
+    """
+    x = data.x.astype(center.dtype) - center
+    if data.weights is not None:
+        x = jnp.where((data.weights != 0)[:, None], x, 0)
+    return data.replace(x=x)  # pyright: ignore[reportAttributeAccessIssue]

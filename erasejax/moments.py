@@ -162,6 +162,14 @@ class Moments:
         return self.mean_x[0] + self.mean_x[1]
 
     @property
+    def concept_mean(self) -> jax.Array:
+        """(k,) mean of the coded concept and task, rounded; of labels, the class frequencies."""
+        mean = self.mean_z[0] + self.mean_z[1]
+        labels = mean.shape[-1] - self.task if self.one_hot else 0
+        # Merging may round a class without rows below zero.
+        return jnp.where(jnp.arange(mean.shape[-1]) < labels, jnp.maximum(mean, 0), mean)
+
+    @property
     def sd(self) -> jax.Array:
         """(d,) standard deviations of x (dividing by the total weight); 0 where x is constant.
 
@@ -305,7 +313,9 @@ def _provisional_fit(
         mean = jnp.sum(some * row[:, None], axis=0) * inverse_n
         if weights is not None and every is not None:
             # All weight may lie between the runs; then any row that counts is near enough.
-            mean = jnp.where(total != 0, mean, every[jnp.argmax(weights != 0)].astype(mean.dtype))
+            counts = weights != 0
+            other = jnp.where(counts.any(), every[jnp.argmax(counts)].astype(mean.dtype), 0)
+            mean = jnp.where(total != 0, mean, other)
         return _rounded(mean)  # pyright: ignore
 
     shift = center(some_x, x)

@@ -39,6 +39,11 @@ class Projection:
     needs_z = False
 
     @property
+    def dims(self) -> int:
+        """How many features the eraser was fitted on, d."""
+        return self.kernel.shape[-2]
+
+    @property
     def bias(self) -> jax.Array:
         """(d,) r(0), so that r(x) = matrix() @ x + bias."""
         return product("dr,er,e->d", self.kernel, self.test, self.center)
@@ -131,6 +136,25 @@ class TracedProjection(Projection):
 
     steps: jax.Array
     trace: jax.Array
+
+    @classmethod
+    def of(cls, found: Projection, *, steps: jax.Array, trace: jax.Array) -> "TracedProjection":
+        """Returns a projection with the account of how it was found.
+
+        Args:
+          found: the projection.
+          steps: see the attribute.
+          trace: see the attribute.
+        """
+        return cls(
+            kernel=found.kernel,
+            test=found.test,
+            center=found.center,
+            rank=found.rank,
+            status=found.status,
+            steps=steps,
+            trace=trace,
+        )
 
 
 @jax.jit

@@ -139,4 +139,4 @@ def _damage(eraser: Projection | OracleProjection, moments: Moments) -> jax.Arra
 
 
 def _mean_z(moments: Moments) -> jax.Array:
-    return moments.mean_z[0] + moments.mean_z[1]
+    return moments.concept_mean

@@ -58,12 +58,8 @@ def check_dims(eraser: Any, path: str, features: Features) -> None:
     Raises:
       ValueError: it was not.
     """
-    if hasattr(eraser, "kernel"):
-        d = eraser.kernel.shape[-2]
-    else:
-        d = (eraser.slopes if hasattr(eraser, "slopes") else eraser.class_means).shape[-1]
-    if features.shape[1] != d:
+    if features.shape[1] != eraser.dims:
         raise ValueError(
-            f"{features.source}: {path} was fitted on {d} features, got {features.shape[1]} in "
-            f"{features.shape}"
+            f"{features.source}: {path} was fitted on {eraser.dims} features, got "
+            f"{features.shape[1]} in {features.shape}"
         )

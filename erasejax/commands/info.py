@@ -78,12 +78,8 @@ def _saved(path: str) -> list[tuple[str, str]]:
         lines.append(("concept", "real"))
     if notes.get("columns"):
         lines.append(("features", _list([show(name) for name in notes["columns"]])))
-    if hasattr(obj, "kernel"):
-        lines.append(("dims", f"{obj.kernel.shape[-2]}, dtype {obj.kernel.dtype}"))
-    if hasattr(obj, "slopes"):
-        lines.append(("dims", f"{obj.slopes.shape[-1]}, dtype {obj.slopes.dtype}"))
-    if hasattr(obj, "maps"):
-        lines.append(("dims", f"{obj.maps.shape[-1]}, dtype {obj.maps.dtype}"))
+    if hasattr(obj, "dims"):
+        lines.append(("dims", f"{obj.dims}, dtype {jax.tree.leaves(obj)[0].dtype}"))
     if hasattr(obj, "rank"):
         ranks = np.unique(np.asarray(obj.rank))
         low, high = int(ranks[0]), int(ranks[-1])

@@ -58,21 +58,21 @@ def published_game(
     refitted accuracy is within .0015 of the largest class.
 
     Args:
-      data: the rows; rows of weight 0 are never drawn.
-      moments: of the rows.
+      data: the rows, about their mean; rows of weight 0 are never drawn.
+      moments: of these rows.
       probe: the one that is refitted.
       rank: static.
       key: for the start and the batches.
       steps: static; the most iterations.
     """
-    dtype, center, d = moments.xz.dtype, moments.mean, data.x.shape[1]
+    dtype, d = moments.xz.dtype, data.x.shape[1]
     z, _ = codes(data, dtype)
     variance = jnp.diagonal(moments.zz) / jnp.where(moments.total > 0, moments.total, 1)
     scale = jnp.sqrt(jnp.where(variance > 0, variance, 1))  # pyright: ignore
     prepared = probe._prepare(data)
     optimiser = optax.chain(optax.add_decayed_weights(_DECAY), optax.sgd(_LEARNING_RATE))
     log_weights = None if data.weights is None else jnp.log(data.weights)
-    majority = jnp.max(moments.mean_z[0] + moments.mean_z[1])
+    majority = jnp.max(moments.concept_mean)
 
     def rows(key):
         shape = (_BATCH,)
@@ -80,7 +80,7 @@ def published_game(
             at = jax.random.randint(key, shape, 0, len(z))
         else:
             at = jax.random.categorical(key, log_weights, shape=shape)
-        return data.x[at].astype(dtype) - center, z[at]
+        return data.x[at], z[at]
 
     def loss(matrix, theta, batch):
         x, z = batch

@@ -38,6 +38,11 @@ class OracleProjection:
 
     needs_z = True
 
+    @property
+    def dims(self) -> int:
+        """How many features the eraser was fitted on, d."""
+        return self.slopes.shape[-1]
+
     def __call__(self, x: Any, z: Any) -> jax.Array:
         """Erases the concept from rows whose concept is known.
 
@@ -91,7 +96,6 @@ class OracleLEACE(ClosedForm):
         axes, _ = concept_axes(moments)
         whiten, status = whitening(moments)
         slopes = product("kr,dr->kd", whiten, axes)
-        mean_z = moments.mean_z[0] + moments.mean_z[1]
         scaled = axes / jnp.where(moments.sd > 0, moments.sd, 1)[:, None]
         singular = jnp.linalg.svd(scaled, compute_uv=False)
         eps = jnp.finfo(axes.dtype).eps
@@ -100,7 +104,7 @@ class OracleLEACE(ClosedForm):
         return checks.poison(
             OracleProjection(
                 slopes=slopes,
-                mean_z=mean_z,
+                mean_z=moments.concept_mean,
                 rank=rank,
                 status=status,
                 one_hot=moments.one_hot,

@@ -41,6 +41,11 @@ class ClassTransport:
 
     needs_z = True
 
+    @property
+    def dims(self) -> int:
+        """How many features the eraser was fitted on, d."""
+        return self.class_means.shape[-1]
+
     def __call__(self, x: Any, z: Any) -> jax.Array:
         """Erases the concept from rows whose class is known.
 
@@ -333,19 +338,9 @@ class ALFQLEACE(_ClassForm):
         second = Projection(
             kernel=basis, test=basis, center=leace.center, rank=steps, status=jnp.uint32(0)
         )
-        both = leace.then(second)
         status = leace.status & jnp.where(steps > 0, ~jnp.uint32(Status.RANK_ZERO), ~jnp.uint32(0))
         status = status | concept_status(moments)
         status = status | checks.flag(norm > limit, Status.NOT_CONVERGED)
-        return checks.poison(
-            TracedProjection(
-                kernel=both.kernel,
-                test=both.test,
-                center=both.center,
-                rank=both.rank,
-                status=status,
-                steps=steps,
-                trace=trace * largest**2,
-            ),
-            status,
-        )
+        both = leace.then(second).replace(status=status)  # pyright: ignore
+        traced = TracedProjection.of(both, steps=steps, trace=trace * largest**2)
+        return checks.poison(traced, status)

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from erasejax import linalg
 from erasejax.data import Dataset, codes
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
@@ -55,13 +54,17 @@ def best_response(
     Args:
       probe: `Logistic` for classes, `LeastSquares` for real concepts.
       prepared: what `probe._prepare(data)` returned.
-      data: the rows.
-      moments: of the rows.
+      data: the rows, about their mean; zeros where the weight is 0.
+      moments: of these rows.
       basis: (d, r) orthonormal U.
     """
-    dtype, center = basis.dtype, moments.mean
+    dtype = basis.dtype
     through = Projection(
-        kernel=basis, test=basis, center=center, rank=jnp.int32(0), status=moments.outcome
+        kernel=basis,
+        test=basis,
+        center=moments.mean,
+        rank=jnp.int32(0),
+        status=moments.outcome,
     )
     fitted = probe._fit_through(prepared, data, through, None)
     weight = fitted.weight.reshape(basis.shape[0], -1)
@@ -69,33 +72,28 @@ def best_response(
     fitted = fitted.replace(weight=weight.reshape(fitted.weight.shape))
     inverse_n = safe_reciprocal(moments.total, moments.total > 0)
     z, _ = codes(data, dtype)
-    shift = product("d,dc->c", center - fitted.center, weight) + fitted.offset
+    shift = fitted.offset - product("d,dc->c", fitted.center, weight)
     variance = jnp.diagonal(moments.zz) * inverse_n
     per_variance = safe_reciprocal(variance, variance > 0) / variance.shape[0]
     both = jnp.concatenate([weight, basis], axis=1)
     columns = weight.shape[1]
 
-    def part(x, z, weights, fresh):
-        x = x.astype(dtype) - center
-        share = jnp.full(x.shape[0], inverse_n, dtype) if weights is None else weights * inverse_n
-        share = share if fresh is None else jnp.where(fresh, share, 0)
-        x = jnp.where((share != 0)[:, None], x, 0)
-        seen = product("nd,de->ne", x, both)  # pyright: ignore
-        scores, along = seen[:, :columns] + shift, seen[:, columns:]
-        if not data.is_classes:
-            left = jnp.where((share != 0)[:, None], scores - z, 0)
-            residual = 2 * left * per_variance
-            loss = jnp.sum(left**2 * per_variance, axis=1)  # pyright: ignore
-        elif columns == 1:
-            residual = jax.nn.sigmoid(scores) - z[:, 1:]
-            loss = jax.nn.softplus(scores[:, 0]) - scores[:, 0] * z[:, 1]
-        else:
-            residual = jax.nn.softmax(scores) - z
-            loss = jax.nn.logsumexp(scores, axis=1) - jnp.sum(scores * z, axis=1)
-        pull = product("nr,nc->rc", along, share[:, None] * residual)
-        return jnp.sum(jnp.where(share != 0, share * loss, 0)), pull
-
-    loss, pull = linalg.sum_over_rows(part, (data.x, z, data.weights))
+    weights = jnp.ones(len(z), dtype) if data.weights is None else data.weights
+    share = weights * inverse_n
+    seen = product("nd,de->ne", data.x, both)
+    scores, along = seen[:, :columns] + shift, seen[:, columns:]
+    if not data.is_classes:
+        left = jnp.where((share != 0)[:, None], scores - z, 0)
+        residual = 2 * left * per_variance
+        losses = jnp.sum(left**2 * per_variance, axis=1)  # pyright: ignore
+    elif columns == 1:
+        residual = jax.nn.sigmoid(scores) - z[:, 1:]
+        losses = jax.nn.softplus(scores[:, 0]) - scores[:, 0] * z[:, 1]
+    else:
+        residual = jax.nn.softmax(scores) - z
+        losses = jax.nn.logsumexp(scores, axis=1) - jnp.sum(jnp.where(z > 0, scores, 0), axis=1)
+    loss = jnp.sum(jnp.where(share != 0, share * losses, 0))  # pyright: ignore
+    pull = product("nr,nc->rc", along, share[:, None] * residual)
     if data.is_classes:
         penalty = probe.l2 / 2 * jnp.sum(weight**2)  # pyright: ignore[reportAttributeAccessIssue]
     else:

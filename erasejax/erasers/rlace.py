@@ -1,6 +1,7 @@
 """Linear adversarial concept erasure (R-LACE)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jax.typing import ArrayLike
 
 from erasejax import checks, linalg
 from erasejax.canonical import concept_axes
-from erasejax.data import Dataset
+from erasejax.data import Dataset, centered
 from erasejax.erasers.base import Eraser
 from erasejax.erasers.fantope import published_game
 from erasejax.erasers.response import Found, best_response
@@ -102,6 +103,9 @@ class RLACE(Eraser):
             return _traced(solution, _constant_loss(moments)[None], jnp.int32(0))
         make = Logistic if data.is_classes else LeastSquares
         unit = jnp.mean(moments.sd**2)
+        # About the mean once, not in every pass.
+        data = centered(data, moments.mean)
+        moments = moments.replace(mean_x=jnp.zeros_like(moments.mean_x))  # pyright: ignore
         if self.game == "fantope":
             assert key is not None
             probe = make(l2=self.l2 * unit)
@@ -132,25 +136,15 @@ class RLACE(Eraser):
 
 
 def _traced(solution: Projection, trace: jax.Array, steps: jax.Array) -> TracedProjection:
-    return checks.poison(
-        TracedProjection(
-            kernel=solution.kernel,
-            test=solution.test,
-            center=solution.center,
-            rank=solution.rank,
-            status=solution.status,
-            trace=trace,
-            steps=steps,
-        ),
-        solution.status,
-    )
+    traced = TracedProjection.of(solution, steps=steps, trace=trace)
+    return checks.poison(traced, solution.status)
 
 
 def _constant_loss(moments: Moments) -> jax.Array:
     """Returns the loss of the best constant probe: the label entropy in nats, or 1."""
     if not moments.one_hot:
         return jnp.ones((), moments.xz.dtype)
-    share = jnp.maximum(moments.mean_z[0] + moments.mean_z[1], 0)
+    share = moments.concept_mean
     return -jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.where(share > 0, share, 1)), 0))
 
 
@@ -167,22 +161,23 @@ def _direct_game(
     Args:
       make: of a penalty, the probe.
       penalties: (m,) that the first start meets one after the other; the others meet the last.
-      data: the rows.
-      moments: of the rows.
+      data: the rows, about their mean.
+      moments: of these rows.
       starts: (s, d, rank) orthonormal.
       steps: static; the most at each penalty.
     """
 
     def climb(basis, l2):
-        return _climb(make(l2=l2), data, moments, basis, steps).basis, None
+        probe = make(l2=l2)
+        return _climb(probe, probe._prepare(data), data, moments, basis, steps).basis, None
 
     near, _ = jax.lax.scan(climb, starts[0], penalties[:-1])
     probe = make(l2=penalties[-1])
+    prepared = probe._prepare(data)
     ends = jax.lax.map(
-        lambda start: _climb(probe, data, moments, start, steps), starts.at[0].set(near)
+        lambda start: _climb(probe, prepared, data, moments, start, steps), starts.at[0].set(near)
     )
     bases = jnp.concatenate([ends.basis, starts[:1]])
-    prepared = probe._prepare(data)
     losses = jax.lax.map(lambda u: best_response(probe, prepared, data, moments, u).loss, bases)
     best = jnp.argmax(losses)
     ran = best % len(starts)
@@ -192,9 +187,10 @@ def _direct_game(
 _PATIENCE = 8  # steps that gain no more than rounding before a climb ends
 
 
-def _climb(probe: Probe, data: Dataset, moments: Moments, basis: jax.Array, steps: int) -> Found:
+def _climb(
+    probe: Probe, prepared: Any, data: Dataset, moments: Moments, basis: jax.Array, steps: int
+) -> Found:
     """Returns the basis that L-BFGS from another one finds, against one probe."""
-    prepared = probe._prepare(data)
     eps = jnp.finfo(basis.dtype).eps
 
     def orthonormal(v):

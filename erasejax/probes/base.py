@@ -1,4 +1,4 @@
-"""What all probes share: how `fit` checks and jits, and what a fitted linear probe can do."""
+"""What all probes share: how `fit` checks and jits, and what a fitted probe can do."""
 
 from typing import Any
 
@@ -13,7 +13,16 @@ from erasejax.linalg import product
 from erasejax.moments import Moments
 from erasejax.projection import Projection
 
-__all__ = ["LinearClassifier", "LinearLikelihood", "LinearRegressor", "Probe"]
+__all__ = [
+    "Classifier",
+    "FittedProbe",
+    "Likelihood",
+    "LinearClassifier",
+    "LinearLikelihood",
+    "LinearProbe",
+    "LinearRegressor",
+    "Probe",
+]
 
 
 class Probe:
@@ -93,8 +102,64 @@ def _fit(probe: Probe, data: Dataset, key: jax.Array | None) -> Any:
     return probe._fit(data, key)
 
 
+class FittedProbe:
+    """What a probe's `fit` returns: `scores` of rows, `num_classes`, `status`."""
+
+    status: jax.Array
+
+    @property
+    def dims(self) -> int:
+        """How many features the probe was fitted on, d."""
+        raise NotImplementedError
+
+    def scores(self, x: Any) -> jax.Array:
+        """Returns the scores of rows.
+
+        Args:
+          x: (n, d) floats.
+
+        Returns:
+          (n,) for two classes or one concept, (n, c) otherwise; NaN where fitting failed.
+
+        Raises:
+          TypeError: x is not floating point.
+          ValueError: x has another number of features.
+        """
+        x = checks.features("x", x)
+        if x.shape[1] != self.dims:
+            raise ValueError(f"x: this probe was fitted on {self.dims} features, got {x.shape}")
+        return _scores(self, x)
+
+    def _scores(self, x: jax.Array) -> jax.Array:
+        raise NotImplementedError
+
+
+@jax.jit
+def _scores(probe: FittedProbe, x: jax.Array) -> jax.Array:
+    return probe._scores(x)
+
+
+class Classifier(FittedProbe):
+    """A fitted probe that tells classes apart. Two have one score, positive for class 1."""
+
+    def predict(self, x: Any) -> jax.Array:
+        """Returns the predicted labels of rows (n, d): (n,) int32, ties to the lowest label.
+
+        Where fitting failed every label is -1.
+        """
+        return decide(self.scores(x), self.status)
+
+
+class Likelihood(Classifier):
+    """A fitted classifier whose scores are log-odds, in nats."""
+
+    def log_proba(self, x: Any) -> jax.Array:
+        """Returns the log-probabilities of the classes for rows (n, d): (n, classes), nats."""
+        return log_softmax(self.scores(x))
+
+
 @struct.dataclass
-class LinearProbe:
+class LinearProbe(FittedProbe):
     """Scores (x - center) . weight + offset, computed about the mean so that no digits are lost.
 
     Attributes:
@@ -119,30 +184,14 @@ class LinearProbe:
         """() or (c,), the score at the origin: scores = x . weight + bias."""
         return self.offset - product("d,d...->...", self.center, self.weight)
 
-    def scores(self, x: Any) -> jax.Array:
-        """Returns the scores of rows.
+    @property
+    def dims(self) -> int:
+        """How many features the probe was fitted on, d."""
+        return self.weight.shape[0]
 
-        Args:
-          x: (n, d) floats.
-
-        Returns:
-          (n,) for two classes or one concept, (n, c) otherwise; NaN where fitting failed.
-
-        Raises:
-          ValueError: x has another number of features.
-        """
-        x = checks.features("x", x)
-        if x.shape[1] != self.weight.shape[0]:
-            raise ValueError(
-                f"x: this probe was fitted on {self.weight.shape[0]} features, got {x.shape}"
-            )
-        return _scores(self, x)
-
-
-@jax.jit
-def _scores(probe: LinearProbe, x: jax.Array) -> jax.Array:
-    x = x.astype(checks.compute_dtype(x, probe.weight))
-    return product("nd,d...->n...", x - probe.center, probe.weight) + probe.offset
+    def _scores(self, x: jax.Array) -> jax.Array:
+        x = x.astype(checks.compute_dtype(x, self.weight))
+        return product("nd,d...->n...", x - self.center, self.weight) + self.offset
 
 
 @struct.dataclass
@@ -155,24 +204,13 @@ class LinearRegressor(LinearProbe):
 
 
 @struct.dataclass
-class LinearClassifier(LinearProbe):
+class LinearClassifier(LinearProbe, Classifier):
     """A fitted linear classifier. Two classes have one score, positive for class 1."""
-
-    def predict(self, x: Any) -> jax.Array:
-        """Returns the predicted labels of rows (n, d): (n,) int32, ties to the lowest label.
-
-        Where fitting failed every label is -1.
-        """
-        return decide(self.scores(x), self.status)
 
 
 @struct.dataclass
-class LinearLikelihood(LinearClassifier):
+class LinearLikelihood(LinearClassifier, Likelihood):
     """A fitted linear classifier whose scores are log-odds."""
-
-    def log_proba(self, x: Any) -> jax.Array:
-        """Returns the log-probabilities of the classes for rows (n, d): (n, classes), nats."""
-        return log_softmax(self.scores(x))
 
 
 def decide(scores: jax.Array, status: jax.Array) -> jax.Array:

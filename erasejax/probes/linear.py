@@ -44,7 +44,7 @@ class LeastSquares(Probe):
         inverse_n = safe_reciprocal(moments.total, moments.total > 0)
         penalty = jnp.asarray(self.l2) * (moments.sd > 0)
         weight = solve_covariance(moments.covariance + jnp.diag(penalty), moments.xz * inverse_n)
-        mean_z = moments.mean_z[0] + moments.mean_z[1]
+        mean_z = moments.concept_mean
         null = is_null(moments)
         weight = jnp.where(null, 0, weight)
         kind = LinearRegressor

@@ -12,13 +12,12 @@ from jax.typing import ArrayLike
 from erasejax import checks
 from erasejax.canonical import concept_axes, is_null
 from erasejax.checks import Status
-from erasejax.data import Dataset, codes
+from erasejax.data import Dataset, centered, codes
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
 from erasejax.probes.base import LinearLikelihood, Probe
 from erasejax.probes.logistic_search import (
     Prepared,
-    class_shares,
     prepare,
     probability,
     row_nats,
@@ -108,7 +107,7 @@ def _null_model(moments: Moments, contrasts: jax.Array) -> tuple[jax.Array, jax.
 
 
 def _log_share(moments: Moments) -> jax.Array:
-    share = class_shares(moments)
+    share = moments.concept_mean
     return jnp.log(jnp.maximum(share, jnp.finfo(share.dtype).eps))
 
 
@@ -117,7 +116,7 @@ def _fitted(weight, offset, contrasts, moments: Moments, idle, status) -> Linear
     weight = product("dm,km->dk", weight, contrasts)
     offset = jnp.where(idle, _log_share(moments), product("m,km->k", offset, contrasts))
     # A class without rows has no finite optimum: the constant gives it probability zero.
-    offset = jnp.where(class_shares(moments) > 0, offset, -jnp.inf)
+    offset = jnp.where(moments.concept_mean > 0, offset, -jnp.inf)
     if contrasts.shape[1] == 1:
         weight, offset = weight[:, 1] - weight[:, 0], offset[1] - offset[0]
     probe = LinearLikelihood(weight=weight, offset=offset, center=moments.mean, status=status)
@@ -178,12 +177,10 @@ def _standardise(data: Dataset, moments: Moments, l2: jax.Array) -> _Problem:
     dtype = moments.xz.dtype
     sd = moments.sd
     inverse = safe_reciprocal(sd, sd > 0)
-    x = (data.x.astype(dtype) - moments.mean) * inverse
+    x = centered(data, moments.mean).x * inverse
     z, _ = codes(data, dtype)
     weights = None
     if data.weights is not None:
-        seen = data.weights != 0
-        x = jnp.where(seen[:, None], x, 0)
         weights = data.weights * safe_reciprocal(moments.total, moments.total > 0)
     x = jnp.concatenate([x, jnp.ones((x.shape[0], 1), dtype)], axis=1)
     contrasts = jnp.asarray(_contrasts(z.shape[1]), dtype)

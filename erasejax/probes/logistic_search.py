@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import optax
 
 from erasejax import linalg, solves
-from erasejax.data import Dataset, codes
+from erasejax.data import Dataset, centered, codes
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
 
-__all__ = ["Prepared", "class_shares", "prepare", "probability", "row_nats", "search"]
+__all__ = ["Prepared", "prepare", "probability", "row_nats", "search"]
 
 _RUN = 20  # iterations before the Hessian is taken anew
 
@@ -27,11 +27,11 @@ class _Factors(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """Rows, and the Hessian of the null model in factors."""
+    """Rows in standardised features, and the Hessian of the null model in factors."""
 
-    x: jax.Array  # (n, d)
+    x: jax.Array  # (n, d); zero where a row does not count
     y: jax.Array  # (n, m), one-hot labels in contrasts
-    weights: jax.Array | None  # (n,), sum 1; None for 1 / n each
+    share: jax.Array  # (n,) weights of sum 1
     contrasts: jax.Array  # (k, m)
     l2: jax.Array
     moments: Moments
@@ -41,7 +41,7 @@ class Prepared(NamedTuple):
 
 
 class _Point(NamedTuple):
-    weight: jax.Array  # (d, m)
+    weight: jax.Array  # (d, m) of standardised features
     offset: jax.Array  # (m,) the scores at the mean
 
 
@@ -54,7 +54,7 @@ def prepare(data: Dataset, l2: jax.Array, contrasts: jax.Array) -> Prepared:
     moments = Moments.of(data)
     dtype = moments.xz.dtype
     eps = jnp.finfo(dtype).eps
-    share = class_shares(moments)
+    share = moments.concept_mean
     inverse_n = safe_reciprocal(moments.total, moments.total > 0)
     inverse = safe_reciprocal(moments.sd, moments.sd > 0)
     unit = solves.equilibrate(moments.covariance, moments.sd)
@@ -65,10 +65,11 @@ def prepare(data: Dataset, l2: jax.Array, contrasts: jax.Array) -> Prepared:
     curvature = jnp.maximum(curvature, 64 * eps)
     penalty = jnp.append(l2 * inverse**2, 0)
     z, _ = codes(data, dtype)
+    weights = jnp.ones(len(z), dtype) if data.weights is None else data.weights
     return Prepared(
-        x=data.x,
+        x=centered(data, moments.mean).x * inverse,
         y=product("nk,km->nm", z, contrasts),
-        weights=None if data.weights is None else data.weights * inverse_n,
+        share=weights * inverse_n,
         contrasts=contrasts,
         l2=l2,
         moments=moments,
@@ -85,11 +86,6 @@ def _factor(hessian: jax.Array, penalty: jax.Array) -> jax.Array:
     whole = jnp.where(whole > 0, whole, 1)  # a constant feature
     eye = jnp.eye(len(whole), dtype=bool)
     return solves.cholesky(jnp.where(eye, whole, hessian))  # pyright: ignore
-
-
-def class_shares(moments: Moments) -> jax.Array:
-    """Returns the class frequencies, (k,)."""
-    return jnp.maximum(moments.mean_z[0] + moments.mean_z[1], 0)
 
 
 def search(
@@ -111,7 +107,7 @@ def search(
     """
     eps = jnp.finfo(offset.dtype).eps
     inverse = prepared.inverse_sd[:, None]
-    scaled = jnp.pad(inverse * basis, ((0, 1), (0, 0)))
+    scaled = jnp.pad(inverse * basis, ((0, 1), (0, 0)))  # as the weights of standardised features
     solver = optax.lbfgs(memory_size=10)
 
     def unfold(factors, bars, point, u):
@@ -120,7 +116,7 @@ def search(
             for j, (lower, bar) in enumerate(zip(factors.lower, bars, strict=True))
         ]
         change = product("pa,ba->pb", jnp.concatenate(columns, axis=1), factors.turn)
-        return _Point(point.weight + inverse * change[:-1], point.offset + change[-1])
+        return _Point(point.weight + change[:-1], point.offset + change[-1])
 
     def run(carry):
         """Searches from a point, for as long as one Hessian is good for."""
@@ -164,16 +160,15 @@ def search(
         return run((point, _factors_at(prepared, point), *rest))
 
     null = _Point(jnp.zeros((len(basis), len(offset)), offset.dtype), offset)
-    bars = [_barred(lower, scaled) for lower in prepared.factors.lower]
     size = jnp.where(idle, 0, jnp.inf).astype(offset.dtype)
     worst = jnp.full((), jnp.inf, offset.dtype)
-    first = run((null, prepared.factors, _first_step(prepared, bars), worst, size, jnp.int32(0)))
+    first = run((null, prepared.factors, _first_step(prepared), worst, size, jnp.int32(0)))
     point, *_, size, _ = jax.lax.while_loop(unfinished, again, first)
-    weight = jnp.where(idle, 0, point.weight)
+    weight = jnp.where(idle, 0, inverse * point.weight)
     return weight, jnp.where(idle, offset, point.offset), size <= eps**0.5  # pyright: ignore
 
 
-def _first_step(prepared: Prepared, bars: list[jax.Array]) -> jax.Array:
+def _first_step(prepared: Prepared) -> jax.Array:
     """Returns the Newton step from the null model, (d + 1, m), without a pass over the rows.
 
     The gradient there is the covariance of x and the labels. The step is safe where the curvature
@@ -185,32 +180,33 @@ def _first_step(prepared: Prepared, bars: list[jax.Array]) -> jax.Array:
     slopes = jnp.pad(prepared.inverse_sd[:, None] * slopes, ((0, 1), (0, 0)))
     bound = 1 / 4 if len(prepared.curvature) == 1 else 1 / 2
     steps = [
-        _free(bar, solves.triangular_solve(lower, slopes[:, j : j + 1]))
-        for j, (lower, bar) in enumerate(zip(factors.lower, bars, strict=True))
+        solves.triangular_solve(lower, slopes[:, j : j + 1])
+        for j, lower in enumerate(factors.lower)
     ]
     return jnp.concatenate(steps, axis=1) * jnp.minimum(prepared.curvature / bound, 1)
 
 
 def _factors_at(prepared: Prepared, point: _Point) -> _Factors:
     """Returns the Hessian at a point, without what it has between different contrasts."""
+    m = len(point.offset)
 
-    def part(x, y, weights, fresh):
-        x, share = _block(prepared, x, weights, fresh)
+    def part(x, y, share, fresh):
         scores = product("nd,dm->nm", x, point.weight) + point.offset
         mean = probability(scores, prepared.contrasts)
-        if len(point.offset) == 1:
+        if m == 1:
             curvature = mean * (1 - mean)
         else:
             shares = jax.nn.softmax(product("nm,km->nk", scores, prepared.contrasts), axis=1)
             curvature = product("nk,km->nm", shares, prepared.contrasts**2) - mean**2
-        x = jnp.concatenate([x * prepared.inverse_sd, jnp.ones_like(x[:, :1])], axis=1)
-        heavy = share[:, None] * jnp.maximum(curvature, 0)
-        return [linalg.gram(x, x * heavy[:, j : j + 1]) for j in range(heavy.shape[1])]
+        share = share if fresh is None else jnp.where(fresh, share, 0)
+        heavy = share[:, None] * jnp.maximum(curvature, 0)  # pyright: ignore
+        x = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
+        return [linalg.gram(x, x * one[:, None]) for one in heavy.T]
 
-    hessians = linalg.sum_over_rows(part, (prepared.x, prepared.y, prepared.weights))
+    hessians = linalg.sum_over_rows(part, (prepared.x, prepared.y, prepared.share))
     penalty = jnp.append(prepared.l2 * prepared.inverse_sd**2, 0)
     lower = jnp.stack([_factor(hessian, penalty) for hessian in hessians])
-    return _Factors(lower, jnp.eye(len(hessians), dtype=lower.dtype))
+    return _Factors(lower, jnp.eye(m, dtype=lower.dtype))
 
 
 def _free(bar: jax.Array, u: jax.Array) -> jax.Array:
@@ -234,30 +230,15 @@ def _mean_loss(rows: Prepared, point: _Point) -> jax.Array:
 
 
 def _loss_and_gradient(rows: Prepared, point: _Point) -> tuple[jax.Array, _Point]:
-    def part(x, y, weights, fresh):
-        x, share = _block(rows, x, weights, fresh)
-        logits = product("nd,dm->nm", x, point.weight) + point.offset
-        nats = row_nats(logits, y, rows.contrasts)
-        residual = share[:, None] * (probability(logits, rows.contrasts) - y)
-        sums = jnp.sum(share * nats), product("nm,nd->md", residual, x), jnp.sum(residual, axis=0)
-        return sums
-
-    value, weight, offset = linalg.sum_over_rows(part, (rows.x, rows.y, rows.weights))
-    value = value + rows.l2 / 2 * jnp.sum(point.weight**2)
-    return value, _Point(weight.T + rows.l2 * point.weight, offset)
-
-
-def _block(rows: Prepared, x, weights, fresh) -> tuple[jax.Array, jax.Array]:
-    """Returns a block of rows about the mean and their shares; zero where they do not count."""
-    dtype = rows.inverse_sd.dtype
-    x = x.astype(dtype) - rows.moments.mean
-    share = jnp.full(x.shape[0], 1 / rows.x.shape[0], dtype) if weights is None else weights
-    seen = fresh
-    if weights is not None:
-        seen = weights != 0 if fresh is None else (weights != 0) & fresh
-    if seen is None:
-        return x, share
-    return jnp.where(seen[:, None], x, 0), jnp.where(seen, share, 0)  # pyright: ignore
+    logits = product("nd,dm->nm", rows.x, point.weight) + point.offset
+    nats = jnp.sum(rows.share * row_nats(logits, rows.y, rows.contrasts))
+    residual = rows.share[:, None] * (probability(logits, rows.contrasts) - rows.y)
+    # The product with one column, or with few the other way round, is read as the rows lie.
+    slope = product("nm,nd->md", residual, rows.x).T
+    raw = rows.inverse_sd[:, None] * point.weight
+    penalty = rows.l2 / 2 * jnp.sum(raw**2)
+    slope = slope + rows.l2 * rows.inverse_sd[:, None] * raw
+    return nats + penalty, _Point(slope, jnp.sum(residual, axis=0))
 
 
 _mean_loss.defvjp(

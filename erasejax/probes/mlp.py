@@ -11,10 +11,10 @@ from jax.typing import ArrayLike
 from erasejax import checks
 from erasejax.canonical import whitening
 from erasejax.checks import Status
-from erasejax.data import Dataset, codes
+from erasejax.data import Dataset, centered, codes
 from erasejax.linalg import HIGHEST, product, safe_reciprocal
 from erasejax.moments import Moments
-from erasejax.probes.base import Probe, decide, log_softmax
+from erasejax.probes.base import Likelihood, Probe, log_softmax
 
 __all__ = ["MLP", "MLPLikelihood"]
 
@@ -72,7 +72,7 @@ class MLP(Probe):
         init_key, split_key, order_key = jax.random.split(key, 3)
         moments = Moments.of(data, covariance=False)
         _, status = whitening(moments)
-        share = jnp.maximum(moments.mean_z[0] + moments.mean_z[1], 0)
+        share = moments.concept_mean
         rows = _rows(data, moments, split_key, jnp.asarray(self.validation))
 
         log_share = jnp.log(jnp.maximum(share, jnp.finfo(share.dtype).eps))
@@ -171,7 +171,7 @@ class MLP(Probe):
 
 
 @struct.dataclass
-class MLPLikelihood:
+class MLPLikelihood(Likelihood):
     """A fitted multilayer perceptron whose scores are log-odds.
 
     Attributes:
@@ -197,45 +197,19 @@ class MLPLikelihood:
         """How many classes the probe tells apart."""
         return max(self.layers[-1]["bias"].shape[-1], 2)
 
-    def scores(self, x: Any) -> jax.Array:
-        """Returns the scores of rows.
+    @property
+    def dims(self) -> int:
+        """How many features the probe was fitted on, d."""
+        return self.center.shape[0]
 
-        Args:
-          x: (n, d) floats.
-
-        Returns:
-          (n,) log-odds for two classes, (n, classes) otherwise; NaN where fitting failed.
-
-        Raises:
-          ValueError: x has another number of features.
-        """
-        x = checks.features("x", x)
-        if x.shape[1] != self.center.shape[0]:
-            raise ValueError(
-                f"x: this probe was fitted on {self.center.shape[0]} features, got {x.shape}"
-            )
-        return _scores(self, x)
-
-    def predict(self, x: Any) -> jax.Array:
-        """Returns the predicted labels of rows (n, d): (n,) int32, ties to the lowest label.
-
-        Where fitting failed every label is -1.
-        """
-        return decide(self.scores(x), self.status)
-
-    def log_proba(self, x: Any) -> jax.Array:
-        """Returns the log-probabilities of the classes for rows (n, d): (n, classes), nats."""
-        return log_softmax(self.scores(x))
-
-
-@jax.jit
-def _scores(probe: MLPLikelihood, x: jax.Array) -> jax.Array:
-    x = _standardise(x.astype(checks.compute_dtype(x, probe.center)), probe.center, probe.scale)
-    *hidden, last = probe.layers
-    for layer in hidden:
-        x = jax.nn.relu(product("ni,ij->nj", x, layer["kernel"]) + layer["bias"])
-    outputs = product("ni,ij->nj", x, last["kernel"]) + last["bias"]
-    return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+    def _scores(self, x: jax.Array) -> jax.Array:
+        x = x.astype(checks.compute_dtype(x, self.center)) - self.center
+        x = x * safe_reciprocal(self.scale, self.scale > 0)
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = jax.nn.relu(product("ni,ij->nj", x, layer["kernel"]) + layer["bias"])
+        outputs = product("ni,ij->nj", x, last["kernel"]) + last["bias"]
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
 
 class _Rows(NamedTuple):
@@ -288,11 +262,10 @@ def _network(sizes: list[int], prior: jax.Array, key: jax.Array) -> nnx.Sequenti
 def _rows(data: Dataset, moments: Moments, key: jax.Array, validation: jax.Array) -> _Rows:
     """Returns the rows in standardised features, a share of them held out."""
     dtype = moments.xz.dtype
-    x = _standardise(data.x.astype(dtype), moments.mean, moments.sd)
+    x = centered(data, moments.mean).x * safe_reciprocal(moments.sd, moments.sd > 0)
     y, _ = codes(data, dtype)
     weights = jnp.ones(x.shape[0], dtype) if data.weights is None else data.weights
     seen = weights != 0
-    x = jnp.where(seen[:, None], x, 0)
     weights = weights * safe_reciprocal(moments.total, moments.total > 0)
     held = _split(key, seen, validation)
     trained = seen & ~held
@@ -318,7 +291,3 @@ def _shuffle(key: jax.Array, rows: jax.Array) -> jax.Array:
     """Returns the numbers of the rows (n,) that are marked, in random order; then the others."""
     draws = jax.random.uniform(key, rows.shape, jnp.float32)
     return jnp.argsort(jnp.where(rows, draws, jnp.inf))
-
-
-def _standardise(x: jax.Array, center: jax.Array, scale: jax.Array) -> jax.Array:
-    return (x - center) * safe_reciprocal(scale, scale > 0)

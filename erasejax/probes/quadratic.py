@@ -1,7 +1,5 @@
 """The quadratic probe: Gaussian classes, each with a covariance of its own."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -12,13 +10,13 @@ from erasejax import checks
 from erasejax.class_moments import ClassMoments, concept_status, is_null
 from erasejax.data import Dataset
 from erasejax.linalg import product, safe_reciprocal
-from erasejax.probes.base import Probe, decide, log_softmax
+from erasejax.probes.base import Likelihood, Probe
 
 __all__ = ["QDA", "QuadraticClassifier"]
 
 
 @struct.dataclass
-class QuadraticClassifier:
+class QuadraticClassifier(Likelihood):
     """Scores offset_j - |W_j (x - mu_j)|^2 / 2, the log-densities of Gaussian classes.
 
     Attributes:
@@ -39,49 +37,21 @@ class QuadraticClassifier:
         """The number of classes, k."""
         return self.offset.shape[-1]
 
-    def scores(self, x: Any) -> jax.Array:
-        """Returns the scores of rows, log-odds in nats.
+    @property
+    def dims(self) -> int:
+        """How many features the probe was fitted on, d."""
+        return self.means.shape[1]
 
-        Args:
-          x: (n, d) floats.
+    def _scores(self, x: jax.Array) -> jax.Array:
+        x = x.astype(checks.compute_dtype(x, self.whiten))
 
-        Returns:
-          (n,) for two classes, positive for class 1, else (n, k); NaN where fitting failed.
+        def one(member: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+            whiten, mean, offset = member
+            unit = product("nd,ed->ne", x - mean, whiten)
+            return offset - jnp.sum(unit * unit, axis=1) / 2
 
-        Raises:
-          TypeError: x is not floating point.
-          ValueError: x has another number of features.
-        """
-        x = checks.features("x", x)
-        if x.shape[1] != self.means.shape[1]:
-            raise ValueError(
-                f"x: this probe was fitted on {self.means.shape[1]} features, got {x.shape}"
-            )
-        return _scores(self, x)
-
-    def predict(self, x: Any) -> jax.Array:
-        """Returns the predicted labels of rows (n, d): (n,) int32, ties to the lowest label.
-
-        Where fitting failed every label is -1.
-        """
-        return decide(self.scores(x), self.status)
-
-    def log_proba(self, x: Any) -> jax.Array:
-        """Returns the log-probabilities of the classes for rows (n, d): (n, k), nats."""
-        return log_softmax(self.scores(x))
-
-
-@jax.jit
-def _scores(probe: QuadraticClassifier, x: jax.Array) -> jax.Array:
-    x = x.astype(checks.compute_dtype(x, probe.whiten))
-
-    def one(member: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        whiten, mean, offset = member
-        unit = product("nd,ed->ne", x - mean, whiten)
-        return offset - jnp.sum(unit * unit, axis=1) / 2
-
-    scores = lax.map(one, (probe.whiten, probe.means, probe.offset)).T
-    return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+        scores = lax.map(one, (self.whiten, self.means, self.offset)).T
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
 
 @struct.dataclass(kw_only=True)

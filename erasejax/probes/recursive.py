@@ -9,10 +9,10 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from erasejax import checks, linalg
-from erasejax.data import Dataset, as_dataset, codes
+from erasejax.data import Dataset, as_dataset, centered, codes
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
-from erasejax.probes.base import Probe
+from erasejax.probes.base import LinearProbe, Probe, decide
 from erasejax.projection import Projection
 
 __all__ = ["Recursion", "recurse", "recursive"]
@@ -112,8 +112,9 @@ def recurse(
     moments = Moments.of(data, covariance=False)
     center, dtype, d = moments.mean, moments.xz.dtype, moments.xz.shape[0]
     if stop_at is None:
-        frequencies = moments.mean_z[0] + moments.mean_z[1]
-        stop_at = jnp.max(frequencies) if data.is_classes else jnp.zeros((), dtype)
+        stop_at = jnp.max(moments.concept_mean) if data.is_classes else jnp.zeros((), dtype)
+    # About the mean once, not in every pass of every round.
+    data = centered(data, center)
     weights = jnp.ones(data.x.shape[0], dtype) if data.weights is None else data.weights
     share = weights * safe_reciprocal(jnp.sum(weights), jnp.sum(weights) > 0)
     # No closer than rounding: half the lightest row of an accuracy.
@@ -126,7 +127,7 @@ def recurse(
         through = Projection(
             kernel=basis,
             test=basis,
-            center=center,
+            center=jnp.zeros_like(center),
             rank=jnp.int32(0),
             status=moments.outcome,
         )
@@ -135,7 +136,7 @@ def recurse(
         )
 
     found = jax.eval_shape(fit, jnp.zeros((d, 1), dtype), 0)
-    if not hasattr(found, "weight"):
+    if not isinstance(found, LinearProbe):
         raise TypeError(
             f"probe: expected a linear one, whose fit has a weight; {type(probe).__name__} has none"
         )
@@ -153,9 +154,15 @@ def recurse(
         weight = fitted.weight.reshape(d, -1)
         for _ in range(2):
             weight = weight - product("dr,er,ec->dc", state.basis, state.basis, weight)
-        fitted = fitted.replace(weight=weight.reshape(fitted.weight.shape))
-        score = _score(fitted, data, share)
+        offset = fitted.offset - product("d,dc->c", fitted.center, weight).reshape(
+            fitted.offset.shape
+        )
+        weight = weight.reshape(fitted.weight.shape)
+        fitted = fitted.replace(weight=weight, offset=offset, center=center)
+        scores = product("nd,d...->n...", data.x, weight) + offset
+        score = _score(scores, data, share, fitted.status)
         stopped = ~(score > stop_at + slack)
+        weight = weight.reshape(d, -1)
         columns = jnp.where(stopped, 0, _orthonormal(product("dc,cm->dm", weight, contrasts)))
         at = (jnp.int32(0), i * width)
         state = Recursion(
@@ -202,13 +209,13 @@ def _orthonormal(columns: jax.Array) -> jax.Array:
     return product("dm,mr->dr", unit, transform)
 
 
-def _score(fitted: Any, data: Dataset, share: jax.Array) -> jax.Array:
-    """Returns the accuracy, or R^2, of a probe on the rows it was fitted to, of shares (n,): ()."""
+def _score(scores: jax.Array, data: Dataset, share: jax.Array, status: jax.Array) -> jax.Array:
+    """Returns the accuracy, or R^2, of scores of rows that have shares (n,) of the weight: ()."""
     if data.is_classes:
-        right = fitted.predict(data.x) == data.z
+        right = decide(scores, status) == data.z
         return jnp.sum(jnp.where(share != 0, share * right, 0))  # pyright: ignore
     z, _ = codes(data, share.dtype)
-    found = fitted.predict(data.x).reshape(z.shape)
+    found = scores.reshape(z.shape)
     share = share[:, None]
 
     def mean(rows):
