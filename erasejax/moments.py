@@ -315,7 +315,7 @@ def _provisional_fit(
             # All weight may lie between the runs; then any row that counts is near enough.
             counts = weights != 0
             other = jnp.where(counts.any(), every[jnp.argmax(counts)].astype(mean.dtype), 0)
-            mean = jnp.where(total != 0, mean, other)
+            mean = jnp.where(total != 0, mean, other)  # pyright: ignore
         return _rounded(mean)  # pyright: ignore
 
     shift = center(some_x, x)

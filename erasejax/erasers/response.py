@@ -91,7 +91,7 @@ def best_response(
         losses = jax.nn.softplus(scores[:, 0]) - scores[:, 0] * z[:, 1]
     else:
         residual = jax.nn.softmax(scores) - z
-        losses = jax.nn.logsumexp(scores, axis=1) - jnp.sum(jnp.where(z > 0, scores, 0), axis=1)
+        losses = jax.nn.logsumexp(scores, axis=1) - jnp.sum(jnp.where(z > 0, scores, 0), axis=1)  # pyright: ignore
     loss = jnp.sum(jnp.where(share != 0, share * losses, 0))  # pyright: ignore
     pull = product("nr,nc->rc", along, share[:, None] * residual)
     if data.is_classes:

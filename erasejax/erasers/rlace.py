@@ -192,6 +192,8 @@ def _climb(
 ) -> Found:
     """Returns the basis that L-BFGS from another one finds, against one probe."""
     eps = jnp.finfo(basis.dtype).eps
+    # A start across all that matters has hardly a slope, and climbs all the same.
+    flat = 16 * eps
 
     def orthonormal(v):
         peak = jnp.max(jnp.abs(v))
@@ -214,7 +216,7 @@ def _climb(
 
     def running(carry):
         *_, waited, size, count = carry
-        return (size > eps**0.5) & (waited < _PATIENCE) & (count < steps)
+        return (size > flat) & (waited < _PATIENCE) & (count < steps)
 
     def body(carry):
         v, state, trace, mark, waited, _, count = carry
@@ -224,7 +226,7 @@ def _climb(
         )
         size = jnp.linalg.norm(jnp.asarray(gradient)) * jnp.linalg.norm(v)
         trace = trace.at[count].set(-value)  # pyright: ignore
-        v = jnp.where(size > eps**0.5, optax.apply_updates(v, updates), v)  # pyright: ignore
+        v = jnp.where(size > flat, optax.apply_updates(v, updates), v)  # pyright: ignore
         gained = value < mark - 16 * eps * jnp.abs(value)
         mark, waited = jnp.where(gained, value, mark), jnp.where(gained, 0, waited + 1)
         return v, state, trace, mark, waited, size, count + 1
