@@ -27,6 +27,7 @@ METHODS: Mapping[str, Any] = {
 PROBES: Mapping[str, Any] = {
     "lda": probes.LDA,
     "least-squares": probes.LeastSquares,
+    "linear-svm": probes.LinearSVM,
     "logistic": probes.Logistic,
     "mean-difference": probes.MeanDifferenceProbe,
     "mlp": probes.MLP,

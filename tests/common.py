@@ -49,13 +49,14 @@ def probes() -> dict:
         "LDA": ej.probes.LDA(),
         "MeanDifferenceProbe": ej.probes.MeanDifferenceProbe(),
         "Logistic": ej.probes.Logistic(),
+        "LinearSVM": ej.probes.LinearSVM(),
         "MLP": ej.probes.MLP(width=8, batch=16, steps=20, patience=2),
         "QDA": ej.probes.QDA(l2=1e-3),
         "ZeroOne": ej.probes.ZeroOne(restarts=4, rounds=2),
     }
 
 
-CONVEX = ["LeastSquares", "LDA", "MeanDifferenceProbe", "Logistic"]
+CONVEX = ["LeastSquares", "LDA", "MeanDifferenceProbe", "LinearSVM", "Logistic"]
 
 
 def enable_x64():

@@ -5,11 +5,13 @@ from erasejax.probes.logistic import Logistic
 from erasejax.probes.mlp import MLP
 from erasejax.probes.quadratic import QDA, QuadraticClassifier
 from erasejax.probes.recursive import Recursion, recursive
+from erasejax.probes.svm import LinearSVM
 from erasejax.probes.zero_one import ZeroOne
 
 __all__ = [
     "LDA",
     "LeastSquares",
+    "LinearSVM",
     "Logistic",
     "MLP",
     "MeanDifferenceProbe",

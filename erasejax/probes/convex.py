@@ -1,0 +1,111 @@
+"""Linear classifiers fitted to the optimum of a convex loss: which solver, and the null model."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from erasejax import checks
+from erasejax.canonical import concept_axes, is_null
+from erasejax.checks import Status
+from erasejax.data import Dataset
+from erasejax.linalg import product, safe_reciprocal
+from erasejax.moments import Moments
+from erasejax.probes.base import LinearClassifier, Probe
+from erasejax.probes.losses import Loss
+from erasejax.probes.newton import newton
+from erasejax.probes.problem import Point, standardized
+from erasejax.probes.search import Prepared, prepare, search
+from erasejax.projection import Projection
+
+__all__ = ["ConvexClassifier"]
+
+_NEWTON_PARAMETERS = 128
+
+
+class ConvexClassifier(Probe):
+    """A probe that minimises the mean of a convex loss plus (l2 / 2) |weight|^2, bias free.
+
+    Up to 128 parameters by Newton's method with backtracking, beyond them by L-BFGS. Subclasses
+    have fields `l2` and `max_steps`, and write `_loss` and `_fitted`.
+    """
+
+    l2: Any
+    max_steps: int
+
+    def _loss(self, classes: int, dtype: Any) -> Loss:
+        raise NotImplementedError
+
+    def _fitted(
+        self, weight: jax.Array, offset: jax.Array, moments: Moments, idle: jax.Array
+    ) -> LinearClassifier:
+        """Returns the probe from weight (d, m) and offset (m,), with a status of 0.
+
+        Args:
+          weight: of the features as they are.
+          offset: scores at the mean.
+          moments: of the fitting rows.
+          idle: (), whether this is the null model.
+        """
+        raise NotImplementedError
+
+    def _fit(self, data: Dataset, key: jax.Array | None) -> LinearClassifier:
+        small = self._is_small(data)
+        moments = Moments.of(data, covariance=False)
+        problem = self._problem(data, moments)
+        idle, status = _null(moments)
+        if small:
+            offset = problem.loss.null(moments.concept_mean).offset
+            point, converged = newton(problem, offset, idle, self.max_steps)
+        else:
+            nothing = moments.xz[:, :0]
+            ready = prepare(problem, moments, whole=False)
+            point, converged = search(ready, nothing, idle, 10 * self.max_steps)
+        return self._assemble(point, converged, moments, idle, status)
+
+    def _prepare(self, data: Dataset) -> Prepared | None:
+        if self._is_small(data):
+            return None
+        moments = Moments.of(data)
+        return prepare(self._problem(data, moments), moments, whole=True)
+
+    def _fit_through(
+        self, prepared: Prepared | None, data: Dataset, through: Projection, key: jax.Array | None
+    ) -> LinearClassifier:
+        if prepared is None:
+            return super()._fit_through(prepared, data, through, key)
+        moments, basis = prepared.moments, through.kernel
+        free = moments.xz - product("dr,er,ek->dk", basis, basis, moments.xz)
+        idle, status = _null(moments.replace(xz=free))  # pyright: ignore
+        point, converged = search(prepared, basis, idle, 10 * self.max_steps)
+        return self._assemble(point, converged, moments, idle, status)
+
+    def _is_small(self, data: Dataset) -> bool:
+        columns = self._loss(data.num_classes or 2, jnp.float32).columns
+        return (data.x.shape[1] + 1) * columns <= _NEWTON_PARAMETERS
+
+    def _problem(self, data: Dataset, moments: Moments):
+        loss = self._loss(data.num_classes or 2, moments.xz.dtype)
+        return standardized(data, moments, loss, jnp.asarray(self.l2))
+
+    def _assemble(
+        self,
+        point: Point,
+        converged: jax.Array,
+        moments: Moments,
+        idle: jax.Array,
+        status: jax.Array,
+    ) -> LinearClassifier:
+        inverse = safe_reciprocal(moments.sd, moments.sd > 0)[:, None]
+        probe = self._fitted(inverse * point.weight, point.offset, moments, idle)
+        status = status | checks.flag(~converged & ~idle, Status.NOT_CONVERGED)
+        return checks.poison(probe.replace(status=status), status)  # pyright: ignore
+
+
+def _null(moments: Moments) -> tuple[jax.Array, jax.Array]:
+    """Returns whether there is nothing to fit, and the status of the rows.
+
+    Where the class means coincide the constant is optimal, whatever the convex loss.
+    """
+    _, status = concept_axes(moments)
+    return is_null(moments) | checks.failed(status), status
