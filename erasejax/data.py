@@ -13,8 +13,9 @@ from jax.core import Tracer
 
 from erasejax import checks
 from erasejax.checks import Status
+from erasejax.linalg import product, safe_reciprocal
 
-__all__ = ["centered", "Dataset"]
+__all__ = ["weigh_classes", "centered", "Dataset"]
 
 
 @struct.dataclass
@@ -176,3 +177,36 @@ def centered(data: Dataset, center: jax.Array) -> Dataset:
     if data.weights is not None:
         x = jnp.where((data.weights != 0)[:, None], x, 0)
     return data.replace(x=x)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def weigh_classes(data: Dataset, class_weights: Any) -> Dataset:
+    """Returns rows whose weights are multiplied by one of their class.
+
+    Args:
+      data: rows with class labels.
+      class_weights: (k,) floats >= 0, or "balanced" for the same total weight in every class.
+
+    Raises:
+      TypeError: the concept is not class labels.
+      ValueError: class_weights is neither.
+    """
+    if not data.is_classes:
+        raise TypeError(f"class_weights: expected class labels z, got {data.z.dtype}")
+    dtype = checks.compute_dtype(data.x)
+    members, _ = codes(data, dtype)
+    weights = jnp.ones(len(members), dtype) if data.weights is None else data.weights
+    if isinstance(class_weights, str):
+        checks.choice("class_weights", class_weights, ("balanced",))
+        size = jnp.sum(jnp.where(weights[:, None] != 0, members * weights[:, None], 0), axis=0)
+        factors = safe_reciprocal(size, size > 0) * jnp.sum(size) / jnp.sum(size > 0)
+    else:
+        factors = jnp.asarray(class_weights, dtype)
+        if factors.shape != (members.shape[1],):
+            raise ValueError(
+                f"class_weights: expected one for each of {members.shape[1]} classes, got shape "
+                f"{factors.shape}"
+            )
+    # A row of no class keeps its weight, and is found by whoever reads it.
+    own = product("nk,k->n", members, factors) + (1 - jnp.sum(members, axis=1))
+    weights = jnp.where(weights != 0, weights * own, 0)
+    return data.replace(weights=weights)  # pyright: ignore[reportAttributeAccessIssue]

@@ -25,6 +25,7 @@ METHODS: Mapping[str, Any] = {
 }
 
 PROBES: Mapping[str, Any] = {
+    "kernel-ridge": probes.KernelRidge,
     "lda": probes.LDA,
     "least-squares": probes.LeastSquares,
     "linear-svm": probes.LinearSVM,

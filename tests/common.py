@@ -49,6 +49,7 @@ def probes() -> dict:
         "LDA": ej.probes.LDA(),
         "MeanDifferenceProbe": ej.probes.MeanDifferenceProbe(),
         "Logistic": ej.probes.Logistic(),
+        "KernelRidge": ej.probes.KernelRidge(features=8),
         "LinearSVM": ej.probes.LinearSVM(),
         "MLP": ej.probes.MLP(width=8, batch=16, steps=20, patience=2),
         "QDA": ej.probes.QDA(l2=1e-3),

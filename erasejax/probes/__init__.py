@@ -1,14 +1,18 @@
 """Probes: one file a family; what a fitted probe can do is in `erasejax.probes.base`."""
 
+from erasejax.probes.kernel import FourierProbe, KernelRidge
 from erasejax.probes.linear import LDA, LeastSquares, MeanDifferenceProbe
 from erasejax.probes.logistic import Logistic
 from erasejax.probes.mlp import MLP
 from erasejax.probes.quadratic import QDA, QuadraticClassifier
 from erasejax.probes.recursive import Recursion, recursive
+from erasejax.probes.selection import Selection, select_l2
 from erasejax.probes.svm import LinearSVM
 from erasejax.probes.zero_one import ZeroOne
 
 __all__ = [
+    "FourierProbe",
+    "KernelRidge",
     "LDA",
     "LeastSquares",
     "LinearSVM",
@@ -18,6 +22,8 @@ __all__ = [
     "QDA",
     "QuadraticClassifier",
     "Recursion",
+    "Selection",
     "ZeroOne",
     "recursive",
+    "select_l2",
 ]

@@ -8,7 +8,7 @@ from flax import struct
 
 from erasejax import checks
 from erasejax.canonical import is_null
-from erasejax.data import Dataset, as_dataset
+from erasejax.data import Dataset, as_dataset, weigh_classes
 from erasejax.linalg import product
 from erasejax.moments import Moments
 from erasejax.projection import Projection
@@ -37,6 +37,7 @@ class Probe:
         z: Any = None,
         *,
         weights: Any = None,
+        class_weights: Any = None,
         num_classes: int | None = None,
         key: jax.Array | None = None,
     ) -> Any:
@@ -46,6 +47,8 @@ class Probe:
           x: (n, d) floats, or a `Dataset` and no z.
           z: (n,) integer or boolean class labels; `LeastSquares` also takes real concepts.
           weights: (n,) row weights >= 0; rows of weight 0 are never read. None for ones.
+          class_weights: (k,) what the weight of a row of each class is multiplied by, or
+            "balanced" for the same total weight in every class. None for ones.
           num_classes: number of classes; required under jit and vmap.
           key: a typed `jax.random.key`, where the probe draws.
 
@@ -61,6 +64,8 @@ class Probe:
         """
         data = as_dataset(x, z, weights=weights, num_classes=num_classes)
         self._check(data, key)
+        if class_weights is not None:
+            data = weigh_classes(data, class_weights)
         config = checks.numbers(self, checks.compute_dtype(data.x))
         return _fit(config, data, key if self.needs_key else None)
 
