@@ -55,6 +55,15 @@ def probes() -> dict:
     }
 
 
+def contrast_probes() -> dict:
+    """One configuration of every probe of contrast pairs."""
+    return {
+        "CCS": ej.probes.CCS(starts=3, epochs=20),
+        "CRC": ej.probes.CRC(),
+        "RandomDirection": ej.probes.RandomDirection(scale="features"),
+    }
+
+
 CONVEX = ["LeastSquares", "LDA", "MeanDifferenceProbe", "Logistic"]
 
 

@@ -100,8 +100,12 @@ class ContrastPairs(Generator):
         noise = jnp.asarray(self.noise)
         key_turn, key_offset = jax.random.split(population)
         key_content, key_noise = jax.random.split(rows)
-        content = self.content * jax.random.normal(key_content, (n, d), noise.dtype)
-        own = noise * jax.random.normal(key_noise, (2, n, d), noise.dtype) / np.sqrt(2)
+
+        def draw(key, *shape):
+            return jax.random.normal(key, shape, noise.dtype)
+
+        content = self.content * draw(key_content, n, d)
+        own = (noise * jnp.sqrt(jnp.asarray(0.5, noise.dtype))) * draw(key_noise, 2, n, d)
         # A quarter each way in either half: the means of the difference lie the whole apart.
         signal = jnp.zeros((n, d), noise.dtype)
         signal = signal.at[:, :m].set((self.truth * (2 * z - 1) / 4)[:, None])
@@ -110,7 +114,7 @@ class ContrastPairs(Generator):
             signal = jnp.einsum(
                 "nd,de->ne", signal, _rotation(key_turn, d, noise.dtype), precision="highest"
             )
-        offset = self.offset * jax.random.normal(key_offset, (2, self.templates, d), noise.dtype)
+        offset = self.offset * draw(key_offset, 2, self.templates, d)
         return Pairs(
             positive=content + signal + own[0] + offset[0, template],
             negative=content - signal + own[1] + offset[1, template],
