@@ -13,7 +13,7 @@ PLAIN = ej.datasets.ContrastPairs(rows=100, dims=32, directions=4)
 CCS = ej.probes.CCS(epochs=200)
 # Rows large against the unit start, and a truth large against the noise: "easy" pairs.
 EASY = ej.datasets.ContrastPairs(
-    rows=50, dims=256, directions=200, truth=200.0, noise=5.0, content=10.0, offset=100.0
+    rows=50, dims=256, directions=200, truth=200.0, noise=2.0, content=4.0, offset=100.0
 )
 
 
@@ -189,9 +189,6 @@ def test_many_starts_together_are_better_than_one_and_a_test_loss_may_be_above_t
     assert (test_loss > 0.2).any()
     gain = np.asarray(together - each)
     assert gain.mean() > 2 * gain.std(ddof=1) / 12**0.5
-    np.testing.assert_allclose(
-        hard.sample(KEY).labels.mean(), 0.5
-    )  # balanced, so that chance is one half
 
 
 def test_the_best_constant_has_a_loss_of_one_fifth():
@@ -242,9 +239,9 @@ def test_orthogonal_directions_go_on_where_the_truth_is_redundant_and_not_otherw
 
     many, weight = accuracies(*parts(EASY))
     few, _ = accuracies(*parts(EASY.replace(directions=2)))
-    assert (many[:21] > 0.9).all()
-    assert few[0] > 0.9
-    assert few[8:].mean() < 0.75
+    assert (many > 0.95).all()
+    assert few[0] > 0.95
+    assert few[14:].mean() < 0.8
     unit = np.asarray(weight, np.float64)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     np.testing.assert_allclose(unit @ unit.T, np.eye(rounds), atol=64 * EPS)
