@@ -71,7 +71,7 @@ def main() -> None:
         ("CCS, truth", "blue", "o", "-"),
         ("CCS, distractor", "red", "^", "-"),
         ("CRC, truth", "sky", "s", "--"),
-        ("logistic with labels, truth", "green", "v", ":"),
+        ("logistic, truth", "green", "v", ":"),
     )
     for i, (name, colour, marker, dash) in enumerate(curves):
         mean = found[..., i].mean(axis=1)
