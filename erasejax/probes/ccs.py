@@ -141,8 +141,8 @@ class CCS(ContrastProbe):
     lowest final loss is kept. Nothing in it asks for truth: any balanced binary feature of the
     pairs has the same loss, and the most prominent is found (Farquhar et al. 2023).
 
-    The starts are columns of one product. A pass over the rows, twice an epoch, is the cost,
-    nearly the same for ten starts as for one. Published settings are the defaults; `learning_rate`
+    The starts are columns of one product: an epoch reads the rows twice, whatever their number.
+    Published settings are the defaults; `learning_rate`
     is per step and not free of units: with features much smaller than 1, `scale="common"` helps.
 
     `fit` needs a key.
