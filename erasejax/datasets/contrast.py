@@ -104,17 +104,17 @@ class ContrastPairs(Generator):
         def draw(key, *shape):
             return jax.random.normal(key, shape, noise.dtype)
 
-        content = self.content * draw(key_content, n, d)
+        content = jnp.asarray(self.content) * draw(key_content, n, d)
         own = (noise * jnp.sqrt(jnp.asarray(0.5, noise.dtype))) * draw(key_noise, 2, n, d)
         # A quarter each way in either half: the means of the difference lie the whole apart.
         signal = jnp.zeros((n, d), noise.dtype)
-        signal = signal.at[:, :m].set((self.truth * (2 * z - 1) / 4)[:, None])
-        signal = signal.at[:, m].set(self.distractor * (2 * distractor - 1) / 4)
+        signal = signal.at[:, :m].set((jnp.asarray(self.truth) * (2 * z - 1) / 4)[:, None])
+        signal = signal.at[:, m].set(jnp.asarray(self.distractor) * (2 * distractor - 1) / 4)
         if self.rotate:
             signal = jnp.einsum(
                 "nd,de->ne", signal, _rotation(key_turn, d, noise.dtype), precision="highest"
             )
-        offset = self.offset * draw(key_offset, 2, self.templates, d)
+        offset = jnp.asarray(self.offset) * draw(key_offset, 2, self.templates, d)
         return Pairs(
             positive=content + signal + own[0] + offset[0, template],
             negative=content - signal + own[1] + offset[1, template],

@@ -142,8 +142,8 @@ class CCS(ContrastProbe):
     pairs has the same loss, and the most prominent is found (Farquhar et al. 2023).
 
     The starts are columns of one product: an epoch reads the rows twice, whatever their number.
-    Published settings are the defaults; `learning_rate`
-    is per step and not free of units: with features much smaller than 1, `scale="common"` helps.
+    Published settings are the defaults; `learning_rate` is per step and not free of units: with
+    features much smaller than 1, `scale="common"` helps.
 
     `fit` needs a key.
 
