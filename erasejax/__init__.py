@@ -19,10 +19,12 @@ from erasejax.erasers import (
     OracleLEACE,
     OracleProjection,
     RandomDirections,
+    ablate_pairs,
 )
 from erasejax.io import load, save
 from erasejax.mesh import sharded_moments
 from erasejax.moments import Moments, merge
+from erasejax.pairs import PairNormalization, Pairs
 from erasejax.projection import Projection, TracedProjection
 from erasejax.streaming import stream_moments
 
@@ -39,6 +41,8 @@ __all__ = [
     "Moments",
     "OracleLEACE",
     "OracleProjection",
+    "PairNormalization",
+    "Pairs",
     "Projection",
     "QLEACE",
     "RLACE",
@@ -47,6 +51,7 @@ __all__ = [
     "SPLINCE",
     "Status",
     "TracedProjection",
+    "ablate_pairs",
     "datasets",
     "load",
     "merge",

@@ -25,7 +25,10 @@ from erasejax.class_moments import ClassMoments
 from erasejax.erasers.oracle_leace import OracleProjection
 from erasejax.erasers.quadratic import ClassTransport
 from erasejax.moments import Moments
+from erasejax.pairs import PairNormalization, Pairs
 from erasejax.probes.base import LinearClassifier, LinearLikelihood, LinearRegressor
+from erasejax.probes.ccs import CCSClassifier
+from erasejax.probes.contrast import ContrastClassifier
 from erasejax.probes.mlp import MLPLikelihood
 from erasejax.probes.quadratic import QuadraticClassifier
 from erasejax.projection import Projection, TracedProjection
@@ -57,6 +60,10 @@ _CLASSES = {
         ClassMoments,
         ClassTransport,
         QuadraticClassifier,
+        Pairs,
+        PairNormalization,
+        ContrastClassifier,
+        CCSClassifier,
     )
 }
 

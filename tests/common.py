@@ -60,6 +60,15 @@ def probes() -> dict:
 CONVEX = ["LeastSquares", "LDA", "MeanDifferenceProbe", "LinearSVM", "Logistic"]
 
 
+def contrast_probes() -> dict:
+    """One configuration of every probe of contrast pairs."""
+    return {
+        "CCS": ej.probes.CCS(starts=3, epochs=20),
+        "CRC": ej.probes.CRC(),
+        "RandomDirection": ej.probes.RandomDirection(scale="features"),
+    }
+
+
 def enable_x64():
     """The context in which jax keeps float64, under the name this version of jax has for it."""
     if hasattr(jax, "enable_x64"):

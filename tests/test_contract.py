@@ -1,5 +1,6 @@
 """One contract for every eraser, probe and dataset, whatever it does."""
 
+import contextlib
 import inspect
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import erasejax as ej
 from erasejax.erasers import base as erasers_base
 from erasejax.probes import base as probes_base
+from erasejax.probes import contrast as probes_contrast
 from tests import common
 from tests.common import draw
 
@@ -238,6 +240,94 @@ def test_every_product_is_at_highest_precision(name, classes):
 def test_the_precision_test_can_fail():
     found, _ = precisions(jax.jit(lambda x: jax.lax.map(lambda r: r @ r, x)), jnp.ones((4, 3)))
     assert found != {HIGHEST}
+
+
+CONTRAST = common.contrast_probes()
+PAIRS = ej.datasets.ContrastPairs(rows=12, dims=D, directions=2, templates=2)
+
+
+def contrast_fit(config, pairs, key=KEY):
+    return config.fit(pairs, key=key)
+
+
+@pytest.mark.parametrize("name", CONTRAST)
+def test_contrast_probes_under_jit_and_vmap(name):
+    config = CONTRAST[name]
+    keys = jax.random.split(KEY, 3)
+    pairs = jax.vmap(PAIRS.sample)(keys)
+    run = jax.jit(jax.vmap(lambda pairs, key: contrast_fit(config, pairs, key)))
+    read = jax.jit(jax.vmap(lambda found, pairs: (found.scores(pairs), found.predict(pairs))))
+    good = run(pairs, keys)
+    raw, labels = read(good, pairs)
+    assert (np.asarray(good.status) & 0xFFFF == 0).all()
+    for i in range(2):
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], pairs)
+        eager = contrast_fit(config, one, keys[i]).scores(one)
+        # A principal component has no sign of its own.
+        turned = eager * jnp.sign(jnp.vdot(eager, raw[i])) if name == "CRC" else eager
+        assert_same(raw[i], turned, 2e-4)
+    bad = run(pairs.replace(positive=pairs.positive.at[1, 3, 2].set(jnp.nan)), keys)
+    assert int(bad.status[1]) & ej.Status.NONFINITE
+    failed, failed_labels = read(bad, pairs)
+    assert np.isnan(failed[1]).all()
+    assert (failed_labels[1] == -1).all()
+    assert np.isnan(jax.vmap(lambda found, pairs: found.accuracy(pairs))(bad, pairs)[1])
+    for lane in (0, 2):
+        np.testing.assert_array_equal(failed[lane], raw[lane])
+        np.testing.assert_array_equal(failed_labels[lane], labels[lane])
+    with pytest.raises(ValueError, match="lane 1"):
+        ej.raise_if_failed(bad)
+    same = pairs.replace(negative=pairs.positive)
+    assert (run(same, keys).status == ej.Status.CONSTANT_CONCEPT).all()
+    far = run(pairs.replace(templates=pairs.templates + 1), keys)
+    assert (np.asarray(far.status) & ej.Status.LABEL_RANGE != 0).all()
+    none = run(pairs.replace(weights=jnp.zeros(pairs.labels.shape)), keys)
+    assert (np.asarray(none.status) & ej.Status.NO_WEIGHT != 0).all()
+
+
+@pytest.mark.parametrize("name", CONTRAST)
+def test_contrast_probes_keep_dtypes_precision_and_traces(name):
+    config, pairs = CONTRAST[name], PAIRS.sample(KEY)
+    found, count = precisions(lambda pairs: contrast_fit(config, pairs).scores(pairs), pairs)
+    assert count > 0
+    assert found == {HIGHEST}
+    half = pairs.replace(
+        positive=pairs.positive.astype(jnp.bfloat16), negative=pairs.negative.astype(jnp.bfloat16)
+    )
+    for rows, dtype in ((half, jnp.float32), (None, jnp.float64)):
+        with common.enable_x64() if rows is None else contextlib.nullcontext():
+            rows = PAIRS.sample(jax.random.key(7)) if rows is None else rows
+            fitted = jax.eval_shape(lambda rows: contrast_fit(config, rows), rows)
+            floats = [a for a in jax.tree.leaves(fitted) if jnp.issubdtype(a.dtype, jnp.floating)]
+            assert {a.dtype for a in floats} == {jnp.dtype(dtype)}
+    with pytest.raises(ValueError, match="num_templates: required"):
+        jax.eval_shape(lambda t: config.fit(half.positive, half.negative, templates=t), half.labels)
+    if name == "CCS":
+        traced = probes_contrast._fit
+        contrast_fit(config.replace(learning_rate=0.5), pairs)
+        traces = traced._cache_size()
+        for value in (1, np.float32(2), np.float64(3), jnp.asarray(5)):
+            contrast_fit(config.replace(learning_rate=value), pairs)
+        assert traced._cache_size() == traces
+
+
+def test_contrast_pairs_are_a_dataset():
+    one = PAIRS.sample(jax.random.key(3))
+    again = jax.jit(PAIRS.sample)(jax.random.key(3))
+    # Fields known to the compiler may be multiplied in another order.
+    assert_same(one, again, 16 * common.EPS)
+    batch = jax.vmap(PAIRS.sample)(jax.random.split(KEY, 3))
+    alone = PAIRS.sample(jax.random.split(KEY, 3)[1])
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1], b), batch, alone)
+    assert one.positive.dtype == jnp.float32
+    assert not np.array_equal(one.positive, PAIRS.sample(jax.random.key(3), part=1).positive)
+    for a in (one.labels, one.templates, one.distractor):
+        assert a.dtype == jnp.int32
+        assert float(a.mean()) == 0.5
+        for b in (one.labels, one.templates, one.distractor):
+            assert b is a or float((a * b).mean()) == 0.25
+    with pytest.raises(TypeError, match="typed key"):
+        PAIRS.sample(0)
 
 
 @pytest.mark.parametrize("module", [ej, ej.datasets, ej.metrics, ej.probes, ej.transport])

@@ -6,6 +6,7 @@ from erasejax.erasers.inlp import INLP
 from erasejax.erasers.leace import LEACE
 from erasejax.erasers.mean_difference import MeanDifference
 from erasejax.erasers.oracle_leace import OracleLEACE, OracleProjection
+from erasejax.erasers.pairs import ablate_pairs
 from erasejax.erasers.quadratic import ALFQLEACE, QLEACE, ClassTransport
 from erasejax.erasers.random_directions import RandomDirections
 from erasejax.erasers.rlace import RLACE
@@ -27,4 +28,5 @@ __all__ = [
     "OracleLEACE",
     "OracleProjection",
     "RandomDirections",
+    "ablate_pairs",
 ]

@@ -1,5 +1,7 @@
 """Probes: one file a family; what a fitted probe can do is in `erasejax.probes.base`."""
 
+from erasejax.probes.ccs import CCS, CCSClassifier, recursive_ccs
+from erasejax.probes.contrast import CRC, ContrastClassifier, RandomDirection
 from erasejax.probes.kernel import FourierProbe, KernelRidge
 from erasejax.probes.linear import LDA, LeastSquares, MeanDifferenceProbe
 from erasejax.probes.logistic import Logistic
@@ -11,6 +13,10 @@ from erasejax.probes.svm import LinearSVM
 from erasejax.probes.zero_one import ZeroOne
 
 __all__ = [
+    "CCS",
+    "CCSClassifier",
+    "CRC",
+    "ContrastClassifier",
     "FourierProbe",
     "KernelRidge",
     "LDA",
@@ -21,9 +27,11 @@ __all__ = [
     "MeanDifferenceProbe",
     "QDA",
     "QuadraticClassifier",
+    "RandomDirection",
     "Recursion",
     "Selection",
     "ZeroOne",
     "recursive",
+    "recursive_ccs",
     "select_l2",
 ]
