@@ -381,7 +381,7 @@ def protocols(quick: bool) -> dict:
             }
         return out
 
-    found = over_seeds(trial, 4 if quick else 64, batch=4)
+    found = over_seeds(trial, 4 if quick else 16, batch=1)
     return jax.tree.map(lambda v: [float(v.mean()), float(v.min()), float(v.max())], found)
 
 

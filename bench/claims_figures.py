@@ -36,7 +36,7 @@ def chance(axes: Any, value: float = 0.5, *, vertical: bool = True) -> None:
 
 def probes(found: Mapping) -> Figure:
     figure, axes = panels(2, 3.3, sharey=True)
-    names = [n for n in found["discrete"] if n != "0-1, null"]
+    names = ["logistic", "LDA", "least squares", "nearest mean", "0-1 threshold"]
     for one, (key, text) in zip(
         axes,
         {"discrete": "(a, b) the experiment's data", "skewed": "(b) skewed classes"}.items(),
@@ -148,7 +148,7 @@ def directions(ranks: Mapping, found: Mapping) -> Figure:
     axes[0].set_ylabel("logistic accuracy", fontsize=11.5)
     axes[0].legend(frameon=False, fontsize=10.5, loc="upper right")
     title(axes[0], "(e) k classes need k − 1")
-    names = list(found)
+    names = sorted(found, key=lambda name: -found[name])
     for row, name in enumerate(names):
         value = found[name]
         colour = AFTER if name == "the mean difference" else BEFORE
@@ -177,7 +177,7 @@ def second(found: Mapping) -> Figure:
     for one in axes:
         one.set_xlabel("correlation of the noise", fontsize=11.5)
         one.axhline(0, color=COLOURS["black"], lw=0.8)
-        one.set_ylim(-1.05, 0.65)
+        one.set(ylim=(-0.38, 0.62), xticks=(-0.8, -0.4, 0, 0.4, 0.8))
     axes[0].set_ylabel("R² of the second concept", fontsize=11.5)
     title(axes[0], "(f) probe refitted after erasing")
     title(axes[1], "probe fitted before erasing")
@@ -187,28 +187,30 @@ def second(found: Mapping) -> Figure:
 
 
 def back(found: Mapping, rounding: Mapping) -> Figure:
-    figure, axes = panels(2, 3.4, width_ratios=(1.15, 1))
-    for row, (_, (r2, score)) in enumerate(found.items()):
+    figure, axes = panels(2, 3.4, width_ratios=(1.25, 1))
+    order = sorted(found, key=lambda name: found[name][0])
+    for row, name in enumerate(order):
+        r2, score = found[name]
         colour = BEFORE if r2 == 0 else AFTER
         axes[0].barh(row, score - 0.5, left=0.5, color=colour, height=0.6)
         text = f"R² {r2:.2g}" if r2 else "R² exactly 0"
         axes[0].text(max(score, 0.5) + 0.006, row, text, va="center", fontsize=11)
     names = {"nothing": "LEACE alone", "layer norm first": "layer norm, then LEACE"}
-    shown = [names.get(n, f"LEACE, then {n}") for n in found]
+    shown = [names.get(n, f"LEACE, then {n}") for n in order]
     axes[0].set_yticks(range(len(shown)), shown)
-    axes[0].set(xlim=(0.48, 0.9), ylim=(len(shown) - 0.5, -0.5))
+    axes[0].set(xlim=(0.48, 1.12), xticks=np.arange(0.5, 1.01, 0.1), ylim=(len(shown) - 0.5, -0.5))
     axes[0].set_xlabel("logistic accuracy on fresh rows", fontsize=11.5)
     chance(axes[0])
     title(axes[0], "(g) what follows the eraser")
-    edges = np.arange(0.4, 0.6001, 0.01)
+    edges = np.arange(0.395, 0.606, 0.01)
     for name, colour in (("numpy", COLOURS["orange"]), ("erasejax", BEFORE)):
         share = np.histogram(rounding[name], edges)[0] / len(rounding[name])
         axes[1].stairs(share, edges, fill=True, color=colour, alpha=0.85, label=name)
-    axes[1].set_xlabel("accuracy of least squares, fitting rows", fontsize=11.5)
+    axes[1].set_xlabel("accuracy on the fitting rows", fontsize=11.5)
     axes[1].yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     axes[1].set_ylabel("share of the datasets", fontsize=11.5)
-    axes[1].legend(frameon=False, fontsize=11, loc="upper left")
-    title(axes[1], "(h) weights of rounding noise")
+    axes[1].legend(frameon=False, fontsize=11, loc="upper left", handlelength=1)
+    title(axes[1], "(h) least squares, erased")
     return figure
 
 
