@@ -202,14 +202,14 @@ def back(found: Mapping, rounding: Mapping) -> Figure:
     axes[0].set_xlabel("logistic accuracy on fresh rows", fontsize=11.5)
     chance(axes[0])
     title(axes[0], "(g) what follows the eraser")
-    edges = np.arange(0.395, 0.606, 0.01)
-    for name, colour in (("numpy", COLOURS["orange"]), ("erasejax", BEFORE)):
+    edges = np.arange(0.395, 0.906, 0.01)
+    for name, colour in zip(rounding, (BEFORE, COLOURS["orange"], AFTER), strict=True):
         share = np.histogram(rounding[name], edges)[0] / len(rounding[name])
         axes[1].stairs(share, edges, fill=True, color=colour, alpha=0.85, label=name)
     axes[1].set_xlabel("accuracy on the fitting rows", fontsize=11.5)
     axes[1].yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     axes[1].set_ylabel("share of the datasets", fontsize=11.5)
-    axes[1].legend(frameon=False, fontsize=11, loc="upper left", handlelength=1)
+    axes[1].legend(frameon=False, fontsize=11, loc="upper right", handlelength=1)
     title(axes[1], "(h) least squares, erased")
     return figure
 
