@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 PAGE = Path(__file__).parent.parent / "docs" / "claims.md"
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
 NUMBER = re.compile(r"-?\d+\.\d+")
 
 
+@pytest.mark.slow
 def test_the_page_prints_what_it_says():
     blocks = BLOCK.findall(PAGE.read_text())
     assert len(blocks) == 10
