@@ -56,3 +56,21 @@ def _sample(generator: Generator, key: jax.Array, part: Any) -> Dataset:
 def labels(rows: tuple[int, ...]) -> jax.Array:
     """Returns (n,) int32 labels, `rows[j]` rows of class j, sorted."""
     return jnp.asarray(np.repeat(np.arange(len(rows)), rows), jnp.int32)
+
+
+def class_sizes(rows: int | tuple[int, ...], classes: int) -> tuple[int, ...]:
+    """Returns the number of rows of each class, from one number for all or one a class.
+
+    Raises:
+      ValueError: not one positive size a class.
+    """
+    sizes = rows if isinstance(rows, tuple) else (rows,) * classes
+    if len(sizes) != classes or min(sizes) < 1:
+        raise ValueError(f"rows: expected {classes} positive sizes, got {rows}")
+    return sizes
+
+
+def rotation(key: jax.Array, d: int, dtype: Any) -> jax.Array:
+    """Returns a uniformly random orthogonal (d, d) matrix."""
+    q, r = jnp.linalg.qr(jax.random.normal(key, (d, d), dtype))
+    return q * jnp.sign(jnp.diagonal(r))

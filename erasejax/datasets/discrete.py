@@ -7,7 +7,7 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from erasejax.data import Dataset
-from erasejax.datasets.base import Generator, labels
+from erasejax.datasets.base import Generator, class_sizes, labels
 
 __all__ = ["DiscreteFeatures"]
 
@@ -55,10 +55,7 @@ class DiscreteFeatures(Generator):
             raise ValueError(
                 f"dims: expected at least {informative}, the informative columns, got {self.dims}"
             )
-        sizes = self.rows if isinstance(self.rows, tuple) else (self.rows,) * classes
-        if len(sizes) != classes or min(sizes) < 1:
-            raise ValueError(f"rows: expected {classes} positive sizes, got {self.rows}")
-        z = labels(sizes)
+        z = labels(class_sizes(self.rows, classes))
         key_values, key_noise = jax.random.split(rows)
         cdf = jnp.cumsum(tables, axis=-1)
         # Values past the last possible one are never drawn, whatever the rounding of the sum.

@@ -7,7 +7,7 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from erasejax.data import Dataset
-from erasejax.datasets.base import Generator, labels
+from erasejax.datasets.base import Generator, class_sizes, labels, rotation
 from erasejax.linalg import product
 
 __all__ = ["GaussianClasses"]
@@ -55,10 +55,7 @@ class GaussianClasses(Generator):
                 f"num_classes, directions: expected at least 2 classes and 1 to dims={d} "
                 f"directions, got {k} and {m}"
             )
-        sizes = self.rows if isinstance(self.rows, tuple) else (self.rows,) * k
-        if len(sizes) != k or min(sizes) < 1:
-            raise ValueError(f"rows: expected {k} positive sizes, got {self.rows}")
-        z = labels(sizes)
+        z = labels(class_sizes(self.rows, k))
         separation = jnp.asarray(self.separation)
         dtype = separation.dtype
         key_own, key_shared = jax.random.split(rows)
@@ -72,15 +69,9 @@ class GaussianClasses(Generator):
             key_in, key_out = jax.random.split(population)
             spectrum = jnp.arange(1, d + 1, dtype=dtype) ** (-jnp.asarray(self.decay, dtype) / 2)
             spectrum = spectrum / jnp.sqrt(jnp.mean(spectrum**2))
-            inner, outer = _rotation(key_in, d, dtype), _rotation(key_out, d, dtype)
+            inner, outer = rotation(key_in, d, dtype), rotation(key_out, d, dtype)
             x = product("nd,de,e,ef->nf", x, inner, spectrum, outer)
         return Dataset(x=x, z=z, num_classes=k)
-
-
-def _rotation(key: jax.Array, d: int, dtype) -> jax.Array:
-    """Returns a uniformly random orthogonal (d, d) matrix."""
-    q, r = jnp.linalg.qr(jax.random.normal(key, (d, d), dtype))
-    return q * jnp.sign(jnp.diagonal(r))
 
 
 def _simplex(k: int) -> np.ndarray:
