@@ -1,6 +1,11 @@
 """Metrics: what a probe reads, and what erasing cost."""
 
-from erasejax.metrics.guardedness import canonical_correlations, linear_r2
+from erasejax.metrics.guardedness import (
+    GuardednessTest,
+    canonical_correlations,
+    guardedness_test,
+    linear_r2,
+)
 from erasejax.metrics.scores import (
     accuracy,
     auroc,
@@ -12,11 +17,13 @@ from erasejax.metrics.scores import (
 )
 
 __all__ = [
+    "GuardednessTest",
     "accuracy",
     "auroc",
     "balanced_accuracy",
     "canonical_correlations",
     "damage",
+    "guardedness_test",
     "linear_r2",
     "log_loss",
     "majority_rate",
