@@ -1,11 +1,13 @@
 """Metrics: what a probe reads, and what erasing cost."""
 
+from erasejax.metrics.calibration import expected_calibration_error
 from erasejax.metrics.guardedness import (
     GuardednessTest,
     canonical_correlations,
     guardedness_test,
     linear_r2,
 )
+from erasejax.metrics.resampling import Interval, bootstrap
 from erasejax.metrics.scores import (
     accuracy,
     auroc,
@@ -18,11 +20,14 @@ from erasejax.metrics.scores import (
 
 __all__ = [
     "GuardednessTest",
+    "Interval",
     "accuracy",
     "auroc",
     "balanced_accuracy",
+    "bootstrap",
     "canonical_correlations",
     "damage",
+    "expected_calibration_error",
     "guardedness_test",
     "linear_r2",
     "log_loss",

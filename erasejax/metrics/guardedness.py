@@ -155,10 +155,9 @@ def _test(data: Dataset, key: jax.Array | None, permutations: int) -> Guardednes
         share = trace / most  # its F has share / (1 - share) for a ratio of sums of squares
         p_value = tails.beta_tail(a, b, share)
     elif norm:
-        form = sign_flips.norm_form(rows.features, rows.concept, rows.root)
-        scale = jnp.sqrt(2 * jnp.sum(form**2))
-        statistic = jnp.sum(form) * safe_reciprocal(scale, scale > 0)
-        p_value = sign_flips.norm_p_value(form, rows.root, key, flips=permutations)
+        statistic, p_value = sign_flips.norm_p_value(
+            rows.features, rows.concept, rows.root, key, flips=permutations
+        )
     else:
         p_value = sign_flips.trace_p_value(
             rows.basis, rows.concept, rows.root, key, flips=permutations

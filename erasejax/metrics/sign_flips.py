@@ -17,7 +17,7 @@ from jax import lax
 
 from erasejax.linalg import product, safe_reciprocal
 
-__all__ = ["norm_form", "norm_p_value", "trace_p_value"]
+__all__ = ["norm_p_value", "trace_p_value"]
 
 _CHUNK = 1 << 16  # signs at a time, so that a thousand problems side by side fit into memory
 
@@ -28,8 +28,8 @@ def trace_p_value(
     """Returns how often Pillai's trace is at least as large with random signs of the rows.
 
     The trace is that of a regression on rows as they are after turning, with a mean of their own.
-    Turning leaves second moments about the old mean as they are; the new mean c takes one rank from
-    them, so the inverse follows by the formula of Sherman and Morrison.
+    Turning leaves second moments about the old centre as they are; the new mean c takes one rank
+    from them, so the inverse follows by the formula of Sherman and Morrison.
 
     Args:
       basis: (n, m) orthonormal columns (or zeros) that span the centred and weighted rows of x.
@@ -41,78 +41,143 @@ def trace_p_value(
     Returns:
       () p-value, the rows as they are counted among the sets.
     """
+    share = root**2
+    leverage = jnp.sum(basis**2, axis=1) * safe_reciprocal(share, share > 0)
+    heavy = _center_weights(leverage, share, jnp.sum(basis**2))
+    shift = product("n,nm->m", heavy * safe_reciprocal(root, root > 0), basis)
+    moved = basis - root[:, None] * shift
+    # Orthonormal again: (I + s s^T)^(-1/2) is I less a multiple of s s^T.
+    size = jnp.sum(shift**2)
+    less = safe_reciprocal(size, size > 0) * (1 - lax.rsqrt(1 + size))
+    moved = moved - less * product("nm,m,k->nk", moved, shift, shift)
     columns = jnp.concatenate([root[:, None], concept], axis=1)
 
     def trace(signs):
-        turned = (signs[:, None, :] * columns.T).reshape(-1, signs.shape[1])
-        read = product("bn,nm->bm", turned, basis).reshape(len(signs), columns.shape[1], -1)
+        read = _read(signs, columns, moved)
         center, cross = read[:, 0], read[:, 1:]
         left = 1 - jnp.sum(center**2, axis=1)
         both = product("brm,bm->br", cross, center)
         more = jnp.sum(both**2, axis=1) * safe_reciprocal(left, left > 0)
         return jnp.sum(cross**2, axis=(1, 2)) + more
 
-    observed = jnp.sum(product("nm,nr->mr", basis, concept) ** 2)
-    return _p_value(trace, observed, root, key, flips)
+    return _p_value(trace, root, key, flips)[1]
 
 
-def norm_form(rows: jax.Array, concept: jax.Array, root: jax.Array) -> jax.Array:
-    """Returns the matrix M whose sum estimates |Cov(x, z)|^2 without bias: (n, n), diagonal zero.
+def norm_p_value(
+    features: jax.Array, concept: jax.Array, root: jax.Array, key: jax.Array, *, flips: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns an unbiased square of the norm of the covariance, and how often it is as large.
 
-    The sum runs over pairs of different rows, so their noise has mean zero however many features
-    there are. Centred by an estimated mean, products of different rows have a small mean of their
-    own, -(q_i v_i + q_j v_j) + sum of q_l^2 v_l for rows of variances v and shares q, which counts
-    where d is near n^2; it is taken out.
+    The square is a sum over pairs of different rows, so their noise has mean zero however many
+    features there are; what the estimated mean of x does to them is made up for. Each feature is
+    divided by its variance, that of the rows as they are after turning.
+
+    Centred rows, too, have products of mean below zero, which counts where d is near n^2. It is
+    added to what the turned rows give.
 
     Args:
-      rows: (n, d) centred features.
-      concept: (n, r) centred concept, times `root`.
-      root: (n,) square roots of the shares of the rows.
+      features: (n, d) features about their mean, of unit variance.
+      concept: (n, r) orthonormal columns, the whitened concept times `root`.
+      root: (n,) square roots of the shares of the rows in the total weight.
+      key: typed key.
+      flips: static, how many sets of signs.
+
+    Returns:
+      () the square in units of the standard deviation that it has with random signs, () p-value.
 
     References:
-      Chen and Qin 2010, arXiv 1002.4547: the statistic for two classes.
+      Chen and Qin 2010, arXiv 1002.4547: such a sum for two classes.
     """
-    inner = product("nd,md->nm", rows, rows)
-    share = root**2
-    left = 1 - 2 * share
-    inverse = safe_reciprocal(left, left > 0)
-    squares = jnp.diagonal(inner)
-    of_mean = jnp.sum(share**2 * squares * inverse) / (1 + jnp.sum(share**2 * inverse))
-    lost = share * (squares - of_mean) * inverse
-    heavy = concept * root[:, None]
-    between = product("nr,mr->nm", heavy, heavy)
-    form = between * (inner + lost[:, None] + lost[None, :] - of_mean)
-    return jnp.where(jnp.eye(len(rows), dtype=bool), 0, form)
+    share, heavy = root**2, concept * root[:, None]
+    pairs = jnp.sum(heavy**2, axis=1)
+    rest = _reciprocal_rest(share)
+    slope = jnp.sum(pairs * rest) / (1 + jnp.sum(share**2 * rest))
+    own = (pairs - slope * share**2) * rest  # times squares they sum to the part of single rows
+    squares = jnp.sum(features**2, axis=1)
+    about = _center_weights(squares, share, jnp.sum(share * squares) / 10)
+    features = jnp.where((share > 0)[:, None], features - product("n,nd->d", about, features), 0)
+    squares = jnp.sum(features**2, axis=1)
+    rest = _reciprocal_rest(about)
+    of_mean = jnp.sum(about**2 * squares * rest) / (1 + jnp.sum(about**2 * rest))
+    lost = about * (squares - of_mean) * rest
+    columns = jnp.concatenate([share[:, None], own[:, None], heavy], axis=1)
+    single = product("n,nd->d", own, features**2)
+    variance = product("n,nd->d", share, features**2)
+
+    def square(signs):
+        read = _read(signs, columns, features)
+        center, mixed, cross = read[:, 0], read[:, 1], read[:, 2:]
+        noise = single - 2 * center * mixed + center**2 * jnp.sum(own)
+        left = variance - center**2
+        return jnp.sum((jnp.sum(cross**2, axis=1) - noise) * safe_reciprocal(left, left > 0), 1)
+
+    def corrected(signs):
+        one = product("bn,nr->br", signs, heavy)
+        two = product("bn,nr->br", signs, heavy * lost[:, None])
+        both = jnp.sum((2 * two - of_mean * one) * one, axis=1)
+        return square(signs) + both - jnp.sum(pairs * (2 * lost - of_mean))
+
+    return _p_value(corrected, root, key, flips, observe=square)
 
 
-def norm_p_value(form: jax.Array, root: jax.Array, key: jax.Array, *, flips: int) -> jax.Array:
-    """Returns how often signs^T M signs is at least the sum of M, (n, n), with random signs: ()."""
+def _read(signs: jax.Array, columns: jax.Array, rows: jax.Array) -> jax.Array:
+    """Returns columns^T diag(signs) rows, (b, k, m), for signs (b, n), columns (n, k), (n, m)."""
+    turned = (signs[:, None, :] * columns.T).reshape(-1, signs.shape[1])
+    return product("bn,nm->bm", turned, rows).reshape(len(signs), columns.shape[1], -1)
 
-    def quadratic(signs):
-        return jnp.sum(product("bn,nm->bm", signs, form) * signs, axis=1)
 
-    return _p_value(quadratic, jnp.sum(form), root, key, flips)
+def _center_weights(squares: jax.Array, share: jax.Array, least: jax.Array) -> jax.Array:
+    """Returns weights, (n,), of a centre that rows far out do not pull to themselves.
+
+    Of a plain mean a few rows of a large spread would be a part, and turned about it no longer be
+    as they were.
+    """
+    spread = squares + least
+    heavy = share * safe_reciprocal(spread, spread > 0)
+    total = jnp.sum(heavy)
+    return jnp.where(total > 0, heavy * safe_reciprocal(total, total > 0), share)
+
+
+def _reciprocal_rest(share: jax.Array) -> jax.Array:
+    """Returns 1 / (1 - 2 q) for shares q (n,), and 0 where half of all lies on one row."""
+    rest = 1 - 2 * share
+    return safe_reciprocal(rest, rest > 0)
 
 
 def _p_value(
     statistic: Callable[[jax.Array], jax.Array],
-    observed: jax.Array,
     root: jax.Array,
     key: jax.Array,
     flips: int,
-) -> jax.Array:
-    n = len(root)
+    *,
+    observe: Callable[[jax.Array], jax.Array] | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the observed statistic in standard deviations of the drawn ones, and a p-value.
+
+    Args:
+      statistic: of sets of signs (b, n): (b,).
+      root: (n,), for its length and dtype.
+      key: typed key.
+      flips: static.
+      observe: the statistic of the rows as they are, if that is another function.
+    """
+    n, dtype = len(root), root.dtype
     size = min(flips, max(_CHUNK // n, 32))
+    observed = (observe or statistic)(jnp.ones((1, n), dtype))[0]
     # Sets of signs that are the rows as they are, but for rounding, count as such.
-    bar = observed - 64 * jnp.finfo(root.dtype).eps * jnp.abs(observed)
+    bar = observed - 64 * jnp.finfo(dtype).eps * jnp.abs(observed)
 
     def chunk(i):
         index = i * size + jnp.arange(size)
-        drawn = statistic(_signs(key, index, n).astype(root.dtype))
-        return jnp.sum((drawn >= bar) & (index < flips))
+        drawn = statistic(_signs(key, index, n).astype(dtype))
+        counts = index < flips
+        square = jnp.sum(jnp.where(counts, drawn**2, 0))
+        return jnp.sum((drawn >= bar) & counts), square
 
-    larger = jnp.sum(lax.map(chunk, jnp.arange(-(-flips // size))))
-    return ((1 + larger) / (1 + flips)).astype(root.dtype)
+    larger, squares = jax.tree.map(jnp.sum, lax.map(chunk, jnp.arange(-(-flips // size))))
+    scale = jnp.sqrt(squares / flips)
+    p_value = ((1 + larger) / (1 + flips)).astype(dtype)
+    return observed * safe_reciprocal(scale, scale > 0), p_value
 
 
 def _signs(key: jax.Array, index: jax.Array, n: int) -> jax.Array:
