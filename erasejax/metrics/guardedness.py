@@ -190,9 +190,10 @@ def _whitened(data: Dataset, moments: Moments) -> tuple[_Rows, jax.Array]:
     n = data.x.shape[0]
     whiten, status = canonical.whitening(moments)
     dtype, sd = moments.mean.dtype, moments.sd
-    share = jnp.full(n, 1 / n, dtype)
+    share, count = jnp.full(n, 1 / n, dtype), jnp.asarray(n, dtype)
     if data.weights is not None:
         share = data.weights * safe_reciprocal(moments.total, moments.total > 0)
+        count = 1 / jnp.sum(share**2)
     seen = (share > 0)[:, None]
     root = jnp.sqrt(jnp.maximum(share, 0))
     centred = (data.x.astype(dtype) - moments.mean_x[0]) - moments.mean_x[1]
@@ -206,7 +207,7 @@ def _whitened(data: Dataset, moments: Moments) -> tuple[_Rows, jax.Array]:
         basis=_orthonormal(features * root[:, None]),
         concept=concept * root[:, None],
         root=root,
-        count=1 / jnp.sum(share**2),
+        count=count,
     )
     return rows, status
 

@@ -113,7 +113,11 @@ def _bootstrap(
         once = (jnp.arange(n) < rows).astype(weights.dtype)
         return score(weights * jnp.zeros_like(weights).at[first[drawn]].add(once))
 
-    scores = lax.map(resampled, jnp.arange(resamples), batch_size=max(_CHUNK // n, 1))
+    # Chunks of one size, the last one filled up: a rest would be a second program.
+    chunks = -(-resamples // max(_CHUNK // n, 1))
+    size = -(-resamples // chunks)
+    index = jnp.arange(chunks * size).reshape(chunks, size)
+    scores = lax.map(jax.vmap(resampled), index).reshape(-1)[:resamples]
     ends = jnp.nanquantile(scores, jnp.stack([(1 - level) / 2, (1 + level) / 2]))
     interval = Interval(
         estimate=score(weights),
