@@ -38,16 +38,19 @@ def beta_tail(a: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
 def beta_upper_quantile(a: jax.Array, b: jax.Array, tail: float) -> jax.Array:
     """Returns the x that a beta variable of shapes a, b exceeds with probability `tail`."""
 
-    # In the logarithm of the odds, where rare events lie no closer together than common ones.
-    def halve(_, ends):
-        low, high = ends
-        middle = (low + high) / 2
-        above = beta_tail(a, b, jax.nn.sigmoid(middle)) > tail
-        return jnp.where(above, middle, low), jnp.where(above, high, middle)
+    # In the logarithm of the odds, where rare events lie no closer together than common ones; many
+    # points at a time, since a round takes as long as its slowest.
+    inner = jnp.arange(1, 33, dtype=a.dtype) / 33
 
-    start = jnp.log(a) - jnp.log(b)
-    low, _ = lax.fori_loop(0, 40, halve, (start - 20, start + 20))
-    return jax.nn.sigmoid(low)
+    def cut(_, ends):
+        low, width = ends
+        points = low + width * inner
+        tails = jax.vmap(lambda p: beta_tail(a, b, jax.nn.sigmoid(p)))(points)
+        return low + width * jnp.sum(tails > tail) / 33, width / 33
+
+    start = jnp.log(a) - jnp.log(b) - 20
+    low, width = lax.fori_loop(0, 5, cut, (start, jnp.full_like(start, 40)))
+    return jax.nn.sigmoid(low + width / 2)
 
 
 def noncentral_tail(
