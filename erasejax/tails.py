@@ -37,7 +37,6 @@ def beta_tail(a: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
 
 def beta_upper_quantile(a: jax.Array, b: jax.Array, tail: float) -> jax.Array:
     """Returns the x that a beta variable of shapes a, b exceeds with probability `tail`."""
-
     # In the logarithm of the odds, where rare events lie no closer together than common ones; many
     # points at a time, since a round takes as long as its slowest.
     inner = jnp.arange(1, 33, dtype=a.dtype) / 33
@@ -45,12 +44,12 @@ def beta_upper_quantile(a: jax.Array, b: jax.Array, tail: float) -> jax.Array:
     def cut(_, ends):
         low, width = ends
         points = low + width * inner
-        tails = jax.vmap(lambda p: beta_tail(a, b, jax.nn.sigmoid(p)))(points)
+        tails = jax.vmap(lambda p: beta_tail(a, b, lax.logistic(p)))(points)
         return low + width * jnp.sum(tails > tail) / 33, width / 33
 
     start = jnp.log(a) - jnp.log(b) - 20
     low, width = lax.fori_loop(0, 5, cut, (start, jnp.full_like(start, 40)))
-    return jax.nn.sigmoid(low + width / 2)
+    return lax.logistic(low + width / 2)
 
 
 def noncentral_tail(
@@ -173,7 +172,7 @@ def _fraction(a: jax.Array, b: jax.Array, x: jax.Array, gap: jax.Array) -> jax.A
       gap: () a - (a + b) x, which x near 1 cannot say with all its digits.
     """
     eps = jnp.finfo(x.dtype).eps
-    tiny = jnp.finfo(x.dtype).tiny / eps
+    tiny = float(jnp.finfo(x.dtype).tiny) / float(eps)
 
     def nonzero(value):
         return jnp.where(jnp.abs(value) < tiny, tiny, value)
