@@ -174,7 +174,7 @@ def _fraction(a: jax.Array, b: jax.Array, x: jax.Array, gap: jax.Array) -> jax.A
     eps = jnp.finfo(x.dtype).eps
     tiny = float(jnp.finfo(x.dtype).tiny) / float(eps)
 
-    def nonzero(value):
+    def nonzero(value: jax.Array) -> jax.Array:
         return jnp.where(jnp.abs(value) < tiny, tiny, value)
 
     def step(state):
