@@ -93,7 +93,8 @@ def detectable_noncentrality(
     # Up to eight deviations of the Poisson variable above its mean are among the terms.
     limit = jnp.asarray(2 * ((terms + 16) ** 0.5 - 4) ** 2, a.dtype)
     found, _ = lax.fori_loop(0, 30, halve, (jnp.zeros_like(limit), limit))
-    return jnp.where(_mixed(tails, limit) >= power, found, jnp.nan)
+    found = jnp.where(_mixed(tails, limit) >= power, found, jnp.nan)
+    return jnp.asarray(found)
 
 
 def _tails(a: jax.Array, b: jax.Array, x: jax.Array, terms: int) -> jax.Array:

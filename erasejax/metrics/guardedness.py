@@ -223,8 +223,8 @@ def _orthonormal(rows: jax.Array) -> jax.Array:
     noise = 16 * jnp.finfo(rows.dtype).eps * min(n, d) ** 0.5
     kept = values > noise * jnp.max(values)
     if not tall:
-        return jnp.where(kept, vectors, 0)
-    inverse = safe_reciprocal(jnp.sqrt(jnp.where(kept, values, 1)), kept)
+        return jnp.asarray(jnp.where(kept, vectors, 0))
+    inverse = safe_reciprocal(jnp.sqrt(jnp.asarray(jnp.where(kept, values, 1))), kept)
     return product("nd,de->ne", rows, vectors * inverse)
 
 
