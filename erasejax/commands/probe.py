@@ -11,9 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
 from erasejax import checks, metrics
 from erasejax.commands.common import check_dims, load_eraser
+from erasejax.commands.verdict import LinearLeak, measure, sentences
 from erasejax.data import Dataset
 from erasejax.erasers import SPLINCE
 from erasejax.erasers.base import Eraser
@@ -24,6 +26,19 @@ from erasejax.streaming import check_rows
 __all__ = ["Line", "Protocol", "probe", "render", "split_rows"]
 
 
+@struct.dataclass(kw_only=True)
+class _Answers:
+    """What a probe predicts for some rows: of one type for all probes, and so one program."""
+
+    labels: jax.Array
+    status: jax.Array
+    num_classes: int = struct.field(pytree_node=False)
+
+    def predict(self, x: jax.Array) -> jax.Array:
+        """Returns the labels; x are the rows that they are for."""
+        return self.labels
+
+
 @dataclasses.dataclass(frozen=True)
 class Line:
     """Scores of one probe, before or after erasing.
@@ -32,12 +47,14 @@ class Line:
       probe: name of the probe.
       when: "before" or "after".
       scores: by name; None where the probe has no such score.
+      interval: of the accuracy, 95%, for other rows to score; the probe is the same.
       warning: what the fitted probe warns of, or "".
     """
 
     probe: str
     when: str
     scores: dict[str, float | None]
+    interval: tuple[float, float]
     warning: str
 
 
@@ -50,6 +67,7 @@ class Protocol:
       majority: share of the most frequent class among the rows scored.
       damage: what erasing cost on the rows scored, as a share of the variance of x.
       rank: dimensions removed.
+      leak: what linear probes could read after erasing.
       lines: two for each probe.
     """
 
@@ -57,6 +75,7 @@ class Protocol:
     majority: float
     damage: float
     rank: int
+    leak: LinearLeak
     lines: tuple[Line, ...]
 
 
@@ -124,18 +143,18 @@ def probe(
             f"Fresh rows: eraser fitted elsewhere ({eraser}), probe on {len(b.z)} rows B, "
             f"score on {len(c.z)} others C"
         )
-        return concepts, [_protocol(title, fitted, kinds, b, c, key)]
+        return concepts, [_protocol(title, fitted, kinds, b, c, key, held_out=True)]
     assert config is not None
     whole = rows(slice(None))
     a, b, c = map(rows, parts)
     n = len(whole.z)
     title = f"One set of rows: eraser, probe and score on the same {n} rows"
-    same = _protocol(title, _fit(config, whole, key), kinds, whole, whole, key)
+    same = _protocol(title, _fit(config, whole, key), kinds, whole, whole, key, held_out=False)
     title = (
         f"Fresh rows: eraser on {len(a.z)} rows A, probe on {len(b.z)} rows B, "
         f"score on {len(c.z)} rows C"
     )
-    fresh = _protocol(title, _fit(config, a, key), kinds, b, c, key)
+    fresh = _protocol(title, _fit(config, a, key), kinds, b, c, key, held_out=True)
     return concepts, [same, fresh]
 
 
@@ -185,9 +204,15 @@ def render(protocols: list[Protocol], *, weights: bool = False) -> list[tuple[st
         table = Table("probe", "")
         for name in names:
             table.add_column(name, justify="right")
+            if name == "accuracy":
+                table.add_column("95% interval", justify="right")
         warnings = []
         for line in protocol.lines:
-            cells = [_number(line.scores[name]) for name in names]
+            cells = []
+            for name in names:
+                cells.append(_number(line.scores[name]))
+                if name == "accuracy":
+                    cells.append(f"{line.interval[0]:.3f}-{line.interval[1]:.3f}")
             first = line.probe if line.when == "before" else ""
             table.add_row(first, line.when, *cells, end_section=line.when == "after")
             if line.warning:
@@ -196,7 +221,11 @@ def render(protocols: list[Protocol], *, weights: bool = False) -> list[tuple[st
             f"majority rate {protocol.majority:.4f}, the accuracy of knowing nothing; damage "
             f"{protocol.damage:.4f} of the variance; dimensions removed {protocol.rank}"
         )
-        tables.append((protocol.title, table, "\n".join([caption, *warnings])))
+        tables.append((
+            protocol.title,
+            table,
+            "\n".join([caption, *sentences(protocol.leak), *warnings]),
+        ))
     return tables
 
 
@@ -217,7 +246,14 @@ def _fit(config: Eraser, data: Dataset, key: jax.Array) -> Any:
 
 
 def _protocol(
-    title: str, eraser: Any, kinds: dict[str, Any], train: Dataset, test: Dataset, key: jax.Array
+    title: str,
+    eraser: Any,
+    kinds: dict[str, Any],
+    train: Dataset,
+    test: Dataset,
+    key: jax.Array,
+    *,
+    held_out: bool,
 ) -> Protocol:
     """Fits every probe on `train`, before and after erasing, and scores it on `test`."""
 
@@ -241,11 +277,25 @@ def _protocol(
                 "|weight|": _length(fitted, train.x),
             }
             warning = "; ".join(checks.describe(int(fitted.status)))
-            lines.append(Line(name, when, scores, warning))
+            answers = _Answers(
+                labels=fitted.predict(data[1].x),
+                status=fitted.status,
+                num_classes=fitted.num_classes,
+            )
+            interval = metrics.bootstrap(metrics.accuracy, answers, data[1], key=key)
+            ends = float(interval.low), float(interval.high)
+            lines.append(Line(name, when, scores, ends, warning))
+    # Rows that the eraser has not seen are all as good for the test.
+    left = [dataclasses.replace(part, x=erase(part)) for part in (train, test)]
+    whole = left[0]
+    if held_out:
+        x, z = (jnp.concatenate([getattr(part, n) for part in left]) for n in ("x", "z"))
+        whole = dataclasses.replace(whole, x=x, z=z)
     return Protocol(
         title,
         float(metrics.majority_rate(test.z, num_classes=test.num_classes)),
         float(metrics.damage(test.x, erase(test))),
         int(eraser.rank),
+        measure(whole, held_out=held_out, key=key),
         tuple(lines),
     )

@@ -6,8 +6,7 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
-from erasejax.datasets.base import Generator, labels
-from erasejax.datasets.gaussian import _rotation
+from erasejax.datasets.base import Generator, labels, rotation
 from erasejax.pairs import Pairs
 
 __all__ = ["ContrastPairs"]
@@ -112,7 +111,7 @@ class ContrastPairs(Generator):
         signal = signal.at[:, m].set(jnp.asarray(self.distractor) * (2 * distractor - 1) / 4)
         if self.rotate:
             signal = jnp.einsum(
-                "nd,de->ne", signal, _rotation(key_turn, d, noise.dtype), precision="highest"
+                "nd,de->ne", signal, rotation(key_turn, d, noise.dtype), precision="highest"
             )
         offset = jnp.asarray(self.offset) * draw(key_offset, 2, self.templates, d)
         return Pairs(

@@ -1,6 +1,13 @@
 """Metrics: what a probe reads, and what erasing cost."""
 
-from erasejax.metrics.guardedness import canonical_correlations, linear_r2
+from erasejax.metrics.calibration import expected_calibration_error
+from erasejax.metrics.guardedness import (
+    GuardednessTest,
+    canonical_correlations,
+    guardedness_test,
+    linear_r2,
+)
+from erasejax.metrics.resampling import Interval, bootstrap
 from erasejax.metrics.scores import (
     accuracy,
     auroc,
@@ -12,11 +19,16 @@ from erasejax.metrics.scores import (
 )
 
 __all__ = [
+    "GuardednessTest",
+    "Interval",
     "accuracy",
     "auroc",
     "balanced_accuracy",
+    "bootstrap",
     "canonical_correlations",
     "damage",
+    "expected_calibration_error",
+    "guardedness_test",
     "linear_r2",
     "log_loss",
     "majority_rate",

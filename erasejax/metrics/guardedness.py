@@ -1,14 +1,231 @@
 """Certificates: how much a linear probe could read, without fitting one."""
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
-from erasejax import canonical, checks
-from erasejax.data import Dataset, as_dataset
+from erasejax import canonical, checks, linalg, tails
+from erasejax.data import Dataset, as_dataset, codes
+from erasejax.linalg import product, safe_reciprocal
+from erasejax.metrics import sign_flips
+from erasejax.moments import Moments
 
-__all__ = ["canonical_correlations", "linear_r2"]
+__all__ = ["GuardednessTest", "canonical_correlations", "guardedness_test", "linear_r2"]
+
+_LEVEL, _POWER = 0.05, 0.95
+
+
+@struct.dataclass(kw_only=True)
+class GuardednessTest:
+    """What a test of Cov(x, z) = 0 found.
+
+    Attributes:
+      statistic: () Pillai's trace, the sum of the squared canonical correlations; from the norm of
+        the covariance its unbiased square in units of its standard deviation.
+      p_value: () in (0, 1]; 1 where the covariances vanish but for rounding.
+      r2: () `linear_r2` of these rows: biased upwards, by about rank / n where nothing is left.
+      detectable_r2: () the smallest R^2 of the population that this test finds at a level of 5%
+        with a power of 95%, by the noncentral F distribution: for classes of one covariance, and
+        spread evenly over the concept's dimensions. NaN where the norm is tested, whose power
+        depends on the direction, or where the rows are too few.
+      df: () degrees of freedom of the hypothesis.
+      df_residual: () degrees of freedom of the error; not positive where the rows are too few.
+      rank: () int32, rank of the covariance of x, which erasing lowers.
+      rank_concept: () int32, rank of the covariance of the concept.
+      status: () uint32 bits, see `erasejax.checks.Status`.
+      method: static; "sign_flip" or "pillai".
+      norm: static; whether the norm of the covariance was tested instead of Pillai's trace.
+    """
+
+    statistic: jax.Array
+    p_value: jax.Array
+    r2: jax.Array
+    detectable_r2: jax.Array
+    df: jax.Array
+    df_residual: jax.Array
+    rank: jax.Array
+    rank_concept: jax.Array
+    status: jax.Array
+    method: str = struct.field(pytree_node=False)
+    norm: bool = struct.field(pytree_node=False)
+
+
+def guardedness_test(
+    x: Any,
+    z: Any = None,
+    *,
+    key: jax.Array | None = None,
+    permutations: int = 1000,
+    method: str = "sign_flip",
+    weights: Any = None,
+    num_classes: int | None = None,
+) -> GuardednessTest:
+    """Tests on held-out rows whether anything linear of the concept is left: Cov(x, z) = 0.
+
+    The rows must not be those that the eraser was fitted on, where the covariance is zero by
+    construction. The hypothesis is not independence: covariances, and all else, may differ between
+    the classes, and no linear probe could use that.
+
+    "sign_flip" compares Pillai's trace with what it is when rows are turned round about their mean
+    at random. It is exact, but for the estimated mean, where rows lie symmetrically about the mean
+    given z, and holds in large samples without; the covariances of the classes may differ. Rows
+    that are permuted against their labels would not do: with 10% positives of three times the
+    spread such a test rejects a true hypothesis nearly always. With n < 2 d rows, where the trace
+    is near its largest value whatever the data, an unbiased estimate of the squared norm of the
+    covariance of z with the features, each divided by its standard deviation, takes its place.
+
+    "pillai" takes the p-value of the trace from the F distribution, exact for one column of z or
+    two classes where the covariances of the classes agree and rows are Gaussian, and approximate
+    for more; where they do not agree it is wrong. It draws nothing and is the faster.
+
+    Args:
+      x: (n, d) floats, what an eraser made of rows that it was not fitted on; or a `Dataset`.
+      z: the concept, as for `fit` of an eraser.
+      key: a typed `jax.random.key` for "sign_flip".
+      permutations: static; how many sets of signs. The smallest p-value is 1 / (permutations + 1).
+      method: static; "sign_flip" or "pillai".
+      weights: (n,) row weights >= 0, or None. A row of weight 2 is one row that counts twice, not
+        two; of weight 0 it is never read.
+      num_classes: number of classes; required under jit.
+
+    Returns:
+      A `GuardednessTest`; NaN (-1 where integer) with a status bit where the rows cannot be used.
+
+    Raises:
+      TypeError: x is not floating point, z is missing, or "sign_flip" has no key.
+      ValueError: shapes do not match, num_classes is missing, or an option is unknown.
+
+    Under jit: pure; `permutations` and `method` are static. vmap over datasets and keys.
+
+    References:
+      Pillai 1955, doi 10.1214/aoms/1177728599; Muller and Peterson 1984, doi
+      10.1016/0167-9473(84)90002-1 (power); Chen and Qin 2010, arXiv 1002.4547 (n < 2 d); Chung and
+      Romano 2013, arXiv 1304.5939 (why permutations fail).
+    """
+    checks.choice("method", method, ("sign_flip", "pillai"))
+    if int(permutations) != permutations or permutations < 1:
+        raise ValueError(f"permutations: expected a positive whole number, got {permutations}")
+    if method == "sign_flip" and key is None:
+        raise TypeError("key: sign_flip draws random numbers; pass key=jax.random.key(...)")
+    data = as_dataset(x, z, weights=weights, num_classes=num_classes)
+    data = data.replace(task=None)  # pyright: ignore[reportAttributeAccessIssue]
+    return _test(data, key if method == "sign_flip" else None, int(permutations))
+
+
+class _Rows(NamedTuple):
+    """Rows of weight shares q about their means, in units without a scale.
+
+    Attributes:
+      features: (n, d) features divided by their standard deviations; 0 where q is 0.
+      basis: (n, m) orthonormal columns that span sqrt(q) times them, and zero columns.
+      concept: (n, r) sqrt(q) times the whitened concept: orthonormal columns, and zero columns.
+      root: (n,) sqrt(q).
+      count: () effective number of rows, 1 / (sum of q^2).
+    """
+
+    features: jax.Array
+    basis: jax.Array
+    concept: jax.Array
+    root: jax.Array
+    count: jax.Array
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _test(data: Dataset, key: jax.Array | None, permutations: int) -> GuardednessTest:
+    n, d = data.x.shape
+    moments = Moments.of(data, covariance=False)
+    rows, status = _whitened(data, moments)
+    null = canonical.is_null(moments)
+    cross = product("nm,nr->mr", rows.basis, rows.concept)
+    trace = jnp.where(null, 0, jnp.sum(cross**2))
+    rank = jnp.sum((rows.basis != 0).any(axis=0))
+    rank_concept = jnp.sum((rows.concept != 0).any(axis=0))
+    p, q = rank.astype(trace.dtype), rank_concept.astype(trace.dtype)
+    most = jnp.minimum(p, q)
+    df = p * q
+    df_residual = most * (rows.count - 1 - jnp.maximum(p, q))
+    usable = (df > 0) & (df_residual > 0)
+    a, b = jnp.where(usable, df / 2, jnp.nan), jnp.where(usable, df_residual / 2, jnp.nan)
+    norm = key is not None and n < 2 * d
+    statistic, detectable = trace, jnp.full_like(trace, jnp.nan)
+    if key is None:
+        share = trace / most  # its F has share / (1 - share) for a ratio of sums of squares
+        p_value = tails.beta_tail(a, b, share)
+    elif norm:
+        statistic, p_value = sign_flips.norm_p_value(
+            rows.features, rows.concept, rows.root, key, flips=permutations
+        )
+    else:
+        p_value = sign_flips.trace_p_value(
+            rows.basis, rows.concept, rows.root, key, flips=permutations
+        )
+    if not norm:
+        terms = 512 + 16 * int((d * rows.concept.shape[1]) ** 0.5)
+        noncentrality = tails.detectable_noncentrality(
+            a, b, level=_LEVEL, power=_POWER, terms=terms
+        )
+        share = noncentrality / (noncentrality + rows.count * most)
+        detectable = share * most * safe_reciprocal(q, q > 0)
+    found = GuardednessTest(
+        statistic=jnp.where(null, 0, statistic),
+        p_value=jnp.where(null, 1, p_value),
+        r2=trace * safe_reciprocal(q, q > 0),
+        detectable_r2=detectable,
+        df=df,
+        df_residual=df_residual,
+        rank=rank.astype(jnp.int32),
+        rank_concept=rank_concept.astype(jnp.int32),
+        status=status,
+        method="pillai" if key is None else "sign_flip",
+        norm=norm,
+    )
+    return checks.poison(found, status)
+
+
+def _whitened(data: Dataset, moments: Moments) -> tuple[_Rows, jax.Array]:
+    """Returns rows with features and concept each made orthonormal, and a status word."""
+    n = data.x.shape[0]
+    whiten, status = canonical.whitening(moments)
+    dtype, sd = moments.mean.dtype, moments.sd
+    share, count = jnp.full(n, 1 / n, dtype), jnp.asarray(n, dtype)
+    if data.weights is not None:
+        share = data.weights * safe_reciprocal(moments.total, moments.total > 0)
+        count = 1 / jnp.sum(share**2)
+    seen = (share > 0)[:, None]
+    root = jnp.sqrt(jnp.maximum(share, 0))
+    centred = (data.x.astype(dtype) - moments.mean_x[0]) - moments.mean_x[1]
+    features = jnp.where(seen, centred * safe_reciprocal(sd, sd > 0), 0)
+    coded = (codes(data, dtype)[0] - moments.mean_z[0]) - moments.mean_z[1]
+    concept = product("nk,kr->nr", jnp.where(seen, coded, 0), whiten)
+    # What failed would keep LAPACK busy with NaN.
+    features = jnp.where(checks.failed(status), 0, features)
+    rows = _Rows(
+        features=features,
+        basis=_orthonormal(features * root[:, None]),
+        concept=concept * root[:, None],
+        root=root,
+        count=count,
+    )
+    return rows, status
+
+
+def _orthonormal(rows: jax.Array) -> jax.Array:
+    """Returns orthonormal columns that span those of rows (n, d), and zero columns: (n, min(n, d)).
+
+    The columns have unit length or are zero, so cut-offs have no units.
+    """
+    n, d = rows.shape
+    tall = n >= d
+    values, vectors = jnp.linalg.eigh(linalg.gram(rows if tall else rows.T))
+    noise = 16 * jnp.finfo(rows.dtype).eps * min(n, d) ** 0.5
+    kept = values > noise * jnp.max(values)
+    if not tall:
+        return jnp.asarray(jnp.where(kept, vectors, 0))
+    inverse = safe_reciprocal(jnp.sqrt(jnp.asarray(jnp.where(kept, values, 1))), kept)
+    return product("nd,de->ne", rows, vectors * inverse)
 
 
 def canonical_correlations(

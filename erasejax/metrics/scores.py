@@ -43,7 +43,7 @@ def accuracy(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.A
     Raises:
       TypeError: z is not class labels.
     """
-    return _score(_accuracy, probe, _labelled(probe, x, z, weights))
+    return _score(_accuracy, probe, labelled(probe, x, z, weights))
 
 
 def _accuracy(probe: Any, data: Dataset) -> jax.Array:
@@ -67,7 +67,7 @@ def balanced_accuracy(probe: Any, x: Any, z: Any = None, *, weights: Any = None)
     Raises:
       TypeError: z is not class labels.
     """
-    return _score(_balanced_accuracy, probe, _labelled(probe, x, z, weights))
+    return _score(_balanced_accuracy, probe, labelled(probe, x, z, weights))
 
 
 def _balanced_accuracy(probe: Any, data: Dataset) -> jax.Array:
@@ -96,7 +96,7 @@ def auroc(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.Arra
     Raises:
       TypeError: z is not class labels.
     """
-    return _score(_auroc, probe, _labelled(probe, x, z, weights))
+    return _score(_auroc, probe, labelled(probe, x, z, weights))
 
 
 def _auroc(probe: Any, data: Dataset) -> jax.Array:
@@ -138,7 +138,7 @@ def log_loss(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.A
     """
     if not hasattr(probe, "log_proba"):
         raise TypeError(f"log_loss: {type(probe).__name__} has no likelihood (no log_proba)")
-    return _score(_log_loss, probe, _labelled(probe, x, z, weights))
+    return _score(_log_loss, probe, labelled(probe, x, z, weights))
 
 
 def _log_loss(probe: Any, data: Dataset) -> jax.Array:
@@ -246,7 +246,12 @@ def _rows(probe: Any, x: Any, z: Any, weights: Any) -> Dataset:
     return as_dataset(x, z, weights=weights, num_classes=classes)
 
 
-def _labelled(probe: Any, x: Any, z: Any, weights: Any) -> Dataset:
+def labelled(probe: Any, x: Any, z: Any, weights: Any) -> Dataset:
+    """Returns the rows, with as many classes as the probe tells apart.
+
+    Raises:
+      TypeError: z is not class labels.
+    """
     data = _rows(probe, x, z, weights)
     if not data.is_classes:
         raise TypeError(f"z: expected integer class labels (n,), got {data.z.dtype} {data.z.shape}")

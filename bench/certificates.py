@@ -1,0 +1,116 @@
+"""The test of Cov(x, z) = 0: a thousand sets of signs against a numpy loop, and sizes.
+
+The loop turns the rows, centres them, takes their covariances and solves for Pillai's trace, one
+set of signs after the other. Sizes are shares of 1,000 datasets without a leak that are rejected at
+5%, of this test and of one that permutes the labels.
+
+    python -m bench.certificates
+    python -m bench.certificates --only speed --repeats 3
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import erasejax as ej
+from bench.harness import Case, Figure, Row, compare, report
+
+FLIPS, DATASETS = 1000, 1000
+
+
+def loop(x: np.ndarray, z: np.ndarray, seed: int) -> float:
+    """Returns the p-value of Pillai's trace with random signs, in numpy."""
+    rng = np.random.default_rng(seed)
+    codes = z - z.mean()
+    centred = x - x.mean(axis=0)
+
+    def trace(rows):
+        rows = rows - rows.mean(axis=0)
+        read = codes @ rows
+        return read @ np.linalg.solve(rows.T @ rows, read) / (codes @ codes)
+
+    observed = trace(centred)
+    signs = rng.choice(np.array([-1, 1], x.dtype), (FLIPS, len(x), 1))
+    return (1 + sum(trace(s * centred) >= observed for s in signs)) / (1 + FLIPS)
+
+
+def speed(repeats: int) -> list[Row]:
+    rows = []
+    for n, d in [(500, 16), (2000, 16), (1000, 64)]:
+        data = ej.datasets.GaussianClasses(rows=n // 2, dims=d, separation=0.0).sample(
+            jax.random.key(0)
+        )
+        x, z = np.asarray(data.x), np.asarray(data.z, np.float32)
+        rows += compare(
+            f"{n} x {d}, {FLIPS} sets of signs",
+            [
+                Case("numpy, loop", lambda x=x, z=z: loop(x, z, 0), peer=True),
+                Case(
+                    "erasejax",
+                    lambda data=data: ej.metrics.guardedness_test(
+                        data, key=jax.random.key(1), permutations=FLIPS
+                    ),
+                ),
+            ],
+            repeats=repeats,
+        )
+    return rows
+
+
+def permuted(key: jax.Array, x: jax.Array, z: jax.Array) -> jax.Array:
+    """Returns the p-value of a plain permutation test of Pillai's trace, or of the squared norm."""
+    n, d = x.shape
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    x = jnp.linalg.qr(x)[0] if n >= 2 * d else x
+    z = z - jnp.mean(z)
+    mixed = jax.vmap(lambda k: jax.random.permutation(k, z))(jax.random.split(key, 299))
+    drawn = jnp.sum((mixed @ x) ** 2, axis=1)
+    return (1 + jnp.sum(drawn >= jnp.sum((z @ x) ** 2))) / 300
+
+
+def flipped(key: jax.Array, x: jax.Array, z: jax.Array) -> jax.Array:
+    """Returns the p-value of the library's test."""
+    found = ej.metrics.guardedness_test(x, z, key=key, permutations=299, num_classes=2)
+    return found.p_value
+
+
+def sizes() -> list[Figure]:
+    figures = []
+    for n, d in [(400, 16), (320, 64), (100, 200)]:
+
+        def rejects(key, spread, n=n, d=d):
+            rows, own = jax.random.split(key)
+            z = (jnp.arange(n) < n // 10).astype(jnp.int32)
+            x = jax.random.normal(rows, (n, d)) * jnp.where(z == 1, spread, 1.0)[:, None]
+            return jnp.stack([test(own, x, z) <= 0.05 for test in (flipped, permuted)])
+
+        run = jax.jit(
+            lambda keys, spread, rejects=rejects: jax.lax.map(
+                jax.vmap(lambda key: rejects(key, spread)), keys
+            )
+        )
+        keys = jax.random.split(jax.random.key(0), (DATASETS // 50, 50))
+        for spread in (1.0, 3.0, 1 / 3):
+            ours, plain = np.asarray(run(keys, spread)).reshape(-1, 2).mean(axis=0)
+            group = f"{n} x {d}, 10% positives, spread {spread:.2g}"
+            figures.append(Figure(group, "size, signs of rows", float(ours), "of 0.05"))
+            figures.append(Figure(group, "size, labels permuted", float(plain), "of 0.05"))
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=("speed", "sizes"))
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=Path("bench/results"))
+    args = parser.parse_args()
+    rows = speed(args.repeats) if args.only != "sizes" else []
+    figures = sizes() if args.only != "speed" else []
+    report("Certificates", "test", rows, args.out, figures=figures, packages=("jax", "numpy"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Distributions of statistics of Cov(x, z) when the signs of rows about their mean are random.
+
+Where Cov(x, z) = 0 the products of centred x and z have mean zero, whatever the covariances of the
+classes. If rows also lie symmetrically about the mean given z, then turning rows round, x - mean to
+-(x - mean), leaves their joint distribution as it is, with the covariance of every class; so the
+rows as they are rank uniformly among their turned copies. Permuting labels is different: it makes
+the covariances of the classes equal, and so tests that too.
+
+Neither statistic takes another factorisation for another set of signs.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from erasejax.linalg import product, safe_reciprocal
+
+__all__ = ["norm_p_value", "trace_p_value"]
+
+_CHUNK = 1 << 16  # signs at a time, so that a thousand problems side by side fit into memory
+
+
+def trace_p_value(
+    basis: jax.Array, concept: jax.Array, root: jax.Array, key: jax.Array, *, flips: int
+) -> jax.Array:
+    """Returns how often Pillai's trace is at least as large with random signs of the rows.
+
+    The trace is that of a regression on rows as they are after turning, with a mean of their own.
+    Turning leaves second moments about the old centre as they are; the new mean c takes one rank
+    from them, so the inverse follows by the formula of Sherman and Morrison.
+
+    Args:
+      basis: (n, m) orthonormal columns (or zeros) that span the centred and weighted rows of x.
+      concept: (n, r) the same of the concept.
+      root: (n,) square roots of the shares of the rows in the total weight.
+      key: typed key.
+      flips: static, how many sets of signs.
+
+    Returns:
+      () p-value, the rows as they are counted among the sets.
+    """
+    share = root**2
+    leverage = jnp.sum(basis**2, axis=1) * safe_reciprocal(share, share > 0)
+    heavy = _center_weights(leverage, share, jnp.sum(basis**2))
+    shift = product("n,nm->m", heavy * safe_reciprocal(root, root > 0), basis)
+    moved = basis - root[:, None] * shift
+    # Orthonormal again: (I + s s^T)^(-1/2) is I less a multiple of s s^T.
+    size = jnp.sum(shift**2)
+    less = safe_reciprocal(size, size > 0) * (1 - lax.rsqrt(1 + size))
+    moved = moved - less * product("nm,m,k->nk", moved, shift, shift)
+    columns = jnp.concatenate([root[:, None], concept], axis=1)
+
+    def trace(signs):
+        read = _read(signs, columns, moved)
+        center, cross = read[:, 0], read[:, 1:]
+        left = 1 - jnp.sum(center**2, axis=1)
+        both = product("brm,bm->br", cross, center)
+        more = jnp.sum(both**2, axis=1) * safe_reciprocal(left, left > 0)
+        return jnp.sum(cross**2, axis=(1, 2)) + more
+
+    return _p_value(trace, root, key, flips)[1]
+
+
+def norm_p_value(
+    features: jax.Array, concept: jax.Array, root: jax.Array, key: jax.Array, *, flips: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns an unbiased square of the norm of the covariance, and how often it is as large.
+
+    The square is a sum over pairs of different rows, so their noise has mean zero however many
+    features there are; what the estimated mean of x does to them is made up for. Each feature is
+    divided by its variance, that of the rows as they are after turning.
+
+    Centred rows, too, have products of mean below zero, which counts where d is near n^2. It is
+    added to what the turned rows give.
+
+    Args:
+      features: (n, d) features about their mean, of unit variance.
+      concept: (n, r) orthonormal columns, the whitened concept times `root`.
+      root: (n,) square roots of the shares of the rows in the total weight.
+      key: typed key.
+      flips: static, how many sets of signs.
+
+    Returns:
+      () the square in units of the standard deviation that it has with random signs, () p-value.
+
+    References:
+      Chen and Qin 2010, arXiv 1002.4547: such a sum for two classes.
+    """
+    share, heavy = root**2, concept * root[:, None]
+    pairs = jnp.sum(heavy**2, axis=1)
+    rest = _reciprocal_rest(share)
+    slope = jnp.sum(pairs * rest) / (1 + jnp.sum(share**2 * rest))
+    own = (pairs - slope * share**2) * rest  # times squares they sum to the part of single rows
+    squares = jnp.sum(features**2, axis=1)
+    about = _center_weights(squares, share, jnp.sum(share * squares) / 10)
+    features = jnp.where((share > 0)[:, None], features - product("n,nd->d", about, features), 0)
+    squares = jnp.sum(features**2, axis=1)
+    rest = _reciprocal_rest(about)
+    of_mean = jnp.sum(about**2 * squares * rest) / (1 + jnp.sum(about**2 * rest))
+    lost = about * (squares - of_mean) * rest
+    columns = jnp.concatenate([share[:, None], own[:, None], heavy], axis=1)
+    single = product("n,nd->d", own, features**2)
+    variance = product("n,nd->d", share, features**2)
+
+    def square(signs):
+        read = _read(signs, columns, features)
+        center, mixed, cross = read[:, 0], read[:, 1], read[:, 2:]
+        noise = single - 2 * center * mixed + center**2 * jnp.sum(own)
+        left = variance - center**2
+        return jnp.sum((jnp.sum(cross**2, axis=1) - noise) * safe_reciprocal(left, left > 0), 1)
+
+    def corrected(signs):
+        one = product("bn,nr->br", signs, heavy)
+        two = product("bn,nr->br", signs, heavy * lost[:, None])
+        both = jnp.sum((2 * two - of_mean * one) * one, axis=1)
+        return square(signs) + both - jnp.sum(pairs * (2 * lost - of_mean))
+
+    return _p_value(corrected, root, key, flips, observe=square)
+
+
+def _read(signs: jax.Array, columns: jax.Array, rows: jax.Array) -> jax.Array:
+    """Returns columns^T diag(signs) rows, (b, k, m), for signs (b, n), columns (n, k), (n, m)."""
+    turned = (signs[:, None, :] * columns.T).reshape(-1, signs.shape[1])
+    return product("bn,nm->bm", turned, rows).reshape(len(signs), columns.shape[1], -1)
+
+
+def _center_weights(squares: jax.Array, share: jax.Array, least: jax.Array) -> jax.Array:
+    """Returns weights, (n,), of a centre that rows far out do not pull to themselves.
+
+    Of a plain mean a few rows of a large spread would be a part, and turned about it no longer be
+    as they were.
+    """
+    spread = squares + least
+    heavy = share * safe_reciprocal(spread, spread > 0)
+    total = jnp.sum(heavy)
+    return jnp.where(total > 0, heavy * safe_reciprocal(total, total > 0), share)
+
+
+def _reciprocal_rest(share: jax.Array) -> jax.Array:
+    """Returns 1 / (1 - 2 q) for shares q (n,), and 0 where half of all lies on one row."""
+    rest = 1 - 2 * share
+    return safe_reciprocal(rest, rest > 0)
+
+
+def _p_value(
+    statistic: Callable[[jax.Array], jax.Array],
+    root: jax.Array,
+    key: jax.Array,
+    flips: int,
+    *,
+    observe: Callable[[jax.Array], jax.Array] | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the observed statistic in standard deviations of the drawn ones, and a p-value.
+
+    Args:
+      statistic: of sets of signs (b, n): (b,).
+      root: (n,), for its length and dtype.
+      key: typed key.
+      flips: static.
+      observe: the statistic of the rows as they are, if that is another function.
+    """
+    n, dtype = len(root), root.dtype
+    size = min(flips, max(_CHUNK // n, 32))
+    observed = (observe or statistic)(jnp.ones((1, n), dtype))[0]
+    # Sets of signs that are the rows as they are, but for rounding, count as such.
+    bar = observed - 64 * jnp.finfo(dtype).eps * jnp.abs(observed)
+
+    def chunk(i):
+        index = i * size + jnp.arange(size)
+        drawn = statistic(_signs(key, index, n).astype(dtype))
+        counts = index < flips
+        square = jnp.sum(jnp.where(counts, drawn**2, 0))
+        return jnp.sum((drawn >= bar) & counts), square
+
+    larger, squares = jax.tree.map(jnp.sum, lax.map(chunk, jnp.arange(-(-flips // size))))
+    scale = jnp.sqrt(squares / flips)
+    p_value = ((1 + larger) / (1 + flips)).astype(dtype)
+    return observed * safe_reciprocal(scale, scale > 0), p_value
+
+
+def _signs(key: jax.Array, index: jax.Array, n: int) -> jax.Array:
+    """Returns sets of random signs, (b, n), those of number `index` whatever the chunk."""
+    words = jax.vmap(lambda i: jax.random.bits(jax.random.fold_in(key, i), (-(-n // 32),)))(index)
+    bits = (words[:, :, None] >> jnp.arange(32, dtype=words.dtype)) & 1
+    return 1 - 2 * bits.reshape(len(index), -1)[:, :n].astype(jnp.int8)
