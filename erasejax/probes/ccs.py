@@ -200,12 +200,12 @@ class CCS(ContrastProbe):
             for _ in range(2):
                 along = product("md,dr->mr", weights, basis)
                 weights = weights - product("mr,dr->md", along, basis)
-        outputs = _outputs(rows, weights, biases)
-        losses = product("n,nm->m", share, _row_loss(outputs))
+        outputs = _outputs(rows.T, weights, biases)
+        losses = product("n,mn->m", share, _row_loss(outputs))
         best = jnp.argmin(jnp.where(jnp.isfinite(losses), losses, jnp.inf))
         p = jax.nn.sigmoid(outputs)
-        gaps = p[0] - p[1]
-        agreement = product("n,nm,n->m", share, gaps, jnp.take(gaps, best, axis=1))
+        gaps = p[:, 0] - p[:, 1]
+        agreement = product("n,mn,n->m", share, gaps, gaps[best])
         one = jnp.ones((), x.dtype)
         return CCSClassifier(
             weight=weights[best],
@@ -223,39 +223,44 @@ class CCS(ContrastProbe):
     def _train(
         self, rows: jax.Array, share: jax.Array, weights: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns weights (m, d) and biases (m,) after all epochs, from rows (2n, d)."""
+        """Returns weights (m, d) and biases (m,) after all epochs, from rows (2n, d).
+
+        Starts come first everywhere, and the rows lie both ways round: each product then reads its
+        operands as they lie, and what is between them is done on long rows.
+        """
         solver = optax.adamw(
             jnp.asarray(self.learning_rate),
             weight_decay=self.weight_decay,  # pyright: ignore[reportArgumentType]
         )
 
         def total(outputs):
-            return jnp.sum(share[:, None] * _row_loss(outputs))
+            return jnp.sum(share * _row_loss(outputs))
 
         def epoch(_, carry):
             parameters, state = carry
-            slope = jax.grad(total)(_outputs(rows, *parameters))
-            flat = slope.reshape(rows.shape[0], -1)
-            # Result with the rows of weights first: the other way round is a far slower product.
-            gradient = (product("nm,nd->md", flat, rows), jnp.sum(flat, axis=0))
+            slope = jax.grad(total)(_outputs(columns, *parameters))
+            flat = slope.reshape(-1, rows.shape[0])
+            gradient = (product("mn,nd->md", flat, rows), jnp.sum(flat, axis=1))
             updates, state = solver.update(gradient, state, parameters)
             return optax.apply_updates(parameters, updates), state
 
+        columns = jax.lax.optimization_barrier(rows.T)
         parameters = (weights, jnp.zeros(weights.shape[0], weights.dtype))
         carry = (parameters, solver.init(parameters))
         return jax.lax.fori_loop(0, self.epochs, epoch, carry)[0]
 
 
-def _outputs(rows: jax.Array, weights: jax.Array, biases: jax.Array) -> jax.Array:
-    """Returns the log-odds (2, n, m) of stacked halves (2n, d)."""
-    flat = product("nd,md->nm", rows, weights) + biases
-    return flat.reshape(2, -1, flat.shape[1])
+def _outputs(columns: jax.Array, weights: jax.Array, biases: jax.Array) -> jax.Array:
+    """Returns the log-odds (m, 2, n) of stacked halves, transposed, (d, 2n)."""
+    flat = product("md,dn->mn", weights, columns) + biases[:, None]
+    return flat.reshape(len(flat), 2, -1)
 
 
 def _row_loss(outputs: jax.Array) -> jax.Array:
-    """Returns the loss of each pair from the log-odds of its halves, (2, ...) to (...)."""
+    """Returns the loss of each pair from the log-odds of its halves, (..., 2, n) to (..., n)."""
     p = jax.nn.sigmoid(outputs)
-    return (p[0] + p[1] - 1) ** 2 + jnp.minimum(p[0], p[1]) ** 2
+    yes, no = p[..., 0, :], p[..., 1, :]
+    return (yes + no - 1) ** 2 + jnp.minimum(yes, no) ** 2
 
 
 def recursive_ccs(
