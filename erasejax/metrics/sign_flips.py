@@ -122,8 +122,8 @@ def norm_p_value(
 
 def _read(signs: jax.Array, columns: jax.Array, rows: jax.Array) -> jax.Array:
     """Returns columns^T diag(signs) rows, (b, k, m), for signs (b, n), columns (n, k), (n, m)."""
-    turned = (signs[:, None, :] * columns.T).reshape(-1, signs.shape[1])
-    return product("bn,nm->bm", turned, rows).reshape(len(signs), columns.shape[1], -1)
+    both = (columns[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
+    return product("bn,nm->bm", signs, both).reshape(len(signs), columns.shape[1], -1)
 
 
 def _center_weights(squares: jax.Array, share: jax.Array, least: jax.Array) -> jax.Array:
@@ -168,9 +168,8 @@ def _p_value(
     bar = observed - 64 * jnp.finfo(dtype).eps * jnp.abs(observed)
 
     def chunk(i):
-        index = i * size + jnp.arange(size)
-        drawn = statistic(_signs(key, index, n).astype(dtype))
-        counts = index < flips
+        drawn = statistic(_signs(jax.random.fold_in(key, i), size, n).astype(dtype))
+        counts = i * size + jnp.arange(size) < flips
         square = jnp.sum(jnp.where(counts, drawn**2, 0))
         return jnp.sum((drawn >= bar) & counts), square
 
@@ -180,8 +179,8 @@ def _p_value(
     return observed * safe_reciprocal(scale, scale > 0), p_value
 
 
-def _signs(key: jax.Array, index: jax.Array, n: int) -> jax.Array:
-    """Returns sets of random signs, (b, n), those of number `index` whatever the chunk."""
-    words = jax.vmap(lambda i: jax.random.bits(jax.random.fold_in(key, i), (-(-n // 32),)))(index)
+def _signs(key: jax.Array, size: int, n: int) -> jax.Array:
+    """Returns sets of random signs, (size, n)."""
+    words = jax.random.bits(key, (size, -(-n // 32)))
     bits = (words[:, :, None] >> jnp.arange(32, dtype=words.dtype)) & 1
-    return 1 - 2 * bits.reshape(len(index), -1)[:, :n].astype(jnp.int8)
+    return 1 - 2 * bits.reshape(size, -1)[:, :n].astype(jnp.int8)
