@@ -29,6 +29,7 @@ from erasejax.pairs import PairNormalization, Pairs
 from erasejax.probes.base import LinearClassifier, LinearLikelihood, LinearRegressor
 from erasejax.probes.ccs import CCSClassifier
 from erasejax.probes.contrast import ContrastClassifier
+from erasejax.probes.kernel import FourierProbe
 from erasejax.probes.mlp import MLPLikelihood
 from erasejax.probes.quadratic import QuadraticClassifier
 from erasejax.projection import Projection, TracedProjection
@@ -60,6 +61,7 @@ _CLASSES = {
         ClassMoments,
         ClassTransport,
         QuadraticClassifier,
+        FourierProbe,
         Pairs,
         PairNormalization,
         ContrastClassifier,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn import datasets, kernel_ridge
@@ -133,10 +134,10 @@ def check(name, probe, x, z):
     if convex:
         assert found >= best * (1 - 1e-4), name
     gap = np.abs(ours) if ours.ndim == 1 else np.diff(np.sort(ours, axis=1)[:, -2:])[:, 0]
-    clear = gap > 1e-3 * np.abs(ours).max()
+    clear = gap > 1e-4 * np.abs(ours).max()
     labels = (theirs > 0).astype(int) if theirs.ndim == 1 else theirs.argmax(axis=1)
     np.testing.assert_array_equal(np.asarray(probe.predict(x))[clear], labels[clear])
-    assert clear.mean() > 0.9
+    assert clear.mean() > 0.8
 
 
 def problems(name):
@@ -242,15 +243,18 @@ def test_random_features_approach_the_kernel():
     assert errors[1] < 0.05 * expected.std()
 
 
-def test_a_kernel_reads_what_no_linear_probe_does():
-    rng = np.random.default_rng(6)
-    x = rng.standard_normal((1600, 4)).astype(np.float32)
-    z = (x[:, 0] * x[:, 1] > 0).astype(np.int32)
-    erased = ej.LEACE().fit(x, z)(x)
-    probe = ej.probes.KernelRidge().fit(erased[:800], z[:800], key=jax.random.key(0))
-    assert ej.metrics.accuracy(probe, erased[800:], z[800:]) > 0.85
-    real = ej.probes.KernelRidge().fit(x, np.sin(x[:, 0]), key=jax.random.key(0))
-    assert ej.metrics.r2(real, x, np.sin(x[:, 0])) > 0.98
+def test_a_kernel_reads_what_no_linear_probe_does(tmp_path):
+    xor = ej.datasets.XorClasses(gap=2.0, rows=500)
+    data, fresh = xor.sample(jax.random.key(6)), xor.sample(jax.random.key(6), part=1)
+    eraser = ej.LEACE().fit(data)
+    probe = ej.probes.KernelRidge().fit(eraser(data.x), data.z, key=jax.random.key(0))
+    assert ej.metrics.accuracy(probe, eraser(fresh.x), fresh.z) > 0.9
+    x = data.x
+    ej.save(probe, tmp_path / "probe.safetensors")
+    again = ej.load(tmp_path / "probe.safetensors")
+    np.testing.assert_array_equal(again.scores(x), probe.scores(x))
+    real = ej.probes.KernelRidge(l2=1e-6).fit(x, jnp.sin(x[:, 0]), key=jax.random.key(0))
+    assert ej.metrics.r2(real, x, jnp.sin(x[:, 0])) > 0.98
 
 
 @pytest.mark.parametrize("kind", ["Logistic", "LinearSVM", "LeastSquares"])
@@ -276,7 +280,7 @@ def test_selection_is_a_loop_over_folds(kind):
 
 def test_folds_hold_every_row_once_and_the_classes_evenly():
     x, z = draw(8, 97, 3, 3)
-    data = ej.Dataset(x=jax.numpy.asarray(x), z=jax.numpy.asarray(z), num_classes=3)
+    data = ej.Dataset(x=jnp.asarray(x), z=jnp.asarray(z), num_classes=3)
     own = np.asarray(ej.probes.selection._assign(data, jax.random.key(2), 5))
     table = np.array([[(own[z == j] == fold).sum() for fold in range(5)] for j in range(3)])
     assert table.sum() == 97

@@ -90,7 +90,11 @@ class QDA(Probe):
         kept = values > 16 * eps * d**0.5 * jnp.max(values)
         pooled = (vectors * safe_reciprocal(jnp.sqrt(jnp.maximum(values, 0)), kept)).T
         unit = product("ij,kjl,ml->kim", pooled, unit, pooled)
-        lower = jnp.linalg.cholesky(jnp.where(eye > 0, unit + jnp.where(kept, 64 * eps, 1), unit))
+        bare = jnp.linalg.cholesky(unit + jnp.where(eye > 0, jnp.where(kept, 0, 1), 0))
+        # A class that has all dimensions needs no ridge.
+        full = (jnp.diagonal(bare, axis1=1, axis2=2) ** 2 > 256 * eps).all(axis=1)
+        ridge = jnp.where(eye > 0, jnp.where(kept, 64 * eps, 1), 0)
+        lower = jnp.where(full[:, None, None], bare, jnp.linalg.cholesky(unit + ridge))
         whiten = lax.linalg.triangular_solve(
             lower, jnp.broadcast_to(pooled, lower.shape), left_side=True, lower=True
         )
