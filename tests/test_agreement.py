@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
 import erasejax as ej
-from tests.common import EPS, draw
+from tests.common import EPS, class_means, draw
 
 L2 = 1e-2
 
@@ -129,7 +129,12 @@ def check(name, probe, x, z):
     convex = hasattr(probe, "weight") and name != "LDA"
     weights = (np.asarray(probe.weight, np.float64), reference.coef_) if convex else (None, None)
     found, best = pair.loss(ours, weights[0], z), pair.loss(theirs, weights[1], z)
-    assert found <= best * (1 + 1e-6) + 4 * EPS, name
+    limit = 1e-6
+    if name == "LDA":
+        # Not the minimum of this loss, so errors of eps times the condition number show in it.
+        condition = np.linalg.cond(np.corrcoef((wide - class_means(x, z)[z]).T))
+        limit = max(limit, EPS * condition) if condition > 100 else limit
+    assert found <= best * (1 + limit) + 4 * EPS, name
     # Of the convex problems neither can be better than the optimum.
     if convex:
         assert found >= best * (1 - 1e-4), name
@@ -150,7 +155,7 @@ def problems(name):
             x = x * np.geomspace(0.1, 10, 6, dtype=np.float32)
         if kind == 4:
             x[:, 5] = x[:, 4] + 0.1 * x[:, 5]
-        if kind == 4 and name != "QDA":  # whose reference refuses copies
+        if kind == 4 and name not in ("LDA", "QDA"):  # a penalty decides between copies
             x[:, 3] = x[:, 2]
         yield x, z
 

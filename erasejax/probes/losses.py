@@ -100,6 +100,10 @@ class LogLoss(NamedTuple):
         second = product("nk,ka,kb->nab", shares, self.contrasts, self.contrasts)
         return second - mean[:, :, None] * mean[:, None, :]
 
+    def bend(self, change: jax.Array) -> jax.Array:
+        """Returns by what share curvatures change, at most, where no score changes more: ()."""
+        return jnp.minimum(change, 1)
+
     def _probability(self, scores: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns the class probabilities in columns, (n, m), and themselves, (n, k)."""
         if self.columns == 1:
@@ -152,6 +156,13 @@ class SquaredHinge(NamedTuple):
     def hessian(self, scores: jax.Array, y: jax.Array) -> jax.Array:
         """Returns each row's second derivative, (n, m, m)."""
         return self.curvature(scores, y)[:, :, None] * jnp.eye(scores.shape[1], dtype=scores.dtype)
+
+    def bend(self, change: jax.Array) -> jax.Array:
+        """Returns by what share curvatures change, at most, where no score changes more: ().
+
+        A row that comes within its margin, or leaves it, brings or takes all its curvature.
+        """
+        return jnp.ones_like(change)
 
 
 Loss = LogLoss | SquaredHinge

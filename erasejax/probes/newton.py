@@ -30,8 +30,8 @@ def newton(
     """Returns the optimum, and whether it was reached.
 
     One iteration evaluates one trial point: taken if the loss falls enough, else the step is cut to
-    a quarter. The last step is taken on trust: a step that changes no score by more than t changes
-    curvatures by a share of about t, so what is left to gain after it is t^2 of its gain.
+    a quarter. The last step is taken on trust: one that changes curvatures by a share of t leaves
+    about t^2 of its gain.
 
     Args:
       problem: with (d + 1) m parameters.
@@ -60,7 +60,7 @@ def newton(
         gap = -jnp.sum(step * gradient) / 2
         turn = product("pn,pm->nm", x, step)
         largest = jnp.max(jnp.where(problem.share[:, None] != 0, jnp.abs(turn), 0))  # pyright: ignore
-        rest = gap * jnp.minimum(largest, 1) ** 2
+        rest = gap * problem.loss.bend(largest) ** 2
         return _State(
             v=jnp.where(taken, trial, state.v),
             loss=jnp.where(taken, loss, state.loss),
