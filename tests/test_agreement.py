@@ -130,7 +130,7 @@ def check(name, probe, x, z):
     weights = (np.asarray(probe.weight, np.float64), reference.coef_) if convex else (None, None)
     found, best = pair.loss(ours, weights[0], z), pair.loss(theirs, weights[1], z)
     limit = 1e-6
-    if name == "LDA":
+    if name in ("LDA", "QDA"):
         # Not the minimum of this loss, so errors of eps times the condition number show in it.
         condition = np.linalg.cond(np.corrcoef((wide - class_means(x, z)[z]).T))
         limit = max(limit, EPS * condition) if condition > 100 else limit

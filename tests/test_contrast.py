@@ -124,7 +124,9 @@ def test_normalisation_is_kept_per_template():
             np.testing.assert_allclose((both**2).mean(), 1, rtol=1e-4)
     probe = ej.probes.CRC().fit(train)
     alone = jax.tree.map(lambda leaf: leaf[:5], test)
-    np.testing.assert_array_equal(probe.scores(alone), probe.scores(test)[:5])
+    # Whoever else is scored: the same but for the order of a sum over the features.
+    near = 8 * EPS * float(jnp.abs(probe.scores(test)).max())
+    np.testing.assert_allclose(probe.scores(alone), probe.scores(test)[:5], rtol=0, atol=near)
     assert not np.allclose(
         probe.scores(alone, statistics="own"), probe.scores(test, statistics="own")[:5]
     )
