@@ -8,7 +8,11 @@ hypothesis.settings.register_profile(
     "erasejax",
     deadline=None,  # the first draw of a shape compiles
     max_examples=20,
+    derandomize=True,  # a red run is a change; --hypothesis-profile wide draws more, and afresh
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile(
+    "wide", hypothesis.settings.get_profile("erasejax"), max_examples=200, derandomize=False
 )
 hypothesis.settings.load_profile("erasejax")
 
