@@ -6,7 +6,8 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
-from erasejax.datasets.base import Generator, labels, rotation
+from erasejax.datasets.base import Generator, class_sizes, labels, rotation
+from erasejax.linalg import product
 from erasejax.pairs import Pairs
 
 __all__ = ["ContrastPairs"]
@@ -85,11 +86,9 @@ class ContrastPairs(Generator):
         d, m = self.dims, self.directions
         if not 1 <= m <= d - 1:
             raise ValueError(f"directions: expected 1 to dims - 1 = {d - 1}, got {m}")
-        sizes = self.rows if isinstance(self.rows, tuple) else (self.rows,) * 2
-        if len(sizes) != 2 or min(sizes) < 1:
-            raise ValueError(f"rows: expected two positive sizes, got {self.rows}")
         if self.templates < 1:
             raise ValueError(f"templates: expected at least 1, got {self.templates}")
+        sizes = class_sizes(self.rows, 2)
         z = labels(sizes)
         within = np.concatenate([np.arange(size) for size in sizes])
         distractor = jnp.asarray(within % 2, jnp.int32)
@@ -110,9 +109,7 @@ class ContrastPairs(Generator):
         signal = signal.at[:, :m].set((jnp.asarray(self.truth) * (2 * z - 1) / 4)[:, None])
         signal = signal.at[:, m].set(jnp.asarray(self.distractor) * (2 * distractor - 1) / 4)
         if self.rotate:
-            signal = jnp.einsum(
-                "nd,de->ne", signal, rotation(key_turn, d, noise.dtype), precision="highest"
-            )
+            signal = product("nd,de->ne", signal, rotation(key_turn, d, noise.dtype))
         offset = jnp.asarray(self.offset) * draw(key_offset, 2, self.templates, d)
         return Pairs(
             positive=content + signal + own[0] + offset[0, template],
