@@ -190,6 +190,17 @@ def choice(name: str, value: str, options: tuple[str, ...]) -> str:
     return value
 
 
+def drawing_key(name: str, key: jax.Array | None, *, draws: bool = True) -> jax.Array | None:
+    """Returns `key` where random numbers are drawn, else None.
+
+    Raises:
+      TypeError: they are drawn, and there is no key.
+    """
+    if draws and key is None:
+        raise TypeError(f"key: {name} draws random numbers; pass key=jax.random.key(...)")
+    return key if draws else None
+
+
 def numbers(config: T, dtype: Any) -> T:
     """Returns a configuration with its numeric leaves as arrays of `dtype`.
 

@@ -53,12 +53,8 @@ class Eraser:
         Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
         """
         data = as_dataset(x, z, weights=weights, num_classes=num_classes, task=task)
-        if self.needs_key and key is None:
-            raise TypeError(
-                f"key: {type(self).__name__} draws random numbers; pass key=jax.random.key(...)"
-            )
-        config = checks.numbers(self, checks.compute_dtype(data.x))
-        return _fit(config, data, key if self.needs_key else None)
+        key = checks.drawing_key(type(self).__name__, key, draws=self.needs_key)
+        return _fit(checks.numbers(self, checks.compute_dtype(data.x)), data, key)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
         raise NotImplementedError

@@ -108,11 +108,10 @@ def guardedness_test(
     checks.choice("method", method, ("sign_flip", "pillai"))
     if int(permutations) != permutations or permutations < 1:
         raise ValueError(f"permutations: expected a positive whole number, got {permutations}")
-    if method == "sign_flip" and key is None:
-        raise TypeError("key: sign_flip draws random numbers; pass key=jax.random.key(...)")
+    key = checks.drawing_key(method, key, draws=method == "sign_flip")
     data = as_dataset(x, z, weights=weights, num_classes=num_classes)
     data = data.replace(task=None)  # pyright: ignore[reportAttributeAccessIssue]
-    return _test(data, key if method == "sign_flip" else None, int(permutations))
+    return _test(data, key, int(permutations))
 
 
 class _Rows(NamedTuple):

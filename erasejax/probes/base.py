@@ -63,23 +63,21 @@ class Probe:
         Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
         """
         data = as_dataset(x, z, weights=weights, num_classes=num_classes)
-        self._check(data, key)
+        key = self._check(data, key)
         if class_weights is not None:
             data = weigh_classes(data, class_weights)
-        config = checks.numbers(self, checks.compute_dtype(data.x))
-        return _fit(config, data, key if self.needs_key else None)
+        return _fit(checks.numbers(self, checks.compute_dtype(data.x)), data, key)
 
-    def _check(self, data: Dataset, key: jax.Array | None) -> None:
-        """Checks that the probe is made for this kind of concept, and has a key if it needs one.
+    def _check(self, data: Dataset, key: jax.Array | None) -> jax.Array | None:
+        """Checks that the probe is made for this kind of concept; returns the key, if it draws.
 
         Raises:
-          TypeError: it is not, or has none.
+          TypeError: it is not, or it draws and has no key.
         """
         name = type(self).__name__
         if not data.is_classes and not self.real_concepts:
             raise TypeError(f"z: {name} predicts class labels, integers (n,); got {data.z.dtype}")
-        if self.needs_key and key is None:
-            raise TypeError(f"key: {name} draws random numbers; pass key=jax.random.key(...)")
+        return checks.drawing_key(name, key, draws=self.needs_key)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
         raise NotImplementedError

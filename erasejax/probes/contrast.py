@@ -69,19 +69,8 @@ class ContrastProbe:
         `status` bits.
         """
         pairs = _unlabelled(x_pos, x_neg, weights, templates, num_templates)
-        self._check(key)
-        config = checks.numbers(self, checks.compute_dtype(pairs.positive))
-        return _fit(config, pairs, key if self.needs_key else None)
-
-    def _check(self, key: jax.Array | None) -> None:
-        """Checks that there is a key if one is needed.
-
-        Raises:
-          TypeError: there is none.
-        """
-        if self.needs_key and key is None:
-            name = type(self).__name__
-            raise TypeError(f"key: {name} draws random numbers; pass key=jax.random.key(...)")
+        key = checks.drawing_key(type(self).__name__, key, draws=self.needs_key)
+        return _fit(checks.numbers(self, checks.compute_dtype(pairs.positive)), pairs, key)
 
     def _fit(self, halves: Halves, key: jax.Array | None) -> Any:
         raise NotImplementedError

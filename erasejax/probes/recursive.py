@@ -80,10 +80,9 @@ def recursive(
     Under jit: pure; one loop, that ends under vmap when the last lane does.
     """
     data = as_dataset(x, z, weights=weights, num_classes=num_classes)
-    probe._check(data, key)
-    dtype = checks.compute_dtype(data.x)
-    config = checks.numbers((probe, stop_at), dtype)
-    return _recursive(*config, data, key if probe.needs_key else None, rounds)
+    key = probe._check(data, key)
+    config = checks.numbers((probe, stop_at), checks.compute_dtype(data.x))
+    return _recursive(*config, data, key, rounds)
 
 
 @functools.partial(jax.jit, static_argnames="rounds")
