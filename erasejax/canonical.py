@@ -134,8 +134,8 @@ def solve_data(data: Dataset, *, rule: str, shrinkage: ArrayLike, task: bool = F
     z, _ = codes(data, dtype)
     if moments.task and data.task is not None:
         z = jnp.concatenate([z, data.task], axis=1)
-    share = jnp.ones(n, dtype) if data.weights is None else data.weights
-    root = jnp.sqrt(share * safe_reciprocal(moments.total, moments.total > 0))[:, None]
+    inverse_n = safe_reciprocal(moments.total, moments.total > 0)
+    root = jnp.sqrt(data.row_weights * inverse_n)[:, None]
     seen = root > 0
     x = jnp.where(seen, root * ((data.x.astype(dtype) - moments.mean) * inverse), 0)
     z = jnp.where(seen, root * ((z - moments.mean_z[0]) - moments.mean_z[1]), 0)

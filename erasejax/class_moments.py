@@ -58,9 +58,8 @@ class ClassMoments:
         """
         if data.num_classes is None:
             raise TypeError(f"z: expected class labels, integers (n,), got {data.z.dtype}")
-        dtype = checks.compute_dtype(data.x)
-        _, status = codes(data, dtype)
-        weights = jnp.ones(data.x.shape[0], dtype) if data.weights is None else data.weights
+        weights = data.row_weights
+        _, status = codes(data, checks.compute_dtype(data.x))
 
         def one(label: jax.Array) -> Moments:
             own = jnp.where(data.z == label, weights, 0)

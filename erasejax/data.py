@@ -42,6 +42,13 @@ class Dataset:
         """Whether z is one class label a row."""
         return self.num_classes is not None
 
+    @property
+    def row_weights(self) -> jax.Array:
+        """(n,) weights; ones where there are none."""
+        if self.weights is None:
+            return jnp.ones(self.x.shape[0], checks.compute_dtype(self.x))
+        return self.weights
+
 
 def as_dataset(
     x: Any,
@@ -194,7 +201,7 @@ def weigh_classes(data: Dataset, class_weights: Any) -> Dataset:
         raise TypeError(f"class_weights: expected class labels z, got {data.z.dtype}")
     dtype = checks.compute_dtype(data.x)
     members, _ = codes(data, dtype)
-    weights = jnp.ones(len(members), dtype) if data.weights is None else data.weights
+    weights = data.row_weights
     if isinstance(class_weights, str):
         checks.choice("class_weights", class_weights, ("balanced",))
         size = jnp.sum(jnp.where(weights[:, None] != 0, members * weights[:, None], 0), axis=0)

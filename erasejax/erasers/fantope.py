@@ -117,8 +117,8 @@ def published_game(
         stopped = jnp.bool_(False)
         if data.is_classes:
             right = response.probe.predict(data.x) == data.z
-            shares = jnp.ones(len(z), dtype) if data.weights is None else data.weights
-            accuracy = jnp.sum(jnp.where(right, shares, 0)) / jnp.sum(shares)
+            weights = data.row_weights
+            accuracy = jnp.sum(jnp.where(right, weights, 0)) / jnp.sum(weights)
             stopped = jnp.abs(accuracy - majority) < _NEAR
         return inner, best, trace.at[count].set(response.loss), count + 1, stopped
 

@@ -78,8 +78,7 @@ def best_response(
     both = jnp.concatenate([weight, basis], axis=1)
     columns = weight.shape[1]
 
-    weights = jnp.ones(len(z), dtype) if data.weights is None else data.weights
-    share = weights * inverse_n
+    share = data.row_weights * inverse_n
     seen = product("nd,de->ne", data.x, both)
     scores, along = seen[:, :columns] + shift, seen[:, columns:]
     if not data.is_classes:

@@ -63,8 +63,7 @@ def _calibration(probe: Any, data: Dataset, bins: int) -> jax.Array:
     else:
         predicted = jnp.argmax(proba, axis=1)
         confidence, hit = jnp.max(proba, axis=1), data.z == predicted
-    weights = jnp.ones_like(confidence) if data.weights is None else data.weights
-    weights = weights.astype(confidence.dtype)
+    weights = data.row_weights.astype(confidence.dtype)
     excess = jnp.where(weights != 0, weights * (confidence - hit), 0)
     confidence, excess, weights = jax.lax.sort((confidence, excess, weights), num_keys=1)
     through = jnp.cumsum(weights)

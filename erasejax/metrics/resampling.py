@@ -101,7 +101,7 @@ def _bootstrap(
     key: jax.Array,
 ) -> Interval:
     n = data.x.shape[0]
-    weights = jnp.ones(n, level.dtype) if data.weights is None else data.weights
+    weights = data.row_weights
     seen = weights != 0
     rows, first = jnp.sum(seen), jnp.argsort(~seen, stable=True)
 

@@ -264,7 +264,7 @@ def _rows(data: Dataset, moments: Moments, key: jax.Array, validation: jax.Array
     dtype = moments.xz.dtype
     x = centered(data, moments.mean).x * safe_reciprocal(moments.sd, moments.sd > 0)
     y, _ = codes(data, dtype)
-    weights = jnp.ones(x.shape[0], dtype) if data.weights is None else data.weights
+    weights = data.row_weights
     seen = weights != 0
     weights = weights * safe_reciprocal(moments.total, moments.total > 0)
     held = _split(key, seen, validation)

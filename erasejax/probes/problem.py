@@ -62,11 +62,10 @@ def standardized(data: Dataset, moments: Moments, loss: Loss, l2: jax.Array) -> 
     """
     inverse = safe_reciprocal(moments.sd, moments.sd > 0)
     z, _ = codes(data, inverse.dtype)
-    weights = jnp.ones(len(z), inverse.dtype) if data.weights is None else data.weights
     return Problem(
         x=centered(data, moments.mean).x * inverse,
         y=loss.targets(z),
-        share=weights * safe_reciprocal(moments.total, moments.total > 0),
+        share=data.row_weights * safe_reciprocal(moments.total, moments.total > 0),
         loss=loss,
         l2=l2,
         inverse_sd=inverse,

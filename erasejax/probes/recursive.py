@@ -114,7 +114,7 @@ def recurse(
         stop_at = jnp.max(moments.concept_mean) if data.is_classes else jnp.zeros((), dtype)
     # About the mean once, not in every pass of every round.
     data = centered(data, center)
-    weights = jnp.ones(data.x.shape[0], dtype) if data.weights is None else data.weights
+    weights = data.row_weights
     share = weights * safe_reciprocal(jnp.sum(weights), jnp.sum(weights) > 0)
     # No closer than rounding: half the lightest row of an accuracy.
     slack = 64 * jnp.finfo(dtype).eps

@@ -88,7 +88,7 @@ def select_l2(
 def _select(probe: Any, data: Dataset, l2: jax.Array, key: jax.Array, folds: int) -> Selection:
     first, second = jax.random.split(key)
     own = _assign(data, first, folds)
-    weights = jnp.ones(len(own), l2.dtype) if data.weights is None else data.weights
+    weights = data.row_weights
 
     def held_out(fold):
         inside = own == fold
