@@ -8,15 +8,12 @@ set of signs after the other. Sizes are shares of 1,000 datasets without a leak 
     python -m bench.certificates --only speed --repeats 3
 """
 
-import argparse
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import erasejax as ej
-from bench.harness import Case, Figure, Row, compare, report
+from bench.harness import Case, Figure, Row, compare, measure
 
 FLIPS, DATASETS = 10_000, 1000
 
@@ -38,7 +35,7 @@ def loop(x: np.ndarray, z: np.ndarray, seed: int) -> float:
     return (1 + sum(one >= observed for one in drawn)) / (1 + FLIPS)
 
 
-def speed(repeats: int) -> list[Row]:
+def speed(repeats: int) -> tuple[list[Row], list[Figure]]:
     rows = []
     for n, d in [(500, 16), (2000, 16), (1000, 64)]:
         data = ej.datasets.GaussianClasses(rows=n // 2, dims=d, separation=0.0).sample(
@@ -58,7 +55,7 @@ def speed(repeats: int) -> list[Row]:
             ],
             repeats=repeats,
         )
-    return rows
+    return rows, []
 
 
 def permuted(key: jax.Array, x: jax.Array, z: jax.Array) -> jax.Array:
@@ -78,7 +75,8 @@ def flipped(key: jax.Array, x: jax.Array, z: jax.Array) -> jax.Array:
     return found.p_value
 
 
-def sizes() -> list[Figure]:
+def sizes(repeats: int) -> tuple[list[Row], list[Figure]]:
+    del repeats  # nothing is timed
     figures = []
     for n, d in [(400, 16), (320, 64), (100, 200)]:
 
@@ -99,18 +97,12 @@ def sizes() -> list[Figure]:
             group = f"{n} x {d}, 10% positives, spread {spread:.2g}"
             figures.append(Figure(group, "size, signs of rows", float(ours), "of 0.05"))
             figures.append(Figure(group, "size, labels permuted", float(plain), "of 0.05"))
-    return figures
+    return [], figures
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("speed", "sizes"))
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=Path("bench/results"))
-    args = parser.parse_args()
-    rows = speed(args.repeats) if args.only != "sizes" else []
-    figures = sizes() if args.only != "speed" else []
-    report("Certificates", "test", rows, args.out, figures=figures, packages=("jax", "numpy"))
+    parts = {"speed": speed, "sizes": sizes}
+    measure("Certificates", "test", parts, about=__doc__, repeats=7, packages=("jax", "numpy"))
 
 
 if __name__ == "__main__":

@@ -3,16 +3,18 @@
 A `Case` is one thing to time. `compare` runs the cases of a group in turn, A B A B ..., so that a
 machine whose speed drifts slows them alike, and reports the ratio of medians to the group's peer.
 Compile time is the first call less a later one. A `Figure` is a number beside the times, such as a
-ratio to something else than the peer. Results go to tables and to a JSON file.
+ratio to something else than the peer. Results go to tables and to a JSON file. `measure` is the
+command line of a benchmark in parts.
 """
 
+import argparse
 import dataclasses
 import json
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from rich.table import Table
 
 from erasejax import io
 
-__all__ = ["Case", "Figure", "Row", "compare", "report"]
+__all__ = ["Case", "Figure", "Row", "compare", "measure", "report"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +101,38 @@ def _seconds(case: Case) -> float:
     start = time.perf_counter()
     jax.block_until_ready(case.run())
     return time.perf_counter() - start
+
+
+def measure(
+    title: str,
+    unit: str,
+    parts: Mapping[str, Callable[[int], tuple[list[Row], list[Figure]]]],
+    *,
+    about: str,
+    repeats: int = 5,
+    packages: Iterable[str] = ("jax",),
+) -> None:
+    """Reads the command line, runs all parts or one of them, and reports.
+
+    Args:
+      title: as in `report`.
+      unit: as in `report`.
+      parts: what `--only` chooses from; each takes the number of repeats.
+      about: docstring of the module; its first line describes the command.
+      repeats: unless the command line says otherwise.
+      packages: as in `report`.
+    """
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("bench/results"))
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--only", choices=tuple(parts))
+    args = parser.parse_args()
+    rows, figures = [], []
+    for name in [args.only] if args.only else parts:
+        timed, found = parts[name](args.repeats)
+        rows += timed
+        figures += found
+    report(title, unit, rows, args.out, figures=figures, packages=packages)
 
 
 def report(

@@ -9,9 +9,7 @@ label; the loop is the published iteration in numpy.
     python -m bench.iterative --only inlp --repeats 3
 """
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +17,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 import erasejax as ej
-from bench.harness import Case, Figure, Row, compare, report
+from bench.harness import Case, Figure, Row, compare, measure
 from bench.problems import mixed_functions, redundant
 
 ROWS, DIMS, ROUNDS, L2, SEEDS = 10_000, 256, 20, 1e-3, 64
@@ -166,18 +164,8 @@ def rlace(repeats: int) -> tuple[list[Row], list[Figure]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("bench/results"))
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=("inlp", "rlace"))
-    args = parser.parse_args()
-    rows, figures = [], []
-    for name, part in (("inlp", inlp), ("rlace", rlace)):
-        if args.only in (None, name):
-            timed, found = part(args.repeats)
-            rows += timed
-            figures += found
-    report("Iterative", "unit", rows, args.out, figures=figures, packages=("jax", "scikit-learn"))
+    parts = {"inlp": inlp, "rlace": rlace}
+    measure("Iterative", "unit", parts, about=__doc__, packages=("jax", "scikit-learn"))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ and the figures say how far above the better of the two each one ends.
     python -m bench.probes --only small --repeats 3
 """
 
-import argparse
 import warnings
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 import erasejax as ej
-from bench.harness import Case, Figure, Row, compare, report
+from bench.harness import Case, Figure, Row, compare, measure
 
 SHAPES = [(10_000, 768), (2_000, 2_048), (50_000, 64)]
 FITS, ROWS, DIMS = 4_096, 200, 16
@@ -102,19 +100,9 @@ def small(repeats: int) -> tuple[list[Row], list[Figure]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("bench/results"))
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=("single", "small"))
-    args = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
-    timed, figures = [], []
-    for name, part in (("single", single), ("small", small)):
-        if args.only in (None, name):
-            times, found = part(args.repeats)
-            timed += times
-            figures += found
-    report("Probes", "fit", timed, args.out, figures=figures, packages=("jax", "scikit-learn"))
+    parts = {"single": single, "small": small}
+    measure("Probes", "fit", parts, about=__doc__, packages=("jax", "scikit-learn"))
 
 
 if __name__ == "__main__":
