@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from erasejax import checks
 from erasejax.data import Dataset, as_dataset, codes
 from erasejax.linalg import safe_reciprocal
-from erasejax.probes.base import Classifier, Likelihood, Probe
+from erasejax.probes.base import Likelihood, Probe
 
 __all__ = ["Selection", "select_l2"]
 
@@ -126,7 +126,7 @@ def _losses(fitted: Any, data: Dataset) -> jax.Array:
     """Returns the loss of each row, (n,)."""
     if isinstance(fitted, Likelihood):
         return -jnp.take_along_axis(fitted.log_proba(data.x), data.z[:, None], axis=1)[:, 0]
-    if isinstance(fitted, Classifier) or data.is_classes:
+    if data.is_classes:
         return (fitted.predict(data.x) != data.z).astype(checks.compute_dtype(data.x))
     scores = fitted.scores(data.x)
     z, _ = codes(data, scores.dtype)
