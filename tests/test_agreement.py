@@ -14,10 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn import datasets, kernel_ridge
+from sklearn import datasets
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.preprocessing import KernelCenterer
 from sklearn.svm import LinearSVC
 
 import erasejax as ej
@@ -135,14 +138,16 @@ def check(name, probe, x, z):
         condition = np.linalg.cond(np.corrcoef((wide - class_means(x, z)[z]).T))
         limit = max(limit, EPS * condition) if condition > 100 else limit
     assert found <= best * (1 + limit) + 4 * EPS, name
-    # Of the convex problems neither can be better than the optimum.
+    # Nothing is below the minimum; were ours lower by more, the reference would not be at it, and
+    # the limit above would hold nothing.
     if convex:
-        assert found >= best * (1 - 1e-4), name
+        assert found >= best * (1 - limit), name
     gap = np.abs(ours) if ours.ndim == 1 else np.diff(np.sort(ours, axis=1)[:, -2:])[:, 0]
-    clear = gap > 1e-4 * np.abs(ours).max()
+    # A loss 1e-6 above its minimum allows scores to be sqrt(1e-6) of their size off.
+    clear = gap > 1e-3 * np.median(np.abs(ours))
     labels = (theirs > 0).astype(int) if theirs.ndim == 1 else theirs.argmax(axis=1)
     np.testing.assert_array_equal(np.asarray(probe.predict(x))[clear], labels[clear])
-    assert clear.mean() > 0.8
+    assert clear.mean() > 0.95
 
 
 def problems(name):
@@ -234,9 +239,11 @@ def test_balanced_classes_are_scikit_learns():
 def test_random_features_approach_the_kernel():
     x, z = draw(5, 200, 4, 2)
     x = (x - x.mean(axis=0)) / x.std(axis=0)
-    exact = kernel_ridge.KernelRidge(kernel="rbf", gamma=1 / (2 * 4), alpha=L2 * 200)
-    # The reference has no bias: labels less their mean.
-    expected = exact.fit(x, 2.0 * z - 1 - (2.0 * z - 1).mean()).predict(x) + (2.0 * z - 1).mean()
+    signs, penalty = 2.0 * z - 1, L2 * 200
+    # The reference has no bias: the kernel and the labels less their means.
+    kernel = KernelCenterer().fit_transform(rbf_kernel(x, gamma=1 / (2 * 4)))
+    exact = KernelRidge(kernel="precomputed", alpha=penalty).fit(kernel, signs - signs.mean())
+    expected = exact.predict(kernel) + signs.mean()
     errors = []
     for features in (64, 4096):
         probe = ej.probes.KernelRidge(l2=L2, features=features)
@@ -244,8 +251,16 @@ def test_random_features_approach_the_kernel():
         fitted = [ej.raise_if_failed(probe.fit(x, z, key=key)) for key in keys]
         errors.append(np.mean([np.std(one.scores(x) - expected) for one in fitted]))
     # Sixty-four times the features, an eighth of the error.
-    assert errors[1] < errors[0] / 4
-    assert errors[1] < 0.05 * expected.std()
+    assert errors[1] < errors[0] / 6
+    # An error E in the kernel moves the scores by M E a to first order, M = l2 n (K + l2 n)^-1 and
+    # a the dual weights. Were the D features Gaussian, its mean square would be
+    # (tr(M K M) a K a + |M K a|^2) / (n D). Cosines have other fourth moments: here it is half as
+    # much again, and three times leaves room for the draw.
+    shrink = penalty * np.linalg.inv(kernel + penalty * np.eye(200))
+    dual = exact.dual_coef_
+    square = np.trace(shrink @ kernel @ shrink) * (dual @ kernel @ dual)
+    square += np.sum((shrink @ kernel @ dual) ** 2)
+    assert errors[1] < (3 * square / (200 * 4096)) ** 0.5
 
 
 def test_a_kernel_reads_what_no_linear_probe_does(tmp_path):
