@@ -2,7 +2,11 @@ import gc
 
 import hypothesis
 import jax
+import numpy as np
 import pytest
+
+import erasejax as ej
+from tests.command import TASK, D, N
 
 hypothesis.settings.register_profile(
     "erasejax",
@@ -27,3 +31,20 @@ def _forget_programs():
     yield
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Three classes, for the command line."""
+    return ej.datasets.GaussianClasses(rows=N // 3, num_classes=3, dims=D).sample(jax.random.key(0))
+
+
+@pytest.fixture
+def here(tmp_path, data, monkeypatch):
+    """A folder with the rows of `data` in files."""
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", data.x)
+    np.save("z.npy", np.array(["cat", "dog", "emu"])[data.z])
+    np.save("two.npy", np.asarray(data.z) > 0)
+    np.save("task.npy", np.array(["a", "b"])[TASK])
+    return tmp_path

@@ -17,55 +17,11 @@ import erasejax as ej
 from erasejax import cli, io, streaming
 from erasejax.commands.certificate import certify, erased_moments
 from erasejax.registry import METHODS
+from tests.command import TASK, D, N, bad, close, files, ok
 
 fit_command = importlib.import_module("erasejax.commands.fit")
 
-N, D = 60, 5
-TASK = np.arange(N) // 7 % 2
 KINDS = [".npy", ".npz", ".csv", ".parquet", ".safetensors"]
-
-
-@pytest.fixture(scope="module")
-def data():
-    return ej.datasets.GaussianClasses(rows=N // 3, num_classes=3, dims=D).sample(jax.random.key(0))
-
-
-@pytest.fixture
-def here(tmp_path, data, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    np.save("x.npy", data.x)
-    np.save("z.npy", np.array(["cat", "dog", "emu"])[data.z])
-    np.save("two.npy", np.asarray(data.z) > 0)
-    np.save("task.npy", np.array(["a", "b"])[TASK])
-    return tmp_path
-
-
-def ok(capsys, *argv):
-    code = cli.main([str(a) for a in argv])
-    out, err = capsys.readouterr()
-    assert (code, err) == (0, "")
-    return out
-
-
-def bad(capsys, *argv):
-    """Runs a command that must fail; returns its one line, and checks that no file has changed."""
-    before = files()
-    code = cli.main([str(a) for a in argv])
-    out, err = capsys.readouterr()
-    assert code == 2
-    assert out == ""
-    assert err.startswith("erasejax: error: ")
-    assert err.count("\n") == 1
-    assert files() == before
-    return err
-
-
-def files():
-    return {name: open(name, "rb").read() for name in os.listdir(".") if os.path.isfile(name)}
-
-
-def close(a, b):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 # fit and apply
@@ -351,9 +307,6 @@ def test_an_eraser_that_reads_labels(here, data, capsys, monkeypatch):
     err = bad(capsys, *argv, "v.npy", "--labels", "odd.npy")
     assert "yak is no class that the eraser was fitted to; those are cat, dog, emu" in err
     assert "20 labels, but x.npy has 60" in bad(capsys, *argv, "v.npy", "--labels", "emu.npy")
-    probe = ["probe", "x.npy", "z.npy", "--probes", "lda"]
-    assert "One set" in ok(capsys, *probe, "--method", "oracle-leace")
-    assert "fitted elsewhere" in ok(capsys, *probe, "--eraser", "e.safetensors")
 
     np.save("r.npy", np.asarray(data.x[:, 0]) * 2)
     ok(capsys, "fit", "x.npy", "r.npy", "--method", "oracle-leace", "--out", "r.safetensors")
@@ -361,50 +314,9 @@ def test_an_eraser_that_reads_labels(here, data, capsys, monkeypatch):
     close(np.load("r_.npy"), ej.load("r.safetensors")(data.x, data.x[:, 0] * 2))
     argv = ["apply", "r.safetensors", "x.npy", "--out", "v.npy", "--labels"]
     assert "expected numbers" in bad(capsys, *argv, "z.npy")
-    assert "reads a real concept" in bad(capsys, *probe, "--eraser", "r.safetensors")
     ok(capsys, "fit", "x.npy", "z.npy", "--out", "m.safetensors")
     err = bad(capsys, "apply", "m.safetensors", "x.npy", "--out", "v.npy", "--labels", "z.npy")
     assert "reads no labels" in err
-
-
-# probe
-
-
-def test_probe_prints_both_protocols(here, capsys):
-    argv = ["probe", "x.npy", "z.npy", "--probes", "logistic,least-squares", "--weights"]
-    out = ok(capsys, *argv)
-    assert ok(capsys, *argv) == out
-    assert ok(capsys, *argv, "--seed", 1) != out
-    assert "60 rows, 3 classes, cat (20), dog (20), emu (20)" in out
-    assert "One set of rows: eraser, probe and score on the same 60 rows" in out
-    assert "Fresh rows: eraser on 20 rows A, probe on 20 rows B, score on 20 rows C" in out
-    for word in ("accuracy", "balanced accuracy", "AUROC", "log-loss", "majority rate", "damage"):
-        assert word in out
-    same, _ = out.split("Fresh rows")
-    after = next(line for line in same.splitlines() if "after" in line)
-    cells = [cell.strip() for cell in after.split("│")[3:-1]]
-    low, high = map(float, cells.pop(1).split("-"))
-    assert low < 1 / 3 < high
-    assert cells == ["0.3333", "0.3333", "0.5000", "1.0986", "0.0000"]
-    assert "R^2 0.0000" in same
-    assert "linear read-out of 40 erased rows that the eraser has not seen" in out
-    assert "evidence of a linear leak" in out
-
-
-def test_probe_with_a_saved_eraser(here, capsys):
-    ok(capsys, "fit", "x.npy", "two.npy", "--out", "e.safetensors")
-    argv = ["probe", "x.npy", "two.npy", "--eraser", "e.safetensors", "--probes", "zero-one,lda"]
-    out = ok(capsys, *argv)
-    assert "One set" not in out
-    assert (
-        "eraser fitted elsewhere (e.safetensors), probe on 30 rows B, score on 30 others C" in out
-    )
-    assert "leave out --method" in bad(capsys, *argv, "--method", "identity")
-
-
-def test_whole_floats_are_classes_for_a_probe(here, data, capsys):
-    np.save("f.npy", np.asarray(data.z, float))
-    assert "0 (20), 1 (20)" in ok(capsys, "probe", "x.npy", "f.npy", "--probes", "mean-difference")
 
 
 # info
@@ -569,23 +481,6 @@ def test_bad_input_to_apply(here, data, capsys):
     for out in ("x.npy", "e.safetensors"):
         err = bad(capsys, "apply", "e.safetensors", "x.npy", "--out", out, "--force")
         assert "is an input too" in err
-
-
-def test_bad_input_to_probe(here, data, capsys):
-    np.save("r.npy", np.asarray(data.x[:, 0]))
-    z = np.asarray(data.z).copy()
-    z[:1] = 7
-    np.save("rare.npy", z)
-    for argv, message in [
-        ("x.npy r.npy", "expected class labels"),
-        ("x.npy z.npy --probes logistc", "did you mean logistic?"),
-        ("x.npy z.npy --probes zero-one", "separates 2 classes, got 3"),
-        ("x.npy rare.npy", "class '7' has 1 row; fresh rows"),
-        ("x.npy z.npy --method ablation", "fit it first"),
-        ("x.npy z.npy --method splince", "fit it first"),
-        ("x.npy z.npy --eraser x.npy", "not a safetensors file"),
-    ]:
-        assert message in bad(capsys, "probe", *argv.split())
 
 
 def test_bad_input_to_info(here, capsys):
