@@ -309,18 +309,21 @@ def _provisional_fit(
     total = jnp.sum(row)
     inverse_n = safe_reciprocal(total, total != 0)
 
+    def mean(some):
+        return jnp.sum(some * row[:, None], axis=0) * inverse_n
+
     def center(some, every):
-        mean = jnp.sum(some * row[:, None], axis=0) * inverse_n
-        if weights is not None and every is not None:
+        near = mean(some)
+        if weights is not None:
             # All weight may lie between the runs; then any row that counts is near enough.
             counts = weights != 0
-            other = jnp.where(counts.any(), every[jnp.argmax(counts)].astype(mean.dtype), 0)
-            mean = jnp.where(total != 0, mean, other)  # pyright: ignore
-        return _rounded(mean)  # pyright: ignore
+            other = jnp.where(counts.any(), every[jnp.argmax(counts)].astype(near.dtype), 0)
+            near = jnp.where(total != 0, near, other)  # pyright: ignore
+        return _rounded(near)  # pyright: ignore
 
     shift = center(some_x, x)
     x = some_x - shift
-    rest = center(x, None)
+    rest = _rounded(mean(x))
     shift_z = center(some_z, z)
     shift_z = jnp.where((jnp.arange(z.shape[1]) < concept) & one_hot, 0, shift_z)
     z = (some_z - shift_z)[:, :concept]
