@@ -1,4 +1,7 @@
 import gc
+import os
+import shutil
+import tempfile
 
 import hypothesis
 import jax
@@ -19,6 +22,28 @@ hypothesis.settings.register_profile(
     "wide", hypothesis.settings.get_profile("erasejax"), max_examples=200, derandomize=False
 )
 hypothesis.settings.load_profile("erasejax")
+
+
+_CACHE = {
+    "jax_persistent_cache_min_compile_time_secs": 0.1,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+
+
+def pytest_configure(config):
+    """Compiles a program once a run, for all workers, modules and processes that tests start."""
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if folder is None:
+        folder = config.erasejax_programs = tempfile.mkdtemp(prefix="erasejax-tests-")
+    for name, value in {"jax_compilation_cache_dir": folder, **_CACHE}.items():
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)
+
+
+def pytest_unconfigure(config):
+    """Removes the programs that the run has compiled."""
+    if hasattr(config, "erasejax_programs"):
+        shutil.rmtree(config.erasejax_programs, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True, scope="module")
