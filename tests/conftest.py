@@ -35,6 +35,8 @@ def pytest_configure(config):
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if folder is None:
         folder = config.erasejax_programs = tempfile.mkdtemp(prefix="erasejax-tests-")
+    # Workers and processes: some versions say of every program loaded that the machine differs.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for name, value in {"jax_compilation_cache_dir": folder, **_CACHE}.items():
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)

@@ -46,8 +46,15 @@ def test_inlp_takes_many_rounds_on_redundant_data_where_one_direction_is_enough(
         assert accuracy(eraser, fitted, scored, probe=mlp) > 0.7
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("d", [8, 140])  # Newton's method, and the search with shared factors
+@pytest.mark.parametrize(  # Newton's method, and the search with shared factors
+    ("classes", "d"),
+    [
+        (3, 8),
+        (2, 140),
+        pytest.param(2, 8, marks=pytest.mark.slow),
+        pytest.param(3, 140, marks=pytest.mark.slow),
+    ],
+)
 def test_recursive_probes_are_fits_to_what_is_left(classes, d):
     x, z = draw(0, 300, d, classes)
     weights = np.where(np.arange(300) % 7 == 0, 0, 1 + np.arange(300) % 3).astype(np.float32)
@@ -161,6 +168,7 @@ def test_fantope_is_the_nearest_point_of_it(rank):
     np.testing.assert_allclose(fantope(jnp.asarray(u @ u.T), rank), u @ u.T, atol=32 * EPS)
 
 
+@pytest.mark.slow
 def test_rlace_solves_its_own_demonstration():
     x, z = mixed_functions()
     x, z = jnp.asarray(x[:9000]), z[:9000]
@@ -181,6 +189,7 @@ def test_rlace_solves_its_own_demonstration():
     assert cosine.item() > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 2])
 def test_rlace_beats_the_published_loop_and_the_class_means(rank):
     x, z = draw(5, 600, 12, 4)
@@ -203,6 +212,7 @@ def test_rlace_beats_the_published_loop_and_the_class_means(rank):
         np.testing.assert_allclose(refitted_loss(eraser, x, z), losses[0], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_rlace_is_closed_form_for_real_concepts_of_full_rank_and_a_game_below():
     x, _ = draw(6, 400, 10, 2)
     z = x[:, :3] + np.random.default_rng(0).standard_normal((400, 3)).astype(np.float32)
@@ -229,6 +239,7 @@ def test_rlace_says_what_it_cannot_do():
         ej.RLACE(closed_form=False, start="random").fit(x, z)
 
 
+@pytest.mark.slow
 def test_float64_games_stay_float64():
     with enable_x64():
         x, z = draw(8, 80, 6, 3, dtype=np.float64)

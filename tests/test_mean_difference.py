@@ -139,9 +139,10 @@ def test_weights_are_repetitions(seed, shape):
     n, d, k = shape
     x, z = draw(seed, n, d, k)
     rng = np.random.default_rng(seed)
-    weights = rng.integers(0, 4, n)
-    weights[: 4 * k] = 1
-    weights[[np.flatnonzero(z == j)[0] for j in range(k)]] = 1
+    weights = np.ones(n, int)
+    others = np.setdiff1d(np.arange(n), [np.flatnonzero(z == j)[0] for j in range(k)])
+    # As many repeated rows in every example: another number would compile again.
+    weights[others] = rng.permutation(np.resize([0, 1, 2, 3], len(others)))
     poisoned = x.copy()
     poisoned[weights == 0] = np.nan  # rows of weight zero are never read
     weighted = ej.MeanDifference().fit(poisoned, z, weights=weights.astype(np.float32))
