@@ -67,7 +67,9 @@ def newton(
             scores=jnp.where(taken, scores, state.scores),
             step=jnp.where(taken, step, state.step),
             turn=jnp.where(taken, turn, state.turn),
-            length=jnp.where(taken, 1, state.length / 4),
+            length=jnp.where(
+                state.count == 0, problem.loss.reach(gap), jnp.where(taken, 1, state.length / 4)
+            ),
             gap=jnp.where(taken, gap, state.gap),
             rest=jnp.where(taken, rest, state.rest),
             count=state.count + 1,
