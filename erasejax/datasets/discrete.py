@@ -55,16 +55,24 @@ class DiscreteFeatures(Generator):
             raise ValueError(
                 f"dims: expected at least {informative}, the informative columns, got {self.dims}"
             )
-        z = labels(class_sizes(self.rows, classes))
+        sizes = class_sizes(self.rows, classes)
+        z = labels(sizes)
         key_values, key_noise = jax.random.split(rows)
         cdf = jnp.cumsum(tables, axis=-1)
         # Values past the last possible one are never drawn, whatever the rounding of the sum.
         eps = jnp.finfo(cdf.dtype).eps
         cdf = jnp.where(cdf >= cdf[..., -1:] * (1 - 8 * eps), jnp.inf, cdf)
         uniform = jax.random.uniform(key_values, (len(z), informative), values.dtype)
-        index = jnp.sum(uniform[..., None] >= cdf[z], axis=-1)
+        # Rows of a class lie together. Comparisons, since looking values up takes far longer.
+        x = jnp.full_like(uniform, values[0])
+        parts = np.split(np.arange(len(z)), np.cumsum(sizes)[:-1])
+        below = jnp.concatenate([
+            jnp.broadcast_to(cdf[c], (len(part), *cdf.shape[1:])) for c, part in enumerate(parts)
+        ])
+        for j in range(1, len(values)):
+            x = jnp.where(uniform >= below[..., j - 1], values[j], x)
         noise = jax.random.normal(key_noise, (len(z), self.dims - informative), values.dtype)
-        x = jnp.concatenate([values[index], noise], axis=1)
+        x = jnp.concatenate([x, noise], axis=1)
         if self.normalize:
             x = x - jnp.mean(x, axis=0)
             sd = jnp.sqrt(jnp.mean(x * x, axis=0))
