@@ -6,8 +6,14 @@ import secrets
 from collections.abc import Generator
 from pathlib import Path
 
-__all__ = ["check_target", "discard", "replacing"]
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
 
+__all__ = ["check_target", "discard", "remove_orphans", "replacing"]
+
+_PREFIX = ".erasejax-"
 _open: set[Path] = set()
 
 
@@ -39,15 +45,7 @@ def replacing(
       OSError: `path` is a folder or a device, or cannot be written.
     """
     target = check_target(path, overwrite=overwrite)
-    temporary = target.with_name(f".erasejax-{secrets.token_hex(8)}{target.suffix[:32]}")
-    _open.add(temporary)
-    try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except OSError as error:
-        _open.discard(temporary)
-        raise type(error)(
-            error.errno, f"cannot write here: {error.strerror}", str(target.parent)
-        ) from None
+    temporary, held = _create(target)
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -57,12 +55,67 @@ def replacing(
     finally:
         temporary.unlink(missing_ok=True)
         _open.discard(temporary)
+        if held is not None:
+            os.close(held)
     if os.name == "posix":
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _create(target: Path) -> tuple[Path, int | None]:
+    """Makes an empty file beside `target`, and locks it for as long as this process lives.
+
+    The lock tells `remove_orphans` that the file is still being written.
+
+    Returns:
+      Its path, and the file descriptor that holds the lock; None where there are no such locks.
+
+    Raises:
+      OSError: it cannot be made.
+    """
+    while True:
+        temporary = target.with_name(f"{_PREFIX}{secrets.token_hex(8)}{target.suffix[:32]}")
+        _open.add(temporary)
+        try:
+            held = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        except OSError as error:
+            _open.discard(temporary)
+            raise type(error)(
+                error.errno, f"cannot write here: {error.strerror}", str(target.parent)
+            ) from None
+        if fcntl is None:
+            os.close(held)
+            return temporary, None
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(held).st_nlink:
+            return temporary, held
+        os.close(held)  # taken for an orphan before it was locked
+        _open.discard(temporary)
+
+
+def remove_orphans(folder: str | os.PathLike[str]) -> None:
+    """Removes temporary files in a folder that were left by processes that are gone.
+
+    Files that another process is writing are locked and stay.
+    """
+    if fcntl is None:
+        return
+    for temporary in Path(folder).glob(f"{_PREFIX}*"):
+        try:
+            held = os.open(temporary, os.O_RDWR)
+        except OSError:  # done in the meantime, or somebody else's
+            continue
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            temporary.unlink(missing_ok=True)
+        except OSError:
+            pass
+        finally:
+            os.close(held)
 
 
 def discard() -> None:
