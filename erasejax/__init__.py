@@ -1,6 +1,6 @@
 """erasejax: after this concept is erased, what can still be read, by which probe, at what cost?"""
 
-from erasejax import datasets, metrics, probes, transport
+from erasejax import datasets, metrics, probes, sweep, transport
 from erasejax.checks import Status, raise_if_failed
 from erasejax.class_moments import ClassMoments
 from erasejax.data import Dataset
@@ -61,5 +61,6 @@ __all__ = [
     "save",
     "sharded_moments",
     "stream_moments",
+    "sweep",
     "transport",
 ]

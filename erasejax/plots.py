@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 from erasejax.extras import require
 
-__all__ = ["COLOURS", "boundaries", "histograms", "save", "scatter_3d"]
+__all__ = ["COLOURS", "LINES", "blank", "boundaries", "histograms", "save", "scatter_3d"]
 
 COLOURS = {
     "black": "#000000",
@@ -35,6 +35,18 @@ _LINES = (  # colour, dash, width and height in the pile: some lie on one anothe
     (COLOURS["green"], "-.", 2.0, 3.2),
     (COLOURS["pink"], "-", 2.8, 3.1),
     (COLOURS["orange"], (0, (1, 1)), 2.8, 3.4),
+)
+LINES = (  # colour and dash of lines side by side
+    (COLOURS["black"], "-"),
+    (COLOURS["blue"], "-"),
+    (COLOURS["red"], "--"),
+    (COLOURS["green"], "-."),
+    (COLOURS["pink"], ":"),
+    (COLOURS["sky"], "-"),
+    (COLOURS["orange"], "--"),
+    (COLOURS["black"], ":"),
+    (COLOURS["blue"], ":"),
+    (COLOURS["red"], "-."),
 )
 _DPI = 160
 
@@ -63,7 +75,7 @@ def scatter_3d(
     Returns:
       A figure.
     """
-    figure = _figure(10, 5.5)
+    figure = blank(10, 5.5)
     rows = np.concatenate([x for _, x in panels])
     low, high = rows.min(axis=0), rows.max(axis=0)
     pad = 0.06 * (high - low)
@@ -177,7 +189,7 @@ def boundaries(
     Returns:
       A figure.
     """
-    figure = _figure(12, 5.3)
+    figure = blank(12, 5.3)
     grid = figure.add_gridspec(
         1, 3, left=0.055, right=0.99, top=0.89, bottom=0.30, wspace=0.2, width_ratios=(1, 1, 1.05)
     )
@@ -294,7 +306,7 @@ def histograms(
       A figure.
     """
     names = list(next(iter(columns.values())))
-    figure = _figure(10, 1.6 * len(names) + 1.6)
+    figure = blank(10, 1.6 * len(names) + 1.6)
     grid: Any = figure.subplots(len(names), len(columns), sharex=True, squeeze=False)
     values = np.concatenate([v for column in columns.values() for v in column.values()])
     low = np.floor(min(values.min(), chance) / width) * width - 2.25 * width
@@ -357,8 +369,12 @@ def save(figure: "Figure", path: str | Path) -> None:
     figure.savefig(path, format="png", dpi=_DPI, facecolor="white")
 
 
-def _figure(width: float, height: float) -> "Figure":
-    """Returns an empty figure, inches.
+def blank(width: float, height: float) -> "Figure":
+    """Returns an empty figure.
+
+    Args:
+      width: in inches.
+      height: in inches.
 
     Raises:
       ModuleNotFoundError: matplotlib is missing.

@@ -5,9 +5,20 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from erasejax import erasers, probes
+from erasejax import datasets, erasers, probes
 
-__all__ = ["METHODS", "PROBES", "configure", "look_up"]
+__all__ = ["CONTRAST_PROBES", "DATASETS", "METHODS", "PROBES", "configure", "look_up"]
+
+DATASETS: Mapping[str, Any] = {
+    "activations": datasets.Activations,
+    "continuous-concept": datasets.ContinuousConcept,
+    "contrast-pairs": datasets.ContrastPairs,
+    "discrete-features": datasets.DiscreteFeatures,
+    "gaussian-classes": datasets.GaussianClasses,
+    "skewed-classes": datasets.SkewedClasses,
+    "two-concepts": datasets.TwoConcepts,
+    "xor-classes": datasets.XorClasses,
+}
 
 METHODS: Mapping[str, Any] = {
     "ablation": erasers.Ablation,
@@ -36,14 +47,20 @@ PROBES: Mapping[str, Any] = {
     "zero-one": probes.ZeroOne,
 }
 
+CONTRAST_PROBES: Mapping[str, Any] = {
+    "ccs": probes.CCS,
+    "crc": probes.CRC,
+    "random-direction": probes.RandomDirection,
+}
+
 
 def look_up(what: str, name: str, table: Mapping[str, Any]) -> Any:
     """Returns what a name stands for.
 
     Args:
-      what: "method" or "probe", for the message.
+      what: what it is the name of, for the message.
       name: the name.
-      table: `METHODS` or `PROBES`.
+      table: one of the tables of this module.
 
     Raises:
       ValueError: there is no such name; the message suggests the nearest.

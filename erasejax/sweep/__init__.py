@@ -1,0 +1,38 @@
+"""Sweeps: thousands of datasets and seeds, erased and probed, on one device or many."""
+
+from os import PathLike
+
+from erasejax.sweep.grid import Grid, grid, read_spec
+from erasejax.sweep.run import Estimate, estimate, run
+from erasejax.sweep.store import DamagedBlockError
+from erasejax.sweep.table import Sweep
+from erasejax.sweep.trial import trial
+
+__all__ = [
+    "DamagedBlockError",
+    "Estimate",
+    "Grid",
+    "Sweep",
+    "estimate",
+    "grid",
+    "open",
+    "read_spec",
+    "run",
+    "trial",
+]
+
+
+def open(path: str | PathLike[str]) -> Sweep:
+    """Opens the folder of a sweep.
+
+    Args:
+      path: the folder.
+
+    Returns:
+      `Sweep`: `to_pandas()`, `to_xarray()`, `summary()`, `missing()`.
+
+    Raises:
+      FileNotFoundError: there is no sweep.
+      ValueError: a manifest is missing or damaged.
+    """
+    return Sweep(path)

@@ -1,0 +1,51 @@
+"""A progress bar in trials; a line a program where stderr is no terminal."""
+
+import sys
+import time
+
+from erasejax.extras import require
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """Shows how a sweep is getting on.
+
+    Args:
+      trials: how many there are to do.
+      show: whether to show anything.
+    """
+
+    def __init__(self, trials: int, *, show: bool):
+        self._show, self._trials, self._bar, self._seen = show, trials, None, 0
+        self._started = self._said = time.perf_counter()
+        if show and sys.stderr.isatty():
+            self._bar = require("tqdm", "sweep").tqdm(
+                total=trials, unit=" trials", unit_scale=True, dynamic_ncols=True, smoothing=0.1
+            )
+
+    def say(self, what: str) -> None:
+        """Says what is going on, such as compiling."""
+        if self._bar is not None:
+            self._bar.set_description_str(what)
+        elif self._show:
+            print(f"sweep: {what}", file=sys.stderr, flush=True)
+
+    def advance(self, trials: int) -> None:
+        """Counts trials that are done."""
+        self._seen += trials
+        if self._bar is not None:
+            self._bar.update(trials)
+            return
+        now = time.perf_counter()
+        if self._show and now - self._said > 30:
+            self._said = now
+            rate = self._seen / (now - self._started)
+            left = (self._trials - self._seen) / rate
+            counted = f"{self._seen:,} of {self._trials:,} trials"
+            self.say(f"{counted}, {rate:,.0f} a second, {left:,.0f} s left")
+
+    def close(self) -> None:
+        """Ends the bar."""
+        if self._bar is not None:
+            self._bar.close()

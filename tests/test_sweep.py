@@ -1,0 +1,405 @@
+"""Sweeps: what a spec stands for, and that results depend on nothing else."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+
+import erasejax as ej
+from erasejax.data import Dataset
+from erasejax.datasets.base import Generator
+from erasejax.sweep.grid import canonical, grid
+from erasejax.sweep.store import blocks, numerics
+from erasejax.sweep.trial import lane_key
+from tests.sweeps import SPEC, TINY, assert_same, finish, run_in_a_process
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return ej.sweep.run(SPEC, out=tmp_path_factory.mktemp("sweep"))
+
+
+# What a spec stands for.
+
+
+def test_a_list_is_an_axis_and_axes_multiply():
+    part = grid(SPEC).parts[0]
+    assert len(part.datasets) == 3
+    assert [config.fields["separation"] for config in part.datasets] == [0.5, 1.0, 2.0]
+    assert len(list(part.cells())) == 3 * 3 * 2
+    assert part.trials == 3 * 3 * 2 * 40
+
+
+def test_an_axis_that_a_probe_does_not_have_does_not_multiply_it():
+    probe = {"name": ["logistic", "mean-difference"], "l2": [0.1, 1.0]}
+    part = grid({**TINY, "probe": probe}).parts[0]
+    assert [config.name for config in part.probes] == ["logistic", "logistic", "mean-difference"]
+
+
+@pytest.mark.parametrize("one", [1, 1.0, np.float32(1), np.int64(1)])
+def test_a_number_is_one_whatever_its_type(one):
+    def described(value):
+        probe = {"name": "logistic", "l2": value}
+        part = grid({**TINY, "probe": probe}).parts[0]
+        return [block.described(numerics()) for block in blocks(part)]
+
+    assert described(one) == described(1.0)
+    assert described(np.float32(0.1)) == described(0.1)
+    assert described(0.2) != described(0.1)
+
+
+def test_objects_and_names_are_the_same():
+    objects = {
+        **TINY,
+        "dataset": ej.datasets.DiscreteFeatures(rows=5),
+        "eraser": [ej.Identity(), ej.MeanDifference()],
+        "probe": ej.probes.LeastSquares(),
+    }
+    assert canonical(grid(objects).json) == canonical(grid(TINY).json)
+
+
+def test_parts_take_what_they_leave_out_from_the_top():
+    parts = grid({**TINY, "part": [{"seeds": 3}, {"probe": "lda"}]}).parts
+    assert [part.seeds for part in parts] == [(0, 3), (0, 8)]
+    assert [part.probes[0].name for part in parts] == ["least-squares", "lda"]
+
+
+def test_a_method_has_a_probe_of_its_own():
+    eraser = {"name": "inlp", "probe": ["lda", {"name": "logistic", "l2": 0.5}]}
+    configs = grid({**TINY, "eraser": eraser}).parts[0].erasers
+    assert [config.fields["probe"]["name"] for config in configs] == ["lda", "logistic"]
+    assert configs[1].value.probe == ej.probes.Logistic(l2=0.5)
+
+
+def test_a_grid_comes_back_from_its_json():
+    whole = grid({**SPEC, "eraser": [*SPEC["eraser"], {"name": "inlp", "rounds": 2}]})
+    again = type(whole).from_json(json.loads(json.dumps(whole.json)))
+    assert again == whole
+    first, second = ([*blocks(g.parts[0])] for g in (whole, again))
+    described = [[b.described(numerics()) for b in found] for found in (first, second)]
+    assert described[0] == described[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"datset": "x"}, "did you mean dataset"),
+        ({"dataset": "gausian-classes"}, "did you mean gaussian-classes"),
+        ({"dataset": {"name": "gaussian-classes", "seperation": 1}}, "did you mean separation"),
+        ({"dataset": {"dims": 3}}, "dataset.name: missing"),
+        ({"eraser": ["leece"]}, "did you mean leace"),
+        ({"eraser": []}, "eraser: expected at least one"),
+        ({"probe": {"name": "logistic", "l2": []}}, r"probe\.l2: expected at least one"),
+        ({"probe": {"name": "logistic", "l2": "much"}}, r"probe\.l2: expected a number"),
+        ({"probe": 3}, "probe: expected a name"),
+        ({"dataset": {"name": "gaussian-classes", "dims": 2.5}}, "whole number, got 2.5"),
+        ({"dataset": {"name": "gaussian-classes", "rotate": 1}}, "expected true or false"),
+        ({"metrics": ["acuracy"]}, "did you mean accuracy"),
+        ({"protocols": "fitted"}, "did you mean fitting"),
+        ({"labels": "wrong"}, "labels: unknown 'wrong'"),
+        ({"seeds": 0}, "seeds, first_seed"),
+        ({"first_seed": 5}, "multiple of 1024"),
+        ({"part": {}}, r"\[\[part\]\]"),
+    ],
+)
+def test_bad_specs_are_clear(change, message):
+    with pytest.raises(ValueError, match=message):
+        grid({**TINY, **change})
+
+
+def test_spec_files(tmp_path):
+    toml = tmp_path / "spec.toml"
+    toml.write_text(
+        'dataset = {name = "discrete-features", rows = 5}\nprobe = "least-squares"\n'
+        'seeds = 8\nmetrics = ["accuracy", "rank"]\n'
+    )
+    python = tmp_path / "spec.py"
+    python.write_text(f"spec = {TINY!r}\n")
+    assert grid(toml) == grid(python) == grid(TINY)
+    toml.write_text("dataset = = 3")
+    with pytest.raises(ValueError, match="not valid TOML"):
+        grid(toml)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        grid(tmp_path / "other.toml")
+    python.write_text("x = 1")
+    with pytest.raises(ValueError, match="name spec"):
+        grid(python)
+
+
+# What the numbers are.
+
+
+def test_every_row_is_its_trial(results):
+    frame = results.to_pandas()
+    assert len(frame) == 3 * 3 * 2 * 40
+    part = grid(SPEC).parts[0]
+    probes = {config.name: config.value for config in part.probes}
+    erasers = {config.name: config.value for config in part.erasers}
+    run = jax.jit(functools.partial(ej.sweep.trial, metrics=tuple(SPEC["metrics"])))
+    for eraser, probe in (("leace", "logistic"), ("identity", "least-squares")):
+        for dataset in part.datasets:
+            key = lane_key(jnp.uint32(7), jnp.asarray(dataset.words))
+            alone = run(key, dataset.value, erasers[eraser], probes[probe])
+            row = frame[
+                (frame["dataset.separation"] == dataset.fields["separation"])
+                & (frame.probe == probe)
+                & (frame.eraser == eraser)
+                & (frame.seed == 7)
+            ]
+            assert len(row) == 1
+            for column, value in alone.items():
+                found = row[column].iloc[0]
+                np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-6, err_msg=column)
+
+
+def test_a_trial_is_its_parts():
+    dataset, key = ej.datasets.GaussianClasses(rows=20, dims=4), jax.random.key(3)
+    found = ej.sweep.trial(
+        key, dataset, ej.LEACE(), ej.probes.LDA(), metrics=("accuracy", "damage")
+    )
+    parts = [dataset.sample(key, part=part) for part in range(3)]
+    eraser = ej.LEACE().fit(parts[0])
+    erased = [part.replace(x=eraser(part.x)) for part in parts]
+    for name, fit, score in (("fitting", 0, 0), ("fresh", 1, 2)):
+        probe = ej.probes.LDA().fit(erased[fit])
+        expected = ej.metrics.accuracy(probe, erased[score])
+        np.testing.assert_allclose(found[f"accuracy_{name}"], expected, atol=1e-6)
+        expected = ej.metrics.damage(parts[score].x, erased[score].x)
+        np.testing.assert_allclose(found[f"damage_{name}"], expected, rtol=1e-4)
+
+
+def test_erasers_and_probes_see_the_same_draws(results):
+    frame = results.to_pandas()
+    damage = frame.groupby(["dataset.separation", "eraser", "seed"], observed=True).damage_fitting
+    assert (damage.nunique() == 1).all()
+
+
+def test_numbers_make_sense(results):
+    frame = results.to_pandas()
+    assert (frame.status & 0xFFFF == 0).all()
+    exact = frame[frame.eraser != "identity"]
+    assert (exact["rank"] == 1).all()
+    assert (exact.linear_r2_fitting == 0).all()
+    assert (exact[exact.probe == "logistic"].accuracy_fitting == 0.5).all()
+    assert frame[frame.probe == "least-squares"].log_loss_fitting.isna().all()
+    assert frame[frame.probe == "logistic"].log_loss_fitting.notna().all()
+    before = frame[(frame.eraser == "identity") & (frame.probe == "logistic")]
+    means = before.groupby("dataset.separation").accuracy_fresh.mean()
+    assert means.is_monotonic_increasing
+
+
+def test_summary_is_pandas(results):
+    frame, summary = results.to_pandas(), results.summary()
+    assert len(summary) == 3 * 3 * 2
+    cell = summary.loc[("gaussian-classes", 0.5, "leace", "logistic")]
+    rows = frame[
+        (frame["dataset.separation"] == 0.5)
+        & (frame.eraser == "leace")
+        & (frame.probe == "logistic")
+    ].accuracy_fresh
+    np.testing.assert_allclose(cell["accuracy_fresh", "mean"], rows.mean(), rtol=1e-6)
+    np.testing.assert_allclose(cell["accuracy_fresh", "sd"], rows.std(), rtol=1e-5)
+    np.testing.assert_allclose(cell["accuracy_fresh", "se"], rows.std() / 40**0.5, rtol=1e-5)
+    np.testing.assert_allclose(cell["accuracy_fresh", "q95"], rows.quantile(0.95), rtol=1e-6)
+    assert cell["accuracy_fresh", "count"] == cell["trials", "count"] == 40
+
+
+def test_xarray_has_a_dimension_for_each_axis(results):
+    found = results.to_xarray()
+    assert dict(found.sizes) == {"dataset.separation": 3, "eraser": 3, "probe": 2, "seed": 40}
+    assert found.attrs["dataset"] == "gaussian-classes"
+    one = found.accuracy_fresh.sel({"dataset.separation": 2.0, "eraser": "leace", "seed": 3})
+    frame = results.to_pandas()
+    row = frame[(frame["dataset.separation"] == 2) & (frame.eraser == "leace") & (frame.seed == 3)]
+    for probe in ("logistic", "least-squares"):
+        assert float(one.sel(probe=probe)) == row[row.probe == probe].accuracy_fresh.iloc[0]
+
+
+def test_permuted_labels_are_a_null(tmp_path):
+    spec = {
+        **TINY,
+        "dataset": {"name": "gaussian-classes", "dims": 2, "rows": 50, "separation": 3},
+        "labels": ["true", "permuted"],
+        "seeds": 100,
+    }
+    frame = ej.sweep.run(spec, out=tmp_path).to_pandas()
+    fresh = frame[frame.eraser == "identity"].groupby("labels", observed=True).accuracy_fresh
+    assert fresh.mean()["true"] > 0.9
+    # A probe that knows nothing is right in half of 100 rows, with a deviation of 1/20.
+    assert abs(fresh.mean()["permuted"] - 0.5) < 5 / 20 / 100**0.5
+    alone = ej.sweep.run({**spec, "labels": "true"}, out=tmp_path / "alone")
+    both = frame[frame.labels == "true"].accuracy_fresh.to_numpy()
+    np.testing.assert_array_equal(alone.to_pandas().accuracy_fresh, both)
+
+
+def test_tasks_pairs_and_real_concepts(tmp_path):
+    spec = {
+        "dataset": {"name": "two-concepts", "rows": 60, "correlation": 0.0},
+        "eraser": ["identity", "splince"],
+        "probe": "lda",
+        "metrics": ["accuracy", "task_accuracy"],
+        "protocols": "fresh",
+        "seeds": 20,
+        "part": [
+            {},
+            {
+                "dataset": {"name": "contrast-pairs", "rows": 40, "dims": 6, "truth": 3.0},
+                "eraser": ["identity", "mean-difference"],
+                "probe": ["crc", "random-direction", "lda"],
+                "metrics": "accuracy",
+            },
+            {
+                "dataset": {"name": "continuous-concept", "rows": 80, "strength": 2.0},
+                "eraser": ["identity", "leace"],
+                "probe": "least-squares",
+                "metrics": ["r2", "accuracy", "linear_r2"],
+            },
+        ],
+    }
+    frame = ej.sweep.run(spec, out=tmp_path).to_pandas()
+    assert (frame.status & 0xFFFF == 0).all()
+
+    def mean(column, **cell):
+        rows = frame
+        for name, value in cell.items():
+            rows = rows[rows[name] == value]
+        return rows[column].mean()
+
+    assert mean("accuracy_fresh", dataset="two-concepts", eraser="splince") < 0.65
+    assert mean("task_accuracy_fresh", dataset="two-concepts", eraser="splince") > 0.75
+    for probe in ("crc", "lda"):
+        pairs = {"dataset": "contrast-pairs", "probe": probe}
+        assert mean("accuracy_fresh", eraser="identity", **pairs) > 0.9
+        assert mean("accuracy_fresh", eraser="mean-difference", **pairs) < 0.75
+    concept = {"dataset": "continuous-concept"}
+    assert mean("r2_fresh", eraser="identity", **concept) > 0.7
+    assert mean("linear_r2_fresh", eraser="leace", **concept) < 0.2
+    assert np.isnan(mean("accuracy_fresh", **concept))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"dataset": "continuous-concept"}, TypeError, "LDA predicts class labels"),
+        ({"metrics": "task_accuracy"}, ValueError, "needs a dataset with a binary task"),
+        ({"probe": "ccs"}, TypeError, "CCS reads contrast pairs"),
+        ({"eraser": "splince"}, TypeError, "SPLINCE keeps a task"),
+        ({"dataset": {"name": "skewed-classes", "rows": 7}}, ValueError, "multiple of ratio"),
+    ],
+)
+def test_what_cannot_run_is_said_before_anything_is_computed(tmp_path, change, error, message):
+    with pytest.raises(error, match=message):
+        ej.sweep.run({**TINY, "probe": "lda", **change}, out=tmp_path)
+    assert not [*tmp_path.rglob("*.parquet")]
+
+
+# That they depend on nothing else.
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+def test_results_do_not_depend_on_the_chunk(results, tmp_path, chunk):
+    assert_same(ej.sweep.run(SPEC, out=tmp_path, chunk=chunk), results)
+
+
+def test_results_do_not_depend_on_the_grid(results, tmp_path):
+    other = {
+        **SPEC,
+        "dataset": {**SPEC["dataset"], "separation": [3, 2, 1, 0.5]},
+        "eraser": ["sal", "leace", "mean-difference", "identity"],
+        "probe": ["logistic", "lda", "least-squares"],
+        "seeds": 50,
+    }
+    found = ej.sweep.run(other, out=tmp_path)
+
+    class Part:
+        """The rows that both have."""
+
+        columns = found.columns
+
+        @staticmethod
+        def to_pandas():
+            frame = found.to_pandas()
+            return frame[
+                (frame.seed < 40)
+                & (frame["dataset.separation"] < 3)
+                & (frame.eraser != "sal")
+                & (frame.probe != "lda")
+            ].reset_index(drop=True)
+
+    assert_same(Part, results)
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_results_do_not_depend_on_the_devices(results, tmp_path, devices):
+    finish(run_in_a_process(SPEC, tmp_path, devices))
+    assert_same(ej.sweep.open(tmp_path), results)
+
+
+def test_processes_share_a_folder(results, tmp_path):
+    processes = [run_in_a_process(SPEC, tmp_path, shard=f"{i}/2") for i in range(2)]
+    for process in processes:
+        finish(process)
+    assert_same(ej.sweep.open(tmp_path), results)
+
+
+def test_shares(monkeypatch):
+    from erasejax.sweep.plan import share
+
+    assert share() == (0, 1)
+    assert share("2/3") == (2, 3)
+    for wrong in ("3/3", "a/b", "1", "-1/2"):
+        with pytest.raises(ValueError, match="i/n"):
+            share(wrong)
+    for name, value in (("ID", "7"), ("MIN", "3"), ("COUNT", "4"), ("STEP", "2")):
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    assert share() == (2, 4)
+
+
+@struct.dataclass(kw_only=True)
+class CoinClasses(Generator):
+    """Rows whose labels are tosses of a coin: now and then all of one class."""
+
+    rows: int = struct.field(pytree_node=False, default=4)
+    broken: float = 0.0
+
+    def _sample(self, population, rows):
+        z = jax.random.bernoulli(rows, 0.5, (self.rows,)).astype(jnp.int32)
+        x = jax.random.normal(population, (self.rows, 2)) + z[:, None]
+        bad = jax.random.uniform(jax.random.fold_in(rows, 1)) < self.broken
+        return Dataset(x=jnp.where(bad, jnp.nan, x), z=z, num_classes=2)
+
+
+def test_a_failed_lane_is_reported_and_leaves_its_neighbours_alone(tmp_path):
+    spec = {**TINY, "seeds": 200, "protocols": "fitting", "probe": ["least-squares", "logistic"]}
+    dataset = CoinClasses(broken=0.1)
+    frame = ej.sweep.run({**spec, "dataset": dataset}, out=tmp_path).to_pandas()
+    failed = (frame.status & 0xFFFF) != 0
+    # All four rows of one class: 1 in 8.
+    assert 0.1 < failed.mean() < 0.4
+    assert frame.accuracy_fitting[failed].isna().all()
+    assert frame.accuracy_fitting[~failed].notna().all()
+    constant = (frame.status & int(ej.Status.CONSTANT_CONCEPT)) != 0
+    broken = (frame.status & int(ej.Status.NONFINITE)) != 0
+    assert constant.any()
+    assert broken.any()
+    clean = dataclasses.replace(dataset, broken=0.0)
+    other = ej.sweep.run({**spec, "dataset": clean}, out=tmp_path / "clean").to_pandas()
+    assert len(other) == len(frame)
+    summary = ej.sweep.open(tmp_path).summary()
+    assert summary["trials", "failed"].sum() == failed.sum()
+    assert (summary["accuracy_fitting", "count"] + summary["trials", "failed"] == 200).all()
+
+
+def test_two_rows(tmp_path):
+    spec = {**TINY, "dataset": {"name": "discrete-features", "rows": 1}, "seeds": 50}
+    frame = ej.sweep.run(spec, out=tmp_path).to_pandas()
+    assert (frame.status & 0xFFFF == 0).all()
+    assert frame.accuracy_fitting.notna().all()
+    # One row of each class: what is left after erasing is one point, to rounding, and a probe
+    # without units may read the rounding.
+    assert (frame[frame.eraser == "mean-difference"]["rank"] <= 1).all()

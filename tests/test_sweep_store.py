@@ -1,0 +1,226 @@
+"""Sweeps survive: kills, growth, damaged files, full disks, several processes."""
+
+import contextlib
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+import erasejax as ej
+from erasejax.replacing import remove_orphans, replacing
+from erasejax.sweep import DamagedBlockError
+from tests.sweeps import TINY, assert_same, finish, run_in_a_process
+
+# Many small blocks, so that a kill finds some of them written.
+MANY = {
+    **TINY,
+    "dataset": {"name": "gaussian-classes", "dims": 2, "rows": 4, "separation": [*range(1, 25)]},
+    "seeds": 30,
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return ej.sweep.run(MANY, out=tmp_path_factory.mktemp("whole"))
+
+
+def files(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("blocks/[!.]*")}
+
+
+def temporary(folder):
+    return [*folder.rglob(".*")]
+
+
+def test_one_file_a_block_and_one_manifest(whole):
+    assert len(files(whole.path)) == 24 * 2
+    assert len([*whole.path.glob("manifest-*.json")]) == 1
+    assert not temporary(whole.path)
+    assert len(whole.missing()) == 0
+
+
+def test_what_is_done_is_not_done_again(whole, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole.path, folder)
+    before = files(folder)
+    for block in random.Random(0).sample(sorted(before), 5):
+        (folder / "blocks" / block).unlink()
+    assert len(ej.sweep.open(folder).missing()) == 5
+    ej.sweep.run(MANY, out=folder)
+    after = files(folder)
+    assert after.keys() == before.keys()
+    assert sum(after[name] != before[name] for name in before) == 5
+    assert_same(ej.sweep.open(folder), whole)
+
+
+def test_a_grown_grid_runs_its_new_cells_only(whole, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole.path, folder)
+    before = files(folder)
+    grown = {**MANY, "probe": ["least-squares", "lda"]}
+    grown["dataset"] = {**MANY["dataset"], "separation": [*range(1, 27)]}
+    found = ej.sweep.run(grown, out=folder)
+    after = files(folder)
+    assert all(after[name] == before[name] for name in before)
+    assert len(after) == 26 * 2 * 2
+    assert len(found.to_pandas()) == 26 * 2 * 2 * 30
+    assert len([*folder.glob("manifest-*.json")]) == 2
+
+
+def test_more_seeds_take_the_place_of_fewer(tmp_path):
+    ej.sweep.run(TINY, out=tmp_path)
+    few = ej.sweep.open(tmp_path).to_pandas()
+    found = ej.sweep.run({**TINY, "seeds": 1030}, out=tmp_path)
+    frame = found.to_pandas()
+    assert len(frame) == 1030 * 2
+    assert not frame.duplicated(["eraser", "seed"]).any()
+    same = frame[frame.seed < 8].reset_index(drop=True)
+    assert (same.accuracy_fresh == few.accuracy_fresh).all()
+
+
+def killed(spec, folder, after, **options):
+    """Runs a sweep in a process and kills it that many seconds after its first block."""
+    process = run_in_a_process(spec, folder, **options)
+    limit = time.monotonic() + 200
+    while process.poll() is None and not files(folder) and time.monotonic() < limit:
+        time.sleep(0.002)
+    time.sleep(after)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
+def test_a_killed_sweep_goes_on(whole, tmp_path):
+    killed(MANY, tmp_path, 0.01)
+    stored = files(tmp_path)
+    assert 0 < len(stored) <= 48
+    found = ej.sweep.run(MANY, out=tmp_path)
+    after = files(tmp_path)
+    assert all(after[name] == stored[name] for name in stored)
+    assert not temporary(tmp_path)
+    assert_same(found, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_a_hundred_kills(tmp_path):
+    spec = {**MANY, "seeds": 3000, "dataset": {**MANY["dataset"], "dims": 8, "rows": 40}}
+    whole = ej.sweep.run(spec, out=tmp_path / "whole")
+    folder, generator = tmp_path / "killed", random.Random(0)
+    environment = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+    kills, written, rewritten = 0, {}, 0
+    for _ in range(100):
+        process = run_in_a_process(spec, folder, chunk=64, environment=environment)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=generator.uniform(0.5, 9.0))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.communicate(timeout=60)
+        now = files(folder)
+        rewritten += sum(now[name] != written[name] for name in written)
+        written = now
+        if len(now) == len(files(whole.path)):  # start again, so that there is something to kill
+            ej.sweep.run(spec, out=folder)
+            assert_same(ej.sweep.open(folder), whole)
+            assert not temporary(folder)
+            shutil.rmtree(folder)
+            written = {}
+    found = ej.sweep.run(spec, out=folder)
+    assert kills >= 60
+    assert rewritten == 0
+    assert not temporary(folder)
+    assert_same(found, whole)
+
+
+def test_two_processes_share_and_one_is_killed(whole, tmp_path):
+    first = run_in_a_process(MANY, tmp_path, shard="0/2")
+    killed(MANY, tmp_path, 0.01, shard="1/2")
+    finish(run_in_a_process(MANY, tmp_path, shard="1/2"))
+    finish(first)
+    assert not temporary(tmp_path)
+    assert_same(ej.sweep.open(tmp_path), whole)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "another", "flipped"])
+def test_a_damaged_file_is_named_and_never_averaged_in(whole, tmp_path, damage):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole.path, folder)
+    one, other = sorted((folder / "blocks").iterdir())[:2]
+    content = one.read_bytes()
+    if damage == "flipped":  # in the data, not the footer
+        at = len(content) // 4
+        one.write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
+    elif damage == "another":
+        shutil.copy(other, one)
+    else:
+        one.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
+    with pytest.raises(DamagedBlockError, match=one.name):
+        ej.sweep.open(folder).to_pandas()
+    if damage == "flipped":  # the footer is whole: found when the numbers are read
+        one.unlink()
+        found = ej.sweep.run(MANY, out=folder)
+    else:
+        with pytest.warns(UserWarning, match=f"{one.name}.*computed again"):
+            found = ej.sweep.run(MANY, out=folder)
+    assert_same(found, whole)
+
+
+def test_foreign_files_are_named_and_left_alone(whole, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole.path, folder)
+    (folder / "blocks" / "notes.txt").write_text("mine")
+    with pytest.warns(UserWarning, match=r"notes\.txt"):
+        found = ej.sweep.open(folder)
+    assert_same(found, whole)
+    assert (folder / "blocks" / "notes.txt").read_text() == "mine"
+
+
+def test_a_damaged_manifest_is_named(whole, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole.path, folder)
+    manifest = next(folder.glob("manifest-*.json"))
+    read = json.loads(manifest.read_text())
+    read["grid"][0]["seeds"] = [0, 5]
+    manifest.write_text(json.dumps(read))
+    with pytest.raises(ValueError, match=manifest.name):
+        ej.sweep.open(folder)
+    with pytest.raises(FileNotFoundError, match="holds no sweep"):
+        ej.sweep.open(tmp_path)
+
+
+def test_a_full_disk_stops_with_a_clear_message_and_goes_on(whole, tmp_path, monkeypatch):
+    pq = pytest.importorskip("pyarrow.parquet")
+    write, written = pq.write_table, []
+
+    def full(table, path, **options):
+        if len(written) == 10:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        write(table, path, **options)
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(OSError, match="no space left; what is stored stays") as error:
+        ej.sweep.run(MANY, out=tmp_path)
+    assert error.value.errno == errno.ENOSPC
+    assert len(files(tmp_path)) == 10
+    assert not temporary(tmp_path)
+    monkeypatch.undo()
+    assert_same(ej.sweep.run(MANY, out=tmp_path), whole)
+
+
+def test_orphans_go_and_files_being_written_stay(tmp_path):
+    with replacing(tmp_path / "a.txt") as held:
+        orphan = tmp_path / held.name.replace(held.stem[-8:], "0" * 8)
+        orphan.write_text("half")
+        remove_orphans(tmp_path)
+        assert held.exists()
+        assert not orphan.exists()
+        held.write_text("whole")
+    assert (tmp_path / "a.txt").read_text() == "whole"
+    assert os.listdir(tmp_path) == ["a.txt"]
