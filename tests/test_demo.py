@@ -1,12 +1,12 @@
 """The demo: what its figures promise, and what it does to folders."""
 
-import jax
 import numpy as np
 import pytest
 
+import erasejax as ej
 from erasejax import demo
 from erasejax.demo import page as report
-from erasejax.demo import runs, trials
+from erasejax.sweep.trial import lane_key
 
 MEAN_DIFFERENCE = demo.ERASERS.index("mean difference")
 SCORES = ("accuracy", "balanced_accuracy", "auroc")
@@ -71,20 +71,27 @@ def test_null_permutes_the_labels_before_the_eraser_is_fitted(results):
         np.testing.assert_allclose(damage[:, :, other, 0], damage[:, :, other, 2], rtol=1e-6)
 
 
-def test_results_do_not_depend_on_what_else_is_run(results):
-    others = demo.run(datasets=8, zero_one_datasets=7, chunk=6)  # two chunks, the last one padded
-    for one, other in zip(results, others, strict=True):
-        assert one.keys() == other.keys()
-        for name in one:
-            np.testing.assert_array_equal(one[name], other[name][: len(one[name])], err_msg=name)
+def test_it_is_a_sweep(results):
+    asked = demo.spec(datasets=6, seed=0, zero_one_datasets=3)
+    first, second = ej.sweep.grid(asked).parts
+    assert (first.seeds, second.seeds) == ((0, 6), (0, 3))
+    raw = first.datasets[0]
+    key = lane_key(np.uint32(2), raw.words)
+    probe = next(config.value for config in first.probes if config.name == "logistic")
+    alone = ej.sweep.trial(
+        key, raw.value, ej.MeanDifference(), probe, metrics=("accuracy", "damage")
+    )
+    for k, protocol in enumerate(("fitting", "fresh")):
+        for name in ("accuracy", "damage"):
+            found = results.convex[name][2, 0, MEAN_DIFFERENCE, k, 3]
+            np.testing.assert_allclose(found, alone[f"{name}_{protocol}"], rtol=1e-5)
 
 
-def test_results_do_not_depend_on_the_chunk(results):
-    key, x, z = runs._compiled_draw(6)(jax.random.key(0), np.arange(6, dtype=np.uint32))
-    alone = jax.jit(jax.vmap(trials.convex))(key[3:5], x[3:5], z[3:5])
-    for name, value in alone.items():
-        whole = results.convex[name][3:5]
-        np.testing.assert_allclose(whole, value, rtol=2e-5, atol=2e-6, err_msg=name)
+def test_another_seed_is_another_experiment():
+    a, b = (ej.sweep.grid(demo.spec(datasets=9, seed=seed)).parts[0].seeds for seed in (0, 1))
+    assert a[1] <= b[0]
+    with pytest.raises(ValueError, match="seed: expected 0 to 4095"):
+        demo.spec(datasets=9, seed=4096)
 
 
 def test_files(folder):

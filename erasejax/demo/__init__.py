@@ -20,9 +20,17 @@ from pathlib import Path
 import numpy as np
 
 from erasejax.demo import figures, page
-from erasejax.demo.runs import ZERO_ONE_DATASETS, Results, run
+from erasejax.demo.runs import (
+    DATA,
+    ERASERS,
+    PROBES,
+    PROTOCOLS,
+    ZERO_ONE_DATASETS,
+    Results,
+    run,
+    spec,
+)
 from erasejax.demo.table import summary, to_table
-from erasejax.demo.trials import DATA, ERASERS, PROBES, PROTOCOLS, trial, trial_zero_one
 from erasejax.extras import require
 
 __all__ = [
@@ -34,9 +42,8 @@ __all__ = [
     "Results",
     "run",
     "run_demo",
+    "spec",
     "to_table",
-    "trial",
-    "trial_zero_one",
 ]
 
 _EXTRAS = {"rich": "cli", "tqdm": "cli", "pyarrow": "sweep", "matplotlib": "plot"}
@@ -57,7 +64,7 @@ def run_demo(
     Args:
       out: the folder.
       datasets: how many datasets; `ZeroOne` sees the first 256.
-      seed: of all draws.
+      seed: of all draws, 0 to 4,095.
       force: whether to overwrite the demo's files in a folder that is not empty.
 
     Returns:
@@ -66,10 +73,9 @@ def run_demo(
     Raises:
       FileExistsError: `out` has something in it and `force` is False, or it is a file.
       ModuleNotFoundError: an extra is not installed.
-      ValueError: datasets is not positive.
+      ValueError: datasets or seed make no sense.
     """
-    if datasets < 1:
-        raise ValueError(f"datasets: expected at least 1, got {datasets}")
+    spec(datasets=datasets, seed=seed)
     for module, extra in _EXTRAS.items():
         require(module, extra)
     started = time.perf_counter()

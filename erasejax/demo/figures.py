@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from erasejax import metrics, plots, probes
-from erasejax.datasets import DiscreteFeatures
-from erasejax.demo.runs import Results
-from erasejax.demo.trials import DATA, ERASERS, PROBES, PROTOCOLS, stack
+from erasejax import metrics, plots, probes, sweep
+from erasejax.demo.runs import DATA, ERASERS, PROBES, PROTOCOLS, Results, spec
 from erasejax.erasers import MeanDifference
+from erasejax.sweep.trial import lane_key
 
 __all__ = ["Example", "first_example", "pictures"]
 
@@ -46,7 +45,7 @@ def _example(key: jax.Array, x: jax.Array, z: jax.Array) -> dict[str, jax.Array]
 
     def read(rows):
         fitted = [getattr(probes, name)().fit(rows, z, num_classes=2) for name in PROBES]
-        weight, bias = stack([(p.weight, p.bias) for p in fitted])
+        weight, bias = _stack([(p.weight, p.bias) for p in fitted])
         return weight, bias, jnp.stack([metrics.accuracy(p, rows, z) for p in fitted])
 
     weight, bias, accuracy = jax.vmap(read)(plane)
@@ -56,7 +55,7 @@ def _example(key: jax.Array, x: jax.Array, z: jax.Array) -> dict[str, jax.Array]
     for rows, basis in ((flat, jnp.eye(2)), (plane[1], along[:, None])):
         probe = probes.ZeroOne().fit(rows @ basis, z, num_classes=2, key=key)
         best.append((basis @ probe.weight, probe.bias, metrics.accuracy(probe, rows @ basis, z)))
-    best_weight, best_bias, best_accuracy = stack(best)
+    best_weight, best_bias, best_accuracy = _stack(best)
     return dict(
         x=x,
         erased=eraser(x),
@@ -71,10 +70,16 @@ def _example(key: jax.Array, x: jax.Array, z: jax.Array) -> dict[str, jax.Array]
     )
 
 
+def _stack(trees: list[tuple]) -> tuple:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
 def first_example(seed: int) -> Example:
     """Returns the example of the first dataset."""
-    key = jax.random.fold_in(jax.random.key(seed), 0)
-    data = DiscreteFeatures().sample(key)
+    first = sweep.grid(spec(datasets=1, seed=seed)).parts[0]
+    dataset = first.datasets[0]  # raw
+    key = lane_key(np.uint32(first.seeds[0]), dataset.words)
+    data = dataset.value.sample(key)
     found = jax.jit(_example)(key, data.x, data.z)
     return Example(**{name: np.asarray(value) for name, value in found.items()})
 

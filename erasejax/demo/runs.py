@@ -1,22 +1,26 @@
-"""The experiment on thousands of datasets, in chunks of constant shape."""
+"""The experiment as a sweep, and its numbers as arrays."""
 
-import functools
-import sys
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from erasejax.demo import trials
-from erasejax.demo.trials import DATA, ERASERS, PROBES
+from erasejax import sweep
 
-__all__ = ["ZERO_ONE_DATASETS", "Results", "run"]
+__all__ = ["DATA", "ERASERS", "PROBES", "PROTOCOLS", "ZERO_ONE_DATASETS", "Results", "run", "spec"]
 
+DATA = ("raw", "normalised")
+_FIRST_COLUMN = {"name": "ablation", "directions": [[1.0, 0.0, 0.0]]}
+_METHODS = ("identity", "mean-difference", "random-directions", _FIRST_COLUMN)
+ERASERS: tuple[str, ...] = ("before", "mean difference", "random direction", "column 0 only")
+_CONVEX = ("least-squares", "lda", "mean-difference", "logistic")  # trained without 0-1 loss
+PROBES = ("LeastSquares", "LDA", "MeanDifferenceProbe", "Logistic")
+PROTOCOLS = ("fitting rows", "fresh rows")
 ZERO_ONE_DATASETS = 256
-_CHUNK = 64
+
+_DECISIONS = ["accuracy", "balanced_accuracy", "auroc", "damage", "rank", "majority_rate"]
+_SEEDS = 2**20  # of each run; runs with other seeds share no draws
 
 
 class Results(NamedTuple):
@@ -32,125 +36,89 @@ class Results(NamedTuple):
     zero_one: dict[str, np.ndarray]
 
 
+def spec(*, datasets: int, seed: int, zero_one_datasets: int = ZERO_ONE_DATASETS) -> dict[str, Any]:
+    """Returns the spec of the experiment, for `erasejax.sweep.run`.
+
+    Args:
+      datasets: how many.
+      seed: of all draws.
+      zero_one_datasets: the first so many also meet `ZeroOne`.
+
+    Raises:
+      ValueError: a number makes no sense.
+    """
+    if not 1 <= datasets <= _SEEDS:
+        raise ValueError(f"datasets: expected 1 to {_SEEDS:,}, got {datasets}")
+    if not 0 <= seed < 2**32 // _SEEDS:
+        raise ValueError(f"seed: expected 0 to {2**32 // _SEEDS - 1}, got {seed}")
+    few = min(datasets, zero_one_datasets)
+    return {
+        "dataset": {"name": "discrete-features", "normalize": [False, True]},
+        "eraser": list(_METHODS),
+        "metrics": _DECISIONS,
+        "first_seed": seed * _SEEDS,
+        "part": [
+            {
+                "probe": list(_CONVEX),
+                "seeds": datasets,
+                "metrics": [*_DECISIONS, "log_loss", "r2"],
+            },
+            {"probe": "zero-one", "seeds": few, "labels": ["true", "permuted"]},
+        ],
+    }
+
+
 def run(
     *,
     datasets: int = 4096,
     seed: int = 0,
     zero_one_datasets: int = ZERO_ONE_DATASETS,
-    chunk: int = _CHUNK,
     progress: bool = False,
 ) -> Results:
-    """Runs the trials, in chunks of constant shape.
+    """Runs the experiment.
 
     Args:
       datasets: how many datasets; dataset i is the same whatever else is run.
       seed: of all draws.
       zero_one_datasets: the first so many also meet `ZeroOne`.
-      chunk: datasets a chunk; no result depends on it.
-      progress: whether to show bars, or the stages where stderr is no terminal.
+      progress: whether to show a bar.
 
     Returns:
       `Results`.
+
+    Raises:
+      ValueError: a number makes no sense.
     """
-    key = jax.random.key(seed)
-    chunk = min(chunk, datasets)
-    few = min(zero_one_datasets, datasets)
-    per_dataset = len(DATA) * len(ERASERS)
-    convex = _Stage("convex probes", datasets, per_dataset * len(PROBES) * 2, progress)
-    zero_one = _Stage("ZeroOne, null", few, per_dataset * 3, progress, position=1)
-    with ThreadPoolExecutor(2) as beside, convex, zero_one:
-        # Sampling is a program of its own: to compile it twice would take longer than to run it.
-        sampler = beside.submit(_compiled_draw, chunk)
-        costly = beside.submit(_run_chunks, trials.zero_one, sampler, key, chunk, zero_one)
-        return Results(_run_chunks(trials.convex, sampler, key, chunk, convex), costly.result())
-
-
-def _draw_lanes(key: jax.Array, numbers: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns key, features and labels of datasets by number."""
-
-    def lane(number):
-        own = jax.random.fold_in(key, number)
-        return own, *trials.draw(own)
-
-    return jax.vmap(lane)(numbers)
-
-
-@functools.lru_cache(maxsize=8)
-def _compiled_draw(chunk: int) -> Callable:
-    return jax.jit(_draw_lanes).lower(jax.random.key(0), jnp.zeros(chunk, jnp.uint32)).compile()
-
-
-@functools.lru_cache(maxsize=8)
-def _compiled(measure: Callable, chunk: int) -> Callable:
-    """Returns `measure` of many datasets, compiled for `chunk` of them."""
-    lanes = jax.eval_shape(_draw_lanes, jax.random.key(0), jnp.zeros(chunk, jnp.uint32))
-    return jax.jit(jax.vmap(measure)).lower(*lanes).compile()
-
-
-def _run_chunks(
-    measure: Callable, sampler: Future, key: jax.Array, chunk: int, stage: "_Stage"
-) -> dict[str, np.ndarray]:
-    """Returns what `measure` says of the stage's datasets, (datasets, ...)."""
-    compiled = _compiled(measure, chunk)
-    sample = sampler.result()
-    stage.start()
-    found = []
-    pending = None
-    for start in [*range(0, stage.datasets, chunk), None]:
-        following = None  # one chunk is under way while another is fetched; the last is padded
-        if start is not None:
-            numbers = np.minimum(np.arange(start, start + chunk), stage.datasets - 1)
-            following = compiled(*sample(key, numbers.astype(np.uint32)))
-        if pending is not None:
-            found.append({name: np.asarray(value) for name, value in pending.items()})
-            stage.advance(chunk)
-        pending = following
-    return {
-        name: np.concatenate([part[name] for part in found])[: stage.datasets] for name in found[0]
+    asked = spec(datasets=datasets, seed=seed, zero_one_datasets=zero_one_datasets)
+    with tempfile.TemporaryDirectory(prefix="erasejax-demo-") as folder:
+        frame = sweep.run(asked, out=Path(folder), progress=progress).to_pandas()
+    search = frame["probe"] == "zero-one"
+    null = frame["labels"] == "permuted"
+    convex = _cube(frame[~search], _CONVEX, ("fitting", "fresh"))
+    true = _cube(frame[search & ~null], ("zero-one",), ("fitting", "fresh"))
+    permuted = _cube(frame[search & null], ("zero-one",), ("fitting",))
+    zero_one = {
+        name: np.concatenate([value, permuted[name]], axis=3)[..., 0]
+        for name, value in true.items()
     }
+    return Results(convex, zero_one)
 
 
-class _Stage:
-    """A progress bar in trials, or a line a stage where stderr is no terminal."""
-
-    def __init__(self, name: str, datasets: int, trials: int, show: bool, position: int = 0):
-        self.name, self.datasets, self.trials, self.show = name, datasets, trials, show
-        self.done, self.bar = 0, None
-        if show and sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self.bar = tqdm(
-                total=datasets * trials,
-                position=position,
-                unit=" trials",
-                unit_scale=True,
-                dynamic_ncols=True,
-                bar_format="{desc}",
-            )
-        self._say("compiling")
-
-    def __enter__(self) -> "_Stage":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def start(self) -> None:
-        """Ends the compiling state; the clock starts."""
-        if self.bar is not None:
-            self.bar.bar_format = None
-            self.bar.reset()
-        self._say(f"running {self.datasets * self.trials:,} trials")
-
-    def advance(self, datasets: int) -> None:
-        size = min(datasets, self.datasets - self.done)
-        self.done += size
-        if self.bar is not None:
-            self.bar.update(size * self.trials)
-
-    def _say(self, what: str) -> None:
-        if self.bar is not None:
-            self.bar.set_description_str(f"{self.name}: {what.split()[0]}")
-        elif self.show:
-            print(f"{self.name}: {what}", file=sys.stderr, flush=True)
+def _cube(frame: Any, probes: tuple[str, ...], protocols: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Returns numbers (datasets, data, eraser, protocol, probe) by name from rows of the table."""
+    names = [method if isinstance(method, str) else method["name"] for method in _METHODS]
+    places = (
+        frame["probe"].cat.set_categories(probes).cat.codes,
+        frame["eraser"].cat.set_categories(names).cat.codes,
+        frame["dataset.normalize"],
+        frame["seed"],
+    )
+    frame = frame.iloc[np.lexsort([place.to_numpy() for place in places])]
+    shape = (-1, len(DATA), len(names), len(probes))
+    found = {}
+    for name in (*_DECISIONS, "log_loss", "r2", "status"):
+        spread = [f"{name}_{p}" if f"{name}_{p}" in frame else name for p in protocols]
+        if name in ("log_loss", "r2") and len(probes) == 1:
+            continue
+        found[name] = np.stack([frame[c].to_numpy().reshape(shape) for c in spread], axis=3)
+    return found

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from erasejax.demo import page
-from erasejax.demo.runs import Results
-from erasejax.demo.trials import DATA, ERASERS, PROBES, PROTOCOLS
+from erasejax.demo.runs import DATA, ERASERS, PROBES, PROTOCOLS, Results
 from erasejax.extras import require
 
 __all__ = ["summary", "to_table"]
