@@ -221,7 +221,78 @@ def _app() -> Any:
         _check_seed(seed)
         run_demo(out=out, datasets=datasets, seed=seed, force=force)
 
+    @app.command
+    def sweep(
+        spec: Positional[Annotated[Path, arg(metavar="SPEC")]],
+        /,
+        *,
+        out: Path,
+        dry_run: bool = False,
+        shard: Annotated[str | None, arg(metavar="I/N")] = None,
+        chunk: int | None = None,
+        memory: int | None = None,
+    ) -> None:
+        """Run thousands of synthetic trials: datasets x erasers x probes x seeds.
+
+        The spec is a TOML file (or Python that sets `spec`). Results go to a folder of immutable
+        files, so the run may be killed at any moment and the same command goes on from there; where
+        the spec has grown, only what is new is run. Several processes may share the folder.
+
+        Args:
+          spec: what to run.
+          out: folder of the results.
+          dry_run: say how many cells, programs, trials and bytes it would be, compile and time one
+            chunk of each program, and write nothing.
+          shard: do the part I of N, I from 0; by itself in a SLURM job array or a jax.distributed
+            job.
+          chunk: datasets at once.
+          memory: megabytes for the rows of a chunk on each device.
+        """
+        from erasejax import commands
+
+        _cache_programs()
+        if dry_run:
+            lines = commands.describe(spec, out=out, shard=shard, chunk=chunk, memory=memory)
+            for name, text in lines:
+                print(f"{name:<9} {text}")
+            return
+        print(commands.sweep(spec, out=out, shard=shard, chunk=chunk, memory=memory))
+
+    @app.command
+    def report(
+        folder: Positional[Annotated[Path, arg(metavar="FOLDER")]],
+        /,
+        *,
+        out: Path | None = None,
+        force: bool = False,
+    ) -> None:
+        """Write the page of a sweep: one HTML file with a table and pictures.
+
+        Args:
+          folder: of the sweep.
+          out: the page; report.html in the folder if it is left out.
+          force: replace what is there.
+        """
+        from erasejax.report import report as write
+
+        print(write(folder, out or folder / "report.html", overwrite=force))
+
     return app
+
+
+def _cache_programs() -> None:
+    """Keeps compiled programs for the next start, in the user's cache folder.
+
+    Where JAX_COMPILATION_CACHE_DIR is set, that one is used. Versions of jax before 0.11 say of
+    every program they load that the machine differs, so there it is left to the user.
+    """
+    import jax
+
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir is None and jax.__version_info__ >= (0, 11):
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        config.update("jax_compilation_cache_dir", str(Path(base) / "erasejax" / "programs"))
+        config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
