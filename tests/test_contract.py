@@ -352,7 +352,7 @@ def test_public_names_are_declared_and_sorted(module):
 
 
 def public_callables():
-    for module in (ej, ej.datasets, ej.metrics, ej.probes, ej.transport):
+    for module in (ej, ej.datasets, ej.metrics, ej.probes, ej.sweep, ej.transport):
         for name in module.__all__:
             thing = getattr(module, name)
             if inspect.isclass(thing):

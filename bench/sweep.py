@@ -1,0 +1,209 @@
+"""Sweeps end to end, with their files: against a loop, and how their cost grows.
+
+The experiment is that of bench.experiment: 2 x 100 rows, the mean difference projected out, a
+logistic regression before and after, on the fitting rows. One unit is one dataset. Compiled
+programs are kept between runs, as the command line keeps them; the first run compiles.
+
+    python -m bench.sweep
+    python -m bench.sweep --only million
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from bench.experiment import DATASETS, ROWS, loop_case
+from bench.harness import Case, Figure, Row, compare, measure
+from erasejax import sweep
+from erasejax.sweep.plan import plan
+from erasejax.sweep.progress import Progress
+from erasejax.sweep.run import Traced, Writer, stream
+from erasejax.sweep.store import Store, numerics
+
+SEEDS = {3: 262_144, 16: 65_536, 64: 16_384}
+_PROCESS = """
+import json, resource, sys, time
+start = time.perf_counter()
+import erasejax as ej
+spec, out, options = map(json.loads, sys.argv[1:])
+result = ej.sweep.run(spec, out=out, **options)
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def spec(d: int = 3, seeds: int = 65_536, rows: int = ROWS) -> dict:
+    return {
+        "dataset": {"name": "discrete-features", "dims": d, "rows": rows},
+        "eraser": ["identity", "mean-difference"],
+        "probe": {"name": "logistic", "l2": 1 / (2 * rows)},  # scikit-learn's C = 1
+        "protocols": "fitting",
+        "metrics": "accuracy",
+        "seeds": seeds,
+    }
+
+
+@contextlib.contextmanager
+def folder() -> Generator[Path, None, None]:
+    path = Path(tempfile.mkdtemp(prefix="erasejax-bench-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep_once(asked: dict, **options) -> None:
+    with folder() as out:
+        sweep.run(asked, out=out, **options)
+
+
+def in_a_process(asked: dict, out: Path, environment: dict | None = None, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", _PROCESS, *map(json.dumps, (asked, str(out), options))],
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def answer(process) -> tuple[float, float]:
+    """Returns seconds and megabytes of a process."""
+    seconds, megabytes = process.communicate(timeout=3600)[0].split()
+    return float(seconds), float(megabytes)
+
+
+def experiment(repeats: int) -> tuple[list[Row], list[Figure]]:
+    rows = []
+    for d in DATASETS:
+        case = Case("sweep", lambda d=d: sweep_once(spec(d, SEEDS[d])), units=SEEDS[d])
+        rows += compare(f"d = {d}", [loop_case(d), case], repeats=repeats)
+    return rows, []
+
+
+def overhead(repeats: int) -> tuple[list[Row], list[Figure]]:
+    """What the files and the bar add to the chunks alone, in one turn each."""
+    asked = sweep.grid(spec())
+    program = plan(asked, None, numerics()).programs[0]
+    traced = Traced(program, jax.local_devices())
+    compiled = traced.compile()
+
+    class Nowhere:
+        def put(self, *_):
+            pass
+
+    quiet = Progress(program.lanes, show=False)
+    alone = Case(
+        "chunks alone",
+        lambda: stream(traced, compiled, Nowhere(), quiet),
+        units=program.lanes,
+        peer=True,
+    )
+
+    def stored():
+        with folder() as out:
+            store = Store(out, create=True)
+            bar = Progress(program.lanes, show=True)
+            with Writer(store, numerics()) as writer:
+                stream(traced, compiled, writer, bar)
+            bar.close()
+
+    rows = compare(
+        "overhead",
+        [alone, Case("stored, with a bar", stored, units=program.lanes)],
+        repeats=repeats,
+    )
+    added = 100 * (rows[1].median / rows[0].median - 1)
+    return rows, [Figure("overhead", "files and progress", added, "%")]
+
+
+def growth(repeats: int) -> tuple[list[Row], list[Figure]]:
+    """Against the number of trials, of rows and of features."""
+    rows = []
+    for seeds in (1_000, 10_000, 100_000):
+        case = Case(f"{seeds:,} datasets", lambda s=seeds: sweep_once(spec(3, s)), units=seeds)
+        rows += compare("trials", [case], repeats=repeats)
+    for n in (20, 200, 2_000):
+        seeds = 3_276_800 // n
+        case = Case(
+            f"2 x {n // 2} rows", lambda n=n, s=seeds: sweep_once(spec(3, s, n // 2)), units=seeds
+        )
+        rows += compare("rows", [case], repeats=repeats)
+    for d in (3, 16, 64, 256):
+        seeds = 65_536 // max(d // 4, 1)
+        case = Case(f"d = {d}", lambda d=d, s=seeds: sweep_once(spec(d, s)), units=seeds)
+        rows += compare("features", [case], repeats=repeats)
+    return rows, []
+
+
+def scaling(repeats: int) -> tuple[list[Row], list[Figure]]:
+    """Virtual devices and processes: seconds of whole processes, started afresh."""
+    found: dict[str, list[float]] = {}
+    asked = spec(16, 65_536)
+    for _ in range(repeats):
+        for devices in (1, 2):
+            with folder() as out:
+                process = in_a_process(asked, out, {"JAX_NUM_CPU_DEVICES": str(devices)})
+                found.setdefault(f"{devices} virtual devices", []).append(answer(process)[0])
+        with folder() as out:
+            start = time.perf_counter()
+            both = [in_a_process(asked, out, shard=f"{i}/2") for i in range(2)]
+            for process in both:
+                answer(process)
+            found.setdefault("2 processes", []).append(time.perf_counter() - start)
+    base = np.median(found["1 virtual devices"])
+    return [], [
+        Figure("scaling", f"{name}, {np.median(times):.3g} s", base / np.median(times), "of one")
+        for name, times in found.items()
+    ]
+
+
+def million(repeats: int) -> tuple[list[Row], list[Figure]]:
+    """A million trials in one command, its memory, and its second start."""
+    figures = []
+    with folder() as out:
+        for seeds in (100_000, 500_000):
+            seconds, megabytes = answer(in_a_process(spec(3, seeds), out / str(seeds)))
+            trials = f"{2 * seeds:,} trials"
+            figures += [
+                Figure("million", trials, seconds, "s"),
+                Figure("million", f"{trials}, peak memory", megabytes, "MB"),
+            ]
+        again = answer(in_a_process(spec(3, 500_000), out / "500000"))[0]
+        figures.append(Figure("million", "second start, all stored", again, "s"))
+        more = answer(in_a_process(spec(3, 500_000 + 1_024), out / "500000"))[0]
+        figures.append(Figure("million", "second start, two blocks to run", more, "s"))
+    return [], figures
+
+
+def main() -> None:
+    parts = {
+        "experiment": experiment,
+        "overhead": overhead,
+        "growth": growth,
+        "scaling": scaling,
+        "million": million,
+    }
+    with folder() as cache:
+        settings = {
+            "jax_compilation_cache_dir": str(cache),
+            "jax_persistent_cache_min_compile_time_secs": 0.5,
+        }
+        for name, value in settings.items():
+            jax.config.update(name, value)
+            os.environ[name.upper()] = str(value)
+        measure(
+            "Sweep", "dataset", parts, about=__doc__, repeats=3, packages=("jax", "scikit-learn")
+        )
+
+
+if __name__ == "__main__":
+    main()
