@@ -98,7 +98,8 @@ def _table(summary: Any, sweep: Sweep) -> str:
     flat = summary.reset_index()
     keys = [key for key, second in flat.columns if not second]
     shown = [key for key in keys if flat[key].nunique(dropna=False) > 1] or keys[:1]
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in (*shown, *names))
+    head = "".join(f"<th class=key>{html.escape(name)}</th>" for name in shown)
+    head += "".join(f"<th>{html.escape(name)}</th>" for name in names)
     lines = []
     for _, row in flat.head(_ROWS).iterrows():
         cells = [f"<th scope=row>{html.escape(_text(row[key, '']))}</th>" for key in shown]
@@ -184,7 +185,8 @@ figcaption, .tiny { color: var(--soft); font-size: .93rem; margin-top: .4rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .22rem .7rem; text-align: right; white-space: nowrap; }
-th[scope=row] { text-align: left; font-weight: normal; }
+th[scope=row], th.key { text-align: left; }
+th[scope=row] { font-weight: normal; }
 thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
 tbody tr:nth-child(even) { background: var(--tint); }
 td span { color: var(--soft); }
