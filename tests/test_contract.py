@@ -345,7 +345,7 @@ def test_contrast_pairs_are_a_dataset():
         PAIRS.sample(0)
 
 
-@pytest.mark.parametrize("module", [ej, ej.datasets, ej.metrics, ej.probes, ej.transport])
+@pytest.mark.parametrize("module", [ej, ej.datasets, ej.metrics, ej.probes, ej.sweep, ej.transport])
 def test_public_names_are_declared_and_sorted(module):
     assert list(module.__all__) == sorted(module.__all__)
     assert all(hasattr(module, name) for name in module.__all__)
@@ -372,7 +372,7 @@ def test_conventions(name, function):
     assert function.__doc__, f"{name} has no docstring"
     for parameter in parameters.values():
         if parameter.name in {"num_classes", "key", "part", "overwrite"} and name != "sample":
-            positional_key = name.endswith(".sample")
+            positional_key = name.endswith(".sample") or name == "trial"  # the key is the dataset
             assert positional_key or parameter.kind == inspect.Parameter.KEYWORD_ONLY
     for cls in (*ERASERS.values(), *PROBES.values()):
         assert "key" in inspect.signature(type(cls).fit).parameters
