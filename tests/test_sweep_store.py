@@ -84,6 +84,36 @@ def test_more_seeds_take_the_place_of_fewer(tmp_path):
     assert (same.accuracy_fresh == few.accuracy_fresh).all()
 
 
+def test_the_newest_numbers_take_the_place_of_older_ones(tmp_path):
+    ej.sweep.run(TINY, out=tmp_path)
+    found = ej.sweep.run({**TINY, "metrics": ["auroc", "rank"], "eraser": "identity"}, out=tmp_path)
+    frame = found.to_pandas()
+    assert len(frame) == 8 * 2
+    assert not frame.duplicated(["eraser", "seed"]).any()
+    assert frame[frame.eraser == "identity"].auroc_fresh.notna().all()
+    assert frame[frame.eraser == "mean-difference"].accuracy_fresh.notna().all()
+
+
+def test_what_a_longer_range_of_seeds_replaces_is_not_missing(tmp_path):
+    found = ej.sweep.run(TINY, out=tmp_path)
+    block = sorted((tmp_path / "blocks").iterdir())[0]
+    block.unlink()
+    assert len(ej.sweep.open(tmp_path).missing()) == 1
+    found = ej.sweep.run({**TINY, "seeds": 9}, out=tmp_path)
+    assert len(found.missing()) == 0
+    assert len(found.to_pandas()) == 9 * 2
+
+
+def test_words_that_only_some_configurations_have(tmp_path):
+    erasers = ["identity", {"name": "leace", "shrinkage_rule": ["none", "oas"]}]
+    found = ej.sweep.run({**TINY, "eraser": erasers}, out=tmp_path)
+    rules = found.to_pandas()["eraser.shrinkage_rule"]
+    assert set(rules[rules.notna()]) == {"none", "oas"}
+    assert rules.isna().sum() == 8
+    assert len(found.summary()) == 3
+    assert found.to_xarray().sizes["seed"] == 8
+
+
 def killed(spec, folder, after, **options):
     """Runs a sweep in a process and kills it that many seconds after its first block."""
     process = run_in_a_process(spec, folder, **options)

@@ -82,6 +82,11 @@ class Cell(NamedTuple):
     labels: str
 
     @property
+    def words(self) -> tuple[Any, ...]:
+        """What it is, hashable."""
+        return (*(config.words.tobytes() for config in self[:3]), self.labels)
+
+    @property
     def json(self) -> dict[str, Any]:
         """The cell as JSON."""
         return {

@@ -33,19 +33,22 @@ class Sweep:
         self._store = Store(path)
         self.path = self._store.path
         self.manifests = self._store.manifests()
-        wanted: dict[str, tuple[Block, Manifest]] = {}
-        for manifest in self.manifests:
-            for part in manifest.grid.parts:
-                for block in blocks(part):
-                    wanted[self._store.file(block, manifest.numerics).name] = (block, manifest)
         there = self._store.names()
         if foreign := self._store.foreign():
             warnings.warn(
                 f"{self.path}: not part of the sweep, and not read: {', '.join(foreign[:8])}",
                 stacklevel=3,
             )
-        self._blocks = [wanted[name] for name in wanted if name in there]
-        self._missing = [wanted[name][0] for name in wanted if name not in there]
+        self._blocks: list[tuple[Block, Manifest]] = []
+        self._missing: list[Block] = []
+        for several in self._asked():
+            stored = [
+                (block, manifest)
+                for block, manifest in several
+                if self._store.file(block, manifest.numerics).name in there
+            ]
+            self._blocks += stored[-1:]
+            self._missing += [several[-1][0]] if several[-1] not in stored else []
 
     def __repr__(self) -> str:
         stored, missing = len(self._blocks), len(self._missing)
@@ -81,7 +84,7 @@ class Sweep:
           ValueError: nothing is stored yet.
         """
         pa = require("pyarrow", "sweep")
-        chosen = self._longest()
+        chosen = self._blocks
         if not chosen:
             raise ValueError(f"{self.path}: nothing is stored yet; run the sweep")
         with ThreadPoolExecutor(4) as pool:
@@ -92,8 +95,10 @@ class Sweep:
         joined = pa.concat_tables(tables, promote_options="default").combine_chunks()
         columns = {}
         for name, values in described.items():
-            words = list(dict.fromkeys(values))
-            codes = np.repeat([words.index(value) for value in values], sizes).astype(np.int32)
+            words = [word for word in dict.fromkeys(values) if word is not None]
+            places = {word: i for i, word in enumerate(words)}
+            codes = np.repeat([places.get(value, -1) for value in values], sizes).astype(np.int32)
+            codes = pa.array(codes, mask=codes < 0)
             column = pa.DictionaryArray.from_arrays(codes, pa.array(words))
             columns[name] = column if isinstance(words[0], str) else column.dictionary_decode()
         for name in ("seed", *self.columns):
@@ -172,15 +177,26 @@ class Sweep:
     def _cells(self) -> list[Cell]:
         return [block.cell for block, _ in self._blocks] + [b.cell for b in self._missing]
 
-    def _longest(self) -> list[tuple[Block, Manifest]]:
-        """Returns the stored blocks, without those whose seeds and numbers a longer one has too."""
-        best: dict[Any, tuple[Block, Manifest]] = {}
-        for block, manifest in self._blocks:
+    def _asked(self) -> list[list[tuple[Block, Manifest]]]:
+        """Returns what was asked for of each cell and range of seeds, the best last.
+
+        The numbers of the newest spec take the place of those of an older one; among specs for the
+        same numbers the one with the most seeds counts.
+        """
+        newest: dict[Any, int] = {}
+        found: dict[Any, dict[Any, tuple[Block, Manifest]]] = {}
+        for i, manifest in enumerate(self.manifests):
             numerics = tuple(sorted(manifest.numerics.items()))
-            key = (json.dumps(block.cell.json), block.first, block.ask.columns, numerics)
-            if key not in best or best[key][0].last < block.last:
-                best[key] = (block, manifest)
-        return list(best.values())
+            for part in manifest.grid.parts:
+                numbers = (part.ask.columns, numerics)
+                newest[numbers] = i
+                for block in blocks(part):
+                    where = (block.cell.words, block.first)
+                    found.setdefault(where, {})[numbers, block.last] = (block, manifest)
+        return [
+            [several[key] for key in sorted(several, key=lambda k: (newest[k[0]], k[1]))]
+            for several in found.values()
+        ]
 
 
 def _describe(cells: list[Cell]) -> dict[str, list[Any]]:
