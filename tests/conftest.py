@@ -36,7 +36,7 @@ def pytest_configure(config):
     if folder is None:
         folder = config.erasejax_programs = tempfile.mkdtemp(prefix="erasejax-tests-")
     # Workers and processes: some versions say of every program loaded that the machine differs.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # importing jax has set it to 1
     for name, value in {"jax_compilation_cache_dir": folder, **_CACHE}.items():
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
