@@ -324,7 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"erasejax: error: {_message(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("erasejax: interrupted, nothing was written", file=sys.stderr)
+        print("erasejax: interrupted; no file is half written", file=sys.stderr)
         return 130
     return 0
 

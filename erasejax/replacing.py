@@ -1,8 +1,11 @@
 """Writing a file whole or not at all; every writer of the project goes through here."""
 
 import contextlib
+import hashlib
 import os
+import platform
 import secrets
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -14,6 +17,8 @@ except ImportError:  # not on Windows
 __all__ = ["check_target", "discard", "remove_orphans", "replacing"]
 
 _PREFIX = ".erasejax-"
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_DAY = 86400  # seconds
 _open: set[Path] = set()
 
 
@@ -77,7 +82,8 @@ def _create(target: Path) -> tuple[Path, int | None]:
       OSError: it cannot be made.
     """
     while True:
-        temporary = target.with_name(f"{_PREFIX}{secrets.token_hex(8)}{target.suffix[:32]}")
+        name = f"{_PREFIX}{_HOST}-{secrets.token_hex(8)}{target.suffix[:32]}"
+        temporary = target.with_name(name)
         _open.add(temporary)
         try:
             held = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
@@ -90,7 +96,7 @@ def _create(target: Path) -> tuple[Path, int | None]:
             os.close(held)
             return temporary, None
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(held, fcntl.LOCK_EX)  # waits for somebody who takes it for an orphan
         if os.fstat(held).st_nlink:
             return temporary, held
         os.close(held)  # taken for an orphan before it was locked
@@ -100,12 +106,16 @@ def _create(target: Path) -> tuple[Path, int | None]:
 def remove_orphans(folder: str | os.PathLike[str]) -> None:
     """Removes temporary files in a folder that were left by processes that are gone.
 
-    Files that another process is writing are locked and stay.
+    Files that another process is writing are locked and stay. Locks need not reach other machines:
+    their files go after a day.
     """
     if fcntl is None:
         return
     for temporary in Path(folder).glob(f"{_PREFIX}*"):
         try:
+            ours = temporary.name.startswith(f"{_PREFIX}{_HOST}-")
+            if not ours and time.time() - temporary.stat().st_mtime < _DAY:
+                continue
             held = os.open(temporary, os.O_RDWR)
         except OSError:  # done in the meantime, or somebody else's
             continue

@@ -53,7 +53,8 @@ def _page(sweep: Sweep, title: str) -> str:
     frame = sweep.to_pandas()
     summary = sweep.summary(frame)
     missing = len(sweep.missing())
-    figures = "".join(_figure(picture) for picture in pictures(frame, sweep.columns))
+    drawn = pictures(frame, sweep.columns, classes=_classes(sweep))
+    figures = "".join(_figure(picture) for picture in drawn)
     failed = int(summary["trials", "failed"].sum())
     facts = [f"{len(frame):,} trials in {len(summary):,} cells"]
     if missing:
@@ -69,6 +70,13 @@ def _page(sweep: Sweep, title: str) -> str:
         table=_table(summary, sweep),
         provenance=_provenance(sweep),
     )
+
+
+def _classes(sweep: Sweep) -> int | None:
+    """Returns how many classes the datasets have; None if that differs."""
+    parts = [part for manifest in sweep.manifests for part in manifest.grid.parts]
+    found = {config.fields.get("num_classes", 2) for part in parts for config in part.datasets}
+    return found.pop() if len(found) == 1 else None
 
 
 def _figure(picture: Any) -> str:

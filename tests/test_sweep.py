@@ -32,13 +32,28 @@ def test_a_list_is_an_axis_and_axes_multiply():
     assert len(part.datasets) == 3
     assert [config.fields["separation"] for config in part.datasets] == [0.5, 1.0, 2.0]
     assert len(list(part.cells())) == 3 * 3 * 2
-    assert part.trials == 3 * 3 * 2 * 40
 
 
 def test_an_axis_that_a_probe_does_not_have_does_not_multiply_it():
     probe = {"name": ["logistic", "mean-difference"], "l2": [0.1, 1.0]}
     part = grid({**TINY, "probe": probe}).parts[0]
     assert [config.name for config in part.probes] == ["logistic", "logistic", "mean-difference"]
+
+
+def test_ranges_and_arrays_are_axes():
+    probe = {"name": "logistic", "l2": np.array([0.1, 0.2])}
+    dataset = {"name": "gaussian-classes", "dims": range(2, 5)}
+    part = grid({**TINY, "probe": probe, "dataset": dataset}).parts[0]
+    assert [config.fields["l2"] for config in part.probes] == [0.1, 0.2]
+    assert [config.fields["dims"] for config in part.datasets] == [2, 3, 4]
+
+
+def test_zero_has_no_sign():
+    def words(separation):
+        dataset = {"name": "gaussian-classes", "separation": separation}
+        return grid({**TINY, "dataset": dataset}).parts[0].datasets[0].words
+
+    np.testing.assert_array_equal(words(-0.0), words(0.0))
 
 
 @pytest.mark.parametrize("one", [1, 1.0, np.float32(1), np.int64(1)])
@@ -105,6 +120,12 @@ def test_a_grid_comes_back_from_its_json():
         ({"seeds": 0}, "seeds, first_seed"),
         ({"first_seed": 5}, "multiple of 1024"),
         ({"part": {}}, r"\[\[part\]\]"),
+        ({"dataset": {"name": "gaussian-classes", "dims": float("inf")}}, "whole number, got inf"),
+        ({"dataset": {"name": "gaussian-classes", "separation": 1e300}}, "more than float32 holds"),
+        ({"dataset": ej.LEACE()}, "LEACE is of the role eraser"),
+        ({"eraser": {"name": 3}}, "expected a name or a list of names, got 3"),
+        ({"eraser": {"name": "alf-qleace", "max_rank": True}}, "whole number, got True"),
+        ({"metrics": [["accuracy"]]}, "expected a name or a list of names"),
     ],
 )
 def test_bad_specs_are_clear(change, message):
@@ -218,6 +239,28 @@ def test_xarray_has_a_dimension_for_each_axis(results):
     row = frame[(frame["dataset.separation"] == 2) & (frame.eraser == "leace") & (frame.seed == 3)]
     for probe in ("logistic", "least-squares"):
         assert float(one.sel(probe=probe)) == row[row.probe == probe].accuracy_fresh.iloc[0]
+
+
+def test_axes_with_gaps_and_of_words_and_numbers(tmp_path):
+    spec = {
+        **TINY,
+        "eraser": ["identity", {"name": "leace", "shrinkage": [0.0, 0.5]}],
+        "probe": ["mean-difference", {"name": "lda", "l2": [1.0, float("inf")]}],
+        "dataset": {"name": "gaussian-classes", "dims": 2, "rows": [6, [4, 8]]},
+    }
+    found = ej.sweep.run(spec, out=tmp_path)
+    frame = found.to_pandas()
+    assert set(frame["dataset.rows"]) == {"6", "[4, 8]"}
+    assert set(frame["probe.l2"].dropna()) == {1.0, np.inf}
+    cube = found.to_xarray()
+    assert set(cube["eraser.shrinkage"].to_numpy()) == {"", "0", "0.5"}
+    gaps = ["eraser.shrinkage", "probe.l2"]
+    words = frame[gaps].map(lambda value: "" if np.isnan(value) else f"{value:g}")
+    names = ["eraser", "probe", "dataset.rows", "seed"]
+    for place, accuracy in zip(
+        frame[names].join(words).to_dict("records"), frame.accuracy_fresh, strict=True
+    ):
+        np.testing.assert_equal(cube.accuracy_fresh.sel(place).item(), accuracy)
 
 
 def test_permuted_labels_are_a_null(tmp_path):
@@ -355,9 +398,13 @@ def test_shares(monkeypatch):
     for wrong in ("3/3", "a/b", "1", "-1/2"):
         with pytest.raises(ValueError, match="i/n"):
             share(wrong)
-    for name, value in (("ID", "7"), ("MIN", "3"), ("COUNT", "4"), ("STEP", "2")):
-        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    for name, value in (("ID", 7), ("MIN", 3), ("MAX", 9), ("COUNT", 4), ("STEP", 2)):
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
     assert share() == (2, 4)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "3")
+    with pytest.raises(ValueError, match="not evenly spaced"):
+        share()
+    assert share("0/1") == (0, 1)
 
 
 @struct.dataclass(kw_only=True)
@@ -392,7 +439,8 @@ def test_a_failed_lane_is_reported_and_leaves_its_neighbours_alone(tmp_path):
     assert len(other) == len(frame)
     summary = ej.sweep.open(tmp_path).summary()
     assert summary["trials", "failed"].sum() == failed.sum()
-    assert (summary["accuracy_fitting", "count"] + summary["trials", "failed"] == 200).all()
+    for name in ("accuracy_fitting", "rank"):
+        assert (summary[name, "count"] + summary["trials", "failed"] == 200).all()
 
 
 def test_two_rows(tmp_path):

@@ -248,9 +248,54 @@ def test_orphans_go_and_files_being_written_stay(tmp_path):
     with replacing(tmp_path / "a.txt") as held:
         orphan = tmp_path / held.name.replace(held.stem[-8:], "0" * 8)
         orphan.write_text("half")
+        others = tmp_path / ".erasejax-elsewhere-0.txt"
+        others.write_text("perhaps being written")
         remove_orphans(tmp_path)
         assert held.exists()
         assert not orphan.exists()
+        assert others.exists()
+        os.utime(others, (time.time() - 100_000,) * 2)
+        remove_orphans(tmp_path)
+        assert not others.exists()
         held.write_text("whole")
     assert (tmp_path / "a.txt").read_text() == "whole"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_numbers_that_were_asked_for_at_different_times_are_one_table(tmp_path):
+    ej.sweep.run({**TINY, "seeds": 1030, "metrics": "accuracy"}, out=tmp_path)
+    ej.sweep.run({**TINY, "metrics": ["accuracy", "damage"]}, out=tmp_path)
+    found = ej.sweep.run({**TINY, "seeds": 1030, "metrics": "accuracy"}, out=tmp_path)
+    frame = found.to_pandas()
+    assert len(found.missing()) == 0
+    assert len(frame) == 1030 * 2
+    assert not frame.duplicated(["eraser", "seed"]).any()
+    assert frame.accuracy_fresh.notna().all()
+    assert (frame.damage_fresh.notna() == (frame.seed < 8)).all()
+    alone = ej.sweep.run({**TINY, "metrics": ["accuracy", "damage"]}, out=tmp_path / "alone")
+    few = frame[frame.seed < 8].reset_index(drop=True)
+    for name in ("accuracy_fresh", "damage_fresh"):
+        assert (few[name] == alone.to_pandas()[name]).all()
+
+
+def test_a_number_that_nobody_has_yet_is_null(tmp_path):
+    ej.sweep.run(TINY, out=tmp_path)
+    found = ej.sweep.run({**TINY, "metrics": "damage", "eraser": "identity"}, out=tmp_path)
+    for piece in found._pieces:
+        for block in piece.stored:
+            if "damage_fresh" in block.ask.columns:
+                found._store.file(block, piece.numerics).unlink()
+    frame = ej.sweep.open(tmp_path).to_pandas()
+    assert frame.damage_fresh.isna().all()
+    assert frame.accuracy_fresh.notna().all()
+    assert len(ej.sweep.open(tmp_path).missing()) == 1
+
+
+def test_precisions_side_by_side_are_told(tmp_path):
+    ej.sweep.run(TINY, out=tmp_path)
+    grown = {**TINY, "eraser": "leace"}
+    finish(run_in_a_process(grown, tmp_path, environment={"JAX_ENABLE_X64": "1"}))
+    with pytest.warns(UserWarning, match="several versions or precisions"):
+        frame = ej.sweep.open(tmp_path).to_pandas()
+    assert len(frame) == 8 * 3
+    assert frame.accuracy_fresh.notna().all()

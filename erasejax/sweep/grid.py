@@ -82,7 +82,7 @@ class Cell(NamedTuple):
     labels: str
 
     @property
-    def words(self) -> tuple[Any, ...]:
+    def key(self) -> tuple[Any, ...]:
         """What it is, hashable."""
         return (*(config.words.tobytes() for config in self[:3]), self.labels)
 
@@ -123,12 +123,6 @@ class Part(NamedTuple):
                 self.datasets, self.erasers, self.probes
             ):
                 yield Cell(dataset, eraser, probe, labels)
-
-    @property
-    def trials(self) -> int:
-        """How many rows of the table it makes."""
-        cells = len(self.labels) * len(self.datasets) * len(self.erasers) * len(self.probes)
-        return cells * (self.seeds[1] - self.seeds[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +199,7 @@ def read_spec(path: str | Path) -> Any:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not valid TOML: {error}") from None
     if path.suffix == ".py":
-        names = runpy.run_path(str(path))
+        names = runpy.run_path(str(path), run_name=path.stem)
         if "spec" not in names:
             raise ValueError(f"{path}: expected it to set the name spec")
         return names["spec"]
@@ -230,6 +224,11 @@ def grid(spec: Any) -> Grid:
         nearest name.
     """
     if isinstance(spec, Grid):
+        if spec.parts[0].datasets[0].value is None:
+            raise ValueError(
+                "spec: a grid that was read from a folder says what was run; it is no "
+                "spec to run again"
+            )
         return spec
     if isinstance(spec, str | Path):
         spec = read_spec(spec)
@@ -284,6 +283,9 @@ def _configs(role: str, value: Any) -> list[Config]:
     if isinstance(value, Mapping):
         return _expand(role, value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for other, known in ROLES.items():
+            if type(value) in known.values() and type(value) not in ROLES[role].values():
+                raise ValueError(f"{role}: {type(value).__name__} is of the role {other}")
         return [_config(role, value)]
     raise ValueError(f"{role}: expected a name, a table or a configuration object, got {value!r}")
 
@@ -298,15 +300,14 @@ def _expand(role: str, table: Mapping[str, Any]) -> list[Config]:
     if names is None:
         raise ValueError(f"{role}.name: missing; one or more of {', '.join(ROLES[role])}")
     axes = {key: value for key, value in table.items() if key != "name"}
-    classes = [look_up(role, name, ROLES[role]) for name in _listed(names)]
+    names = _names(f"{role}.name", names)
+    classes = [look_up(role, name, ROLES[role]) for name in names]
     fields = [_fields(cls) for cls in classes]
     for key, values in axes.items():
         known = sorted(set().union(*fields))
         if key not in known:
-            raise ValueError(
-                f"{role}.{key}: no field of {', '.join(_listed(names))}; {_hint(key, known)}"
-            )
-        if isinstance(values, list) and not values:
+            raise ValueError(f"{role}.{key}: no field of {', '.join(names)}; {_hint(key, known)}")
+        if not _listed(values):
             raise ValueError(f"{role}.{key}: expected at least one value, got an empty list")
     found = []
     for cls, own in zip(classes, fields, strict=True):
@@ -342,7 +343,7 @@ def _value(where: str, field: dataclasses.Field, value: Any) -> Any:
     """Returns the value of a field in the type that the field has.
 
     Numbers that a sweep can map over become floats of the working precision, arrays become numpy;
-    static fields keep their Python types.
+    static fields become Python's own types.
 
     Raises:
       ValueError: it does not fit.
@@ -362,30 +363,37 @@ def _value(where: str, field: dataclasses.Field, value: Any) -> Any:
         if array.dtype.kind not in "iuf":
             raise ValueError(f"{where}: expected a number, got {value!r}")
         if array.ndim == 0:
-            return _shortest(array)
-        return np.vectorize(_shortest, otypes=[float])(array)
+            return _shortest(where, array)
+        if not np.isfinite(array).all():
+            raise ValueError(f"{where}: expected finite numbers, got {value!r}")
+        return np.vectorize(functools.partial(_shortest, where), otypes=[float])(array)
     if isinstance(value, list | tuple | np.ndarray):
         return tuple(_whole(where, each) for each in value)
-    if isinstance(usual, bool) or isinstance(value, bool | np.bool_):
-        if not (isinstance(usual, bool) and isinstance(value, bool | np.bool_)):
-            raise ValueError(f"{where}: expected {_expected(usual)}, got {value!r}")
-        return bool(value)
-    if isinstance(usual, int):
-        return _whole(where, value)
-    if isinstance(usual, str) and not isinstance(value, str):
-        raise ValueError(f"{where}: expected {_expected(usual)}, got {value!r}")
-    return value
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(usual, float) and isinstance(value, int | float) and type(value) is not bool:
+        return float(value)
+    if isinstance(usual, bool | str):
+        if type(value) is not type(usual):
+            kind = "true or false" if isinstance(usual, bool) else "a word"
+            such = json.dumps(usual)
+            raise ValueError(f"{where}: expected {kind} (such as {such}), got {value!r}")
+        return value
+    # Fields that may be left out hold whole numbers.
+    return value if isinstance(value, str) and usual is None else _whole(where, value)
 
 
-def _expected(usual: Any) -> str:
-    kinds = {bool: "true or false", int: "a whole number", str: "a word"}
-    return f"{kinds[type(usual)]} (such as {json.dumps(usual)})"
+def _shortest(where: str, value: Any) -> float:
+    """Returns the number with the fewest digits that is the same in the working precision.
 
-
-def _shortest(value: Any) -> float:
-    """Returns the number with the fewest digits that is the same in the working precision."""
+    Raises:
+      ValueError: it is finite, and too large.
+    """
     dtype = jax.dtypes.canonicalize_dtype(float)
-    return float(str(dtype.type(value)))
+    with np.errstate(over="ignore"):
+        found = dtype.type(value)
+    if np.isinf(found) and np.isfinite(value):
+        raise ValueError(f"{where}: {value:g} is more than {dtype} holds")
+    return float(str(found)) + 0.0  # -0.0 is 0.0
 
 
 def _json(role: str, value: Any) -> Any:
@@ -417,7 +425,7 @@ def _whole(where: str, value: Any) -> int:
       ValueError: it is none.
     """
     number = isinstance(value, int | float | np.integer | np.floating)
-    if isinstance(value, bool) or not number or value != int(value):
+    if isinstance(value, bool) or not number or not np.isfinite(value) or value != int(value):
         raise ValueError(f"{where}: expected a whole number, got {value!r}")
     return int(value)
 
@@ -428,13 +436,26 @@ def _words(key: str, value: Any, known: Sequence[str]) -> tuple[str, ...]:
     Raises:
       ValueError: there are none, or one is not known.
     """
-    words = tuple(dict.fromkeys(_listed(value)))
+    words = tuple(dict.fromkeys(_names(key, value)))
     if not words:
         raise ValueError(f"{key}: expected one or more of {', '.join(known)}")
     for word in words:
         if word not in known:
-            raise ValueError(f"{key}: unknown {word!r}; {_hint(str(word), known)}")
+            raise ValueError(f"{key}: unknown {word!r}; {_hint(word, known)}")
     return words
+
+
+def _names(key: str, value: Any) -> list[str]:
+    """Returns names of a list, or of one name.
+
+    Raises:
+      ValueError: one is no text.
+    """
+    names = _listed(value)
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"{key}: expected a name or a list of names, got {name!r}")
+    return names
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
@@ -444,7 +465,9 @@ def _hint(name: str, known: Iterable[str]) -> str:
 
 
 def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
+    """Returns the values of an axis; one value is an axis of one."""
+    several = isinstance(value, list | tuple | range) or np.ndim(value) > 0
+    return list(value) if several else [value]
 
 
 def _unique(configs: Iterable[Config]) -> tuple[Config, ...]:

@@ -1,7 +1,7 @@
 """Pictures of a sweep, chosen by its axes, each with the numbers it shows.
 
 One numeric axis makes curves, two a heat map, none histograms. Other axes become panels, and
-erasers colours.
+erasers colours. A configuration that does not have the axis of the curves is a level line.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,6 @@ from erasejax.extras import require
 __all__ = ["Picture", "pictures"]
 
 _PANELS, _BANDS, _BINS = 12, 4, 41  # panels a picture, lines with light bands, bins
-_CHANCE = ("accuracy", "balanced_accuracy", "auroc")
 
 
 class Picture(NamedTuple):
@@ -34,12 +33,15 @@ class Picture(NamedTuple):
     data: Any
 
 
-def pictures(frame: Any, columns: tuple[str, ...], *, most: int = 8) -> Iterator[Picture]:
+def pictures(
+    frame: Any, columns: tuple[str, ...], *, classes: int | None = 2, most: int = 8
+) -> Iterator[Picture]:
     """Yields the pictures of a table.
 
     Args:
       frame: a `pandas.DataFrame` of `Sweep.to_pandas`.
       columns: its columns of numbers.
+      classes: how many, equally frequent, so that chance can be drawn; None where that differs.
       most: how many numbers to draw.
 
     Yields:
@@ -49,6 +51,8 @@ def pictures(frame: Any, columns: tuple[str, ...], *, most: int = 8) -> Iterator
     axes = [name for name in frame.columns if name not in (*columns, "seed")]
     axes = [name for name in axes if frame[name].nunique(dropna=False) > 1]
     numeric = [name for name in axes if frame[name].dtype.kind in "iuf"]
+    if len(numeric) > 1:  # the rows of a heat map have both
+        numeric = [name for name in numeric if frame[name].notna().all()] or numeric[:1]
     # The axis with the most values is drawn along, the next across.
     numeric.sort(key=lambda name: -frame[name].nunique())
     drawn = [c for c in columns if c != "status" and frame[c].nunique() > 1][:most]
@@ -57,11 +61,20 @@ def pictures(frame: Any, columns: tuple[str, ...], *, most: int = 8) -> Iterator
         if not numeric:
             yield _histograms(rows, column, axes)
         elif len(numeric) == 1:
-            yield _curves(rows, column, numeric[0], [a for a in axes if a not in numeric])
+            others = [a for a in axes if a not in numeric]
+            yield _curves(rows, column, numeric[0], others, _chance(column, classes))
         else:
             along, across, *rest = numeric
             others = [a for a in axes if a not in numeric]
             yield _heat_map(rows, column, along, across, others + rest)
+
+
+def _chance(column: str, classes: int | None) -> float | None:
+    """Returns what a probe that knows nothing scores."""
+    if column.startswith("auroc"):
+        return 0.5
+    decides = column.startswith(("accuracy", "balanced_accuracy"))
+    return 1 / classes if decides and classes else None
 
 
 def _groups(frame: Any, axes: list[str]) -> list[tuple[str, Any]]:
@@ -109,13 +122,15 @@ def _grid(count: int, height: float = 3.0) -> tuple[Any, list[Any]]:
     return figure, list(grid.flat[:count])
 
 
-def _curves(frame: Any, column: str, along: str, others: list[str]) -> Picture:
+def _curves(
+    frame: Any, column: str, along: str, others: list[str], chance: float | None
+) -> Picture:
     colour, panel = _split(frame, others)
     data = _means(frame, column, [*others, along])
     panels = _groups(data, panel)
     names = [name for name, _ in _groups(data, colour)][: len(plots.LINES)]
     figure, places = _grid(len(panels[:_PANELS]))
-    values = np.sort(data[along].unique())
+    values = np.sort(data[along].dropna().unique())
     logarithmic = values[0] > 0 and values[-1] / values[0] > 30
     handles = {}
     for axes, (title, rows) in zip(places, panels, strict=False):
@@ -123,7 +138,11 @@ def _curves(frame: Any, column: str, along: str, others: list[str]) -> Picture:
             if name not in names:
                 continue
             paint, dash = plots.LINES[names.index(name)]
-            ordered = line.sort_values(along)
+            for level in line["mean"][line[along].isna()]:
+                handles[name] = axes.axhline(level, color=paint, ls=dash, lw=1.8)
+            ordered = line.dropna(subset=[along]).sort_values(along)
+            if ordered.empty:
+                continue
             x = ordered[along]
             (handles[name],) = axes.plot(
                 x, ordered["mean"], color=paint, ls=dash, marker="o", ms=4, lw=1.8
@@ -135,8 +154,8 @@ def _curves(frame: Any, column: str, along: str, others: list[str]) -> Picture:
         axes.set_xlabel(along, fontsize=11)
         if logarithmic:
             axes.set_xscale("log")
-        if column.startswith(_CHANCE):
-            axes.axhline(0.5, color="black", lw=0.8, ls=(0, (4, 3)))
+        if chance is not None:
+            axes.axhline(chance, color="black", lw=0.8, ls=(0, (4, 3)))
         axes.grid(axis="y", lw=0.4, alpha=0.5)
         axes.spines[["top", "right"]].set_visible(False)
     places[0].set_ylabel(column, fontsize=11)

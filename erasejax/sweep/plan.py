@@ -22,6 +22,7 @@ from erasejax.sweep.trial import Ask, Stack
 __all__ = ["Item", "Plan", "Program", "plan", "share", "stacks"]
 
 _FEW = 4  # items that are not worth a program of their own
+_ARRAY = ("ID", "MIN", "MAX", "COUNT", "STEP")  # variables of a SLURM job array
 
 
 class Item(NamedTuple):
@@ -104,19 +105,23 @@ def share(text: str | None = None) -> tuple[int, int]:
         jax.distributed where that is initialised, and is the whole otherwise.
 
     Raises:
-      ValueError: the text is none.
+      ValueError: the text is none, or the tasks of the job array are not evenly spaced.
     """
     if text is not None:
         index, _, count = text.partition("/")
         if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
             raise ValueError(f"shard: expected i/n with i from 0 to n - 1, such as 0/4; got {text}")
         return int(index), int(count)
-    names = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
-    found = [os.environ.get(name, "") for name in names]
+    found = [os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in _ARRAY]
     index, count = jax.process_index(), jax.process_count()
     if all(value.isdecimal() for value in found):
-        own, lowest, tasks = map(int, found)
-        step = int(os.environ.get("SLURM_ARRAY_TASK_STEP", "1"))
+        own, lowest, highest, tasks, step = map(int, found)
+        if (highest - lowest) // step + 1 != tasks:
+            raise ValueError(
+                f"shard: the {tasks} tasks of this job array, from {lowest} to {highest}, are not "
+                "evenly spaced, so their shares are not known; pass --shard 0/1 to do all that is "
+                "missing, or i/n"
+            )
         index, count = (own - lowest) // step * count + index, tasks * count
     return index, count
 
@@ -180,7 +185,7 @@ def _lacking(
                         store.check(file, block, numerics)
                         continue
                     except DamagedBlockError as error:
-                        warnings.warn(f"{error}: it is computed again", stacklevel=2)
+                        warnings.warn(f"{error}; computed again now", stacklevel=2)
             lacking.add((i, j))
     return frozenset(lacking)
 
@@ -210,21 +215,16 @@ def _programs(product: Part, items: list[Item]) -> list[Program]:
 def _program(product: Part, erasers: Any, probes: Any, rows: list[Item]) -> Program:
     erasers = _by_structure(erasers, product.erasers)
     probes = _by_structure(probes, product.probes)
-    items = tuple(
-        item._replace(
-            missing=frozenset(
-                (erasers.index(i), probes.index(j))
-                for i, j in item.missing
-                if i in erasers and j in probes
-            )
-        )
+    places = {(i, j): (a, b) for a, i in enumerate(erasers) for b, j in enumerate(probes)}
+    items = [
+        item._replace(missing=frozenset(places[old] for old in item.missing if old in places))
         for item in rows
-    )
+    ]
     return Program(
         tuple(product.erasers[i] for i in erasers),
         tuple(product.probes[j] for j in probes),
         product.ask,
-        items,
+        tuple(item for item in items if item.missing),
     )
 
 

@@ -38,7 +38,7 @@ class Progress:
             self._bar.update(trials)
             return
         now = time.perf_counter()
-        if self._show and now - self._said > 30:
+        if self._show and self._seen and now - self._said > 30:
             self._said = now
             rate = self._seen / (now - self._started)
             left = (self._trials - self._seen) / rate

@@ -4,7 +4,7 @@ import collections
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,13 +18,13 @@ from erasejax.sweep.plan import Item, Plan, Program, leaves_of, plan, share, sta
 from erasejax.sweep.progress import Progress
 from erasejax.sweep.store import Store, numerics
 from erasejax.sweep.table import Sweep
-from erasejax.sweep.trial import lane_key, trials
+from erasejax.sweep.trial import drawn_parts, lane_key, trials
 
 __all__ = ["Estimate", "estimate", "run"]
 
 _IN_FLIGHT = 2  # chunks: one is computed while another is fetched
 _QUEUED = 64  # blocks that may wait for the disk
-_CACHE = 3 << 20  # bytes of rows a chunk, on CPUs: more does not stay in the last-level cache
+_CACHE = 3 << 20  # bytes of a chunk's rows of one part, on CPUs: more leaves the last-level cache
 _MOST = 16384  # lanes a chunk
 
 
@@ -73,10 +73,11 @@ def run(
     Args:
       spec: a table, see `erasejax.sweep.grid.grid`; or the path of one, .toml or .py.
       out: the folder; made if need be.
-      progress: whether to show a bar, on the first process only.
+      progress: whether to show a bar; under jax.distributed the first process shows it.
       shard: "i/n", the part of this process.
       chunk: datasets at once; None for what fits `memory`.
-      memory: bytes for the rows of a chunk on each device; None for what suits the device.
+      memory: bytes for the rows of a chunk on each device, drawn and erased; None for what suits
+        the device.
 
     Returns:
       `Sweep`, to read the results.
@@ -85,6 +86,7 @@ def run(
       TypeError: a concept is of a kind that an eraser or probe cannot take.
       ValueError: the spec is not valid, or chunk or memory make no sense.
       OSError: the disk is full, or the folder cannot be written.
+      MemoryError: a chunk does not fit the device.
       ModuleNotFoundError: the extra `sweep` is not installed.
     """
     _check(chunk=chunk, memory=memory)
@@ -111,7 +113,8 @@ def run(
                 compiled = following.pop().result()
                 following = [ahead.submit(each.compile) for each in ready[i + 1 : i + 2]]
                 show.say(f"program {i + 1} of {len(ready)}")
-                stream(traced, compiled, writer, show)
+                with _fitting(traced.chunk):
+                    stream(traced, compiled, writer, show)
     store.clean()
     return Sweep(store.path)
 
@@ -167,6 +170,24 @@ def estimate(
     return found._replace(compile_s=compile_s, run_s=run_s)
 
 
+@contextlib.contextmanager
+def _fitting(chunk: int) -> Generator[None, None, None]:
+    """Says what to do where a device has too little memory.
+
+    Raises:
+      MemoryError: it has.
+      jax.errors.JaxRuntimeError: something else went wrong there.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryError(
+            f"chunk: {chunk} datasets at once do not fit the device's memory; pass a smaller one"
+        ) from error
+
+
 def _check(**options: int | None) -> None:
     """Checks options that are None or positive.
 
@@ -200,8 +221,10 @@ class Traced:
         self.program = program
         self.shared = (stacks(program.erasers), stacks(program.probes))
         self.table = _Datasets([item.dataset for item in program.items])
-        size = self._row_bytes() if chunk is None else 0
-        self.chunk = _chunk(program.lanes, size, devices, chunk, memory)
+        if chunk is None:
+            chunk = _suitable(self._row_bytes(), program, devices[0], memory) * len(devices)
+        chunk = min(chunk, program.lanes)
+        self.chunk = -(-chunk // len(devices)) * len(devices)
         lanes = next(_chunks(self))[1]
         self._traced = jax.jit(self._lanes(devices)).trace(*lanes, *self.shared)
 
@@ -263,19 +286,24 @@ class _Datasets:
         return jax.tree.unflatten(self._tree, leaves)
 
 
-def _chunk(
-    lanes: int, size: int, devices: Sequence[Any], chunk: int | None, memory: int | None
-) -> int:
-    """Returns how many lanes run at once: a multiple of the devices."""
-    if chunk is None:
-        if memory is None:
-            limit = (devices[0].memory_stats() or {}).get("bytes_limit", 0)
-            # Samples, erased copies and what the fits make of them.
-            memory = max(limit // 64, _CACHE)
-        each = max(memory // max(size, 1), 1)
-        each = min(1 << (each.bit_length() - 1), _MOST)
-        chunk = min(each * len(devices), lanes)
-    return -(-chunk // len(devices)) * len(devices)
+def _suitable(size: int, program: Program, device: Any, memory: int | None) -> int:
+    """Returns how many lanes, a power of two, suit a device or a budget.
+
+    Args:
+      size: bytes of the rows of one part of one dataset.
+      program: what is run.
+      device: where.
+      memory: bytes for rows, drawn and erased; None for what suits the device.
+    """
+    copies = len(drawn_parts(program.ask)) * (1 + len(program.erasers))
+    limit = (device.memory_stats() or {}).get("bytes_limit", 0)
+    if memory is not None:
+        each = memory // (size * copies)
+    elif limit:  # an accelerator: what the fits make of the rows needs room, too
+        each = limit // 4 // (size * copies)
+    else:
+        each = _CACHE // size
+    return min(1 << (max(each, 1).bit_length() - 1), _MOST)
 
 
 def _chunks(traced: Traced) -> Iterator[tuple[list[tuple[Item, int, int]], tuple]]:
@@ -335,7 +363,7 @@ class Writer:
         return self
 
     def __exit__(self, kind: Any, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+        self._pool.shutdown(wait=True)
         if kind is None:
             self._raise()
 

@@ -31,6 +31,7 @@ __all__ = ["Block", "DamagedBlockError", "Store", "blocks", "numerics"]
 _BLOCKS, _SUFFIX, _KEY = "blocks", ".parquet", b"erasejax.block"
 _NAME = re.compile(r"[0-9a-f]{64}\.parquet")
 _MANIFEST = re.compile(r"manifest-[0-9a-f]{64}\.json")
+_ADVICE = "remove it, and run the sweep again"
 
 
 class DamagedBlockError(ValueError):
@@ -119,9 +120,11 @@ class Store:
     Raises:
       FileNotFoundError: there is none and create is False.
       NotADirectoryError: `path` is a file.
+      ModuleNotFoundError: the extra `sweep` is not installed.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, create: bool = False):
+        require("pyarrow.parquet", "sweep")
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"{path}: is a file, expected the folder of a sweep")
@@ -190,11 +193,13 @@ class Store:
         """
         pq = require("pyarrow.parquet", "sweep")
         file = self.file(block, numerics)
-        self.check(file, block, numerics)
         try:
+            self.check(file, block, numerics)
             return pq.read_table(file, page_checksum_verification=True)
+        except DamagedBlockError as error:
+            raise DamagedBlockError(f"{error}; {_ADVICE}") from None
         except (OSError, ValueError) as error:
-            raise DamagedBlockError(_damage(file, error)) from None
+            raise DamagedBlockError(f"{_damage(file, error)}; {_ADVICE}") from None
 
     def check(self, file: Path, block: Block, numerics: Mapping[str, Any]) -> None:
         """Checks by its footer that a file holds the block.
@@ -209,7 +214,7 @@ class Store:
             raise DamagedBlockError(_damage(file, error)) from None
         text = (found.metadata or {}).get(_KEY, b"")
         if text != block.described(numerics).encode() or found.num_rows != block.last - block.first:
-            raise DamagedBlockError(f"{file}: not the block that its name says; remove it")
+            raise DamagedBlockError(f"{file}: not the block that its name says")
 
     def write_manifest(self, grid: Grid, numerics: Mapping[str, Any]) -> Path:
         """Writes what was asked for, if it is not written yet, and returns the file."""
@@ -239,14 +244,14 @@ class Store:
                 grid = Grid.from_json(read["grid"])
                 found.append(Manifest(grid, read["numerics"], read["provenance"]))
             except (ValueError, KeyError, TypeError, IndexError) as error:
-                raise ValueError(_damage(self.path / name, error)) from None
+                raise ValueError(f"{_damage(self.path / name, error)}; {_ADVICE}") from None
         if not found:
             raise ValueError(f"{self.path}: holds no manifest; nothing was run here")
         return sorted(found, key=lambda manifest: str(manifest.provenance.get("started")))
 
 
 def _damage(file: Path, error: Exception) -> str:
-    return f"{file}: damaged ({str(error).splitlines()[0]}); remove it, and run the sweep again"
+    return f"{file}: damaged ({str(error).splitlines()[0]})"
 
 
 def _provenance() -> dict[str, Any]:

@@ -3,8 +3,9 @@
 import json
 import os
 import warnings
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +16,27 @@ from erasejax.sweep.store import Block, Manifest, Store, blocks
 __all__ = ["Sweep"]
 
 
+class _Piece(NamedTuple):
+    """A cell and the seeds that are stored together, with what there is of them.
+
+    Attributes:
+      cell: what was run.
+      stored: the blocks to read, of one numerics.
+      numerics: theirs.
+      missing: what was asked for and is not stored; None if all is.
+    """
+
+    cell: Cell
+    stored: tuple[Block, ...]
+    numerics: Mapping[str, Any]
+    missing: Block | None
+
+
 class Sweep:
     """The results of a sweep, by the manifests in its folder.
+
+    Of each cell and seed there is one row, with all the numbers that were ever asked of it. Where a
+    cell was run in several precisions or by several versions, those asked for last count.
 
     Args:
       path: the folder.
@@ -33,31 +53,22 @@ class Sweep:
         self._store = Store(path)
         self.path = self._store.path
         self.manifests = self._store.manifests()
-        there = self._store.names()
         if foreign := self._store.foreign():
             warnings.warn(
                 f"{self.path}: not part of the sweep, and not read: {', '.join(foreign[:8])}",
                 stacklevel=3,
             )
-        self._blocks: list[tuple[Block, Manifest]] = []
-        self._missing: list[Block] = []
-        for several in self._asked():
-            stored = [
-                (block, manifest)
-                for block, manifest in several
-                if self._store.file(block, manifest.numerics).name in there
-            ]
-            self._blocks += stored[-1:]
-            self._missing += [several[-1][0]] if several[-1] not in stored else []
+        self._pieces = _pieces(self.manifests, self._store)
 
     def __repr__(self) -> str:
-        stored, missing = len(self._blocks), len(self._missing)
+        stored = sum(len(piece.stored) for piece in self._pieces)
+        missing = sum(piece.missing is not None for piece in self._pieces)
         return f"Sweep({str(self.path)!r}, {stored} blocks, {missing} missing)"
 
     @property
     def axes(self) -> tuple[str, ...]:
         """The columns that say what a trial was: role names, and fields that differ."""
-        return tuple(name for name in _describe(self._cells()) if name)
+        return tuple(self._described())
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -70,10 +81,10 @@ class Sweep:
     def missing(self) -> Any:
         """Returns a `pandas.DataFrame` of what was asked for and is not stored, a row a block."""
         pd = require("pandas", "sweep")
-        described = _describe([block.cell for block in self._missing])
-        rows = {name: values for name, values in described.items()}
-        rows["first_seed"] = [block.first for block in self._missing]
-        rows["last_seed"] = [block.last - 1 for block in self._missing]
+        lacking = [(i, p.missing) for i, p in enumerate(self._pieces) if p.missing is not None]
+        rows = {name: [values[i] for i, _ in lacking] for name, values in self._described().items()}
+        rows["first_seed"] = [block.first for _, block in lacking]
+        rows["last_seed"] = [block.last - 1 for _, block in lacking]
         return pd.DataFrame(rows)
 
     def to_arrow(self) -> Any:
@@ -82,28 +93,48 @@ class Sweep:
         Raises:
           DamagedBlockError: a file is damaged or foreign.
           ValueError: nothing is stored yet.
+
+        Warns:
+          UserWarning: some cells are of another precision or version than others.
         """
         pa = require("pyarrow", "sweep")
-        chosen = self._blocks
+        chosen = [i for i, piece in enumerate(self._pieces) if piece.stored]
         if not chosen:
             raise ValueError(f"{self.path}: nothing is stored yet; run the sweep")
+        self._warn_of_mixture()
         with ThreadPoolExecutor(4) as pool:
-            read = pool.map(lambda pair: self._store.read(pair[0], pair[1].numerics), chosen)
-            tables = list(read)
-        described = _describe([block.cell for block, _ in chosen])
+            tables = list(pool.map(self._read, [self._pieces[i] for i in chosen]))
         sizes = [table.num_rows for table in tables]
-        joined = pa.concat_tables(tables, promote_options="default").combine_chunks()
+        joined = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
         columns = {}
-        for name, values in described.items():
+        for name, values in self._described().items():
             words = [word for word in dict.fromkeys(values) if word is not None]
             places = {word: i for i, word in enumerate(words)}
-            codes = np.repeat([places.get(value, -1) for value in values], sizes).astype(np.int32)
+            codes = [places.get(values[i], -1) for i in chosen]
+            codes = np.repeat(codes, sizes).astype(np.int32)
             codes = pa.array(codes, mask=codes < 0)
             column = pa.DictionaryArray.from_arrays(codes, pa.array(words))
             columns[name] = column if isinstance(words[0], str) else column.dictionary_decode()
         for name in ("seed", *self.columns):
-            columns[name] = joined[name]
+            there = name in joined.column_names
+            columns[name] = joined[name] if there else pa.nulls(joined.num_rows, pa.float32())
         return pa.table(columns)
+
+    def _read(self, piece: _Piece) -> Any:
+        tables = [self._store.read(block, piece.numerics) for block in piece.stored]
+        return tables[0] if len(tables) == 1 else _merged(tables)
+
+    def _warn_of_mixture(self) -> None:
+        kinds = {json.dumps(dict(piece.numerics)) for piece in self._pieces if piece.stored}
+        if len(kinds) > 1:
+            warnings.warn(
+                f"{self.path}: cells of several versions or precisions in one table: "
+                f"{', '.join(sorted(kinds))}",
+                stacklevel=4,
+            )
+
+    def _described(self) -> dict[str, list[Any]]:
+        return _describe([piece.cell for piece in self._pieces])
 
     def to_pandas(self) -> Any:
         """Returns a `pandas.DataFrame`, a row a trial.
@@ -121,7 +152,8 @@ class Sweep:
     def to_xarray(self) -> Any:
         """Returns an `xarray.Dataset` with a dimension for every axis that has several values.
 
-        Combinations that were not run are NaN. Axes with one value are attributes.
+        Combinations that were not run are NaN. Axes with one value are attributes. An axis that
+        some configurations do not have is one of words, "" for those.
 
         Raises:
           DamagedBlockError: a file is damaged or foreign.
@@ -136,8 +168,8 @@ class Sweep:
         frame = frame.drop(columns=list(fixed))
         keys = [name for name in axes if name not in fixed]
         for name in keys:
-            if frame[name].dtype == "category":
-                frame[name] = frame[name].astype(str)
+            if frame[name].dtype == "category" or frame[name].isna().any():
+                frame[name] = [_word(value) for value in frame[name]]
         found = frame.set_index([*keys, "seed"]).to_xarray()
         return found.assign_attrs({name: str(value) for name, value in fixed.items()})
 
@@ -156,10 +188,11 @@ class Sweep:
           ValueError: nothing is stored yet.
         """
         pd = require("pandas", "sweep")
-        frame = self.to_pandas() if frame is None else frame.copy(deep=False)
+        frame = self.to_pandas() if frame is None else frame
         names = [name for name in self.columns if name != "status"]
         axes = [name for name in frame.columns if name not in (*self.columns, "seed")]
-        frame["status"] = (frame["status"].to_numpy() & 0xFFFF) != 0
+        failed = (frame["status"].to_numpy() & 0xFFFF) != 0
+        frame = frame.assign(**{name: frame[name].mask(failed) for name in names}, status=failed)
         groups = frame.groupby(axes, dropna=False, observed=True, sort=False)
         parts = {}
         for name in names:
@@ -174,32 +207,64 @@ class Sweep:
         parts["trials", "failed"] = groups["status"].sum()
         return pd.DataFrame(parts)
 
-    def _cells(self) -> list[Cell]:
-        return [block.cell for block, _ in self._blocks] + [b.cell for b in self._missing]
 
-    def _asked(self) -> list[list[tuple[Block, Manifest]]]:
-        """Returns what was asked for of each cell and range of seeds, the best last.
+def _pieces(manifests: Sequence[Manifest], store: Store) -> list[_Piece]:
+    """Returns the pieces of all specs in a folder, in the order in which they were asked for."""
+    there = store.names()
+    found: dict[Any, dict[Any, dict[Any, Block]]] = {}
+    for manifest in manifests:
+        numerics = tuple(sorted(manifest.numerics.items()))
+        for part in manifest.grid.parts:
+            for block in blocks(part):
+                kinds = found.setdefault((block.cell.key, block.first), {})
+                kinds[numerics] = kinds.pop(numerics, {})  # asked for last
+                kinds[numerics][block.ask.columns, block.last] = block
+    pieces = []
+    for kinds in found.values():
+        stored, numerics, missing = (), {}, None
+        for kind, asked in kinds.items():
+            now = dict(kind)
+            is_stored = {key: store.file(block, now).name in there for key, block in asked.items()}
+            ready = _needed([block for key, block in asked.items() if is_stored[key]])
+            lacking = [block for block in asked.values() if not _covered(block, ready)]
+            missing = max(lacking, key=lambda block: block.last, default=None)
+            if ready:
+                stored, numerics = ready, now
+        cell = next(iter(next(iter(kinds.values())).values())).cell
+        pieces.append(_Piece(cell, stored, numerics, missing))
+    return pieces
 
-        The numbers of the newest spec take the place of those of an older one; among specs for the
-        same numbers the one with the most seeds counts.
-        """
-        newest: dict[Any, int] = {}
-        found: dict[Any, dict[Any, tuple[Block, Manifest]]] = {}
-        for i, manifest in enumerate(self.manifests):
-            numerics = tuple(sorted(manifest.numerics.items()))
-            for part in manifest.grid.parts:
-                numbers = (part.ask.columns, numerics)
-                newest[numbers] = i
-                for block in blocks(part):
-                    where = (block.cell.words, block.first)
-                    found.setdefault(where, {})[numbers, block.last] = (block, manifest)
-        return [
-            [several[key] for key in sorted(several, key=lambda k: (newest[k[0]], k[1]))]
-            for several in found.values()
-        ]
+
+def _needed(stored: Sequence[Block]) -> tuple[Block, ...]:
+    """Returns the blocks that add a column to those with more seeds."""
+    found: list[Block] = []
+    for block in sorted(stored, key=lambda block: (-block.last, -len(block.ask.columns))):
+        if not _covered(block, found):
+            found.append(block)
+    return tuple(found)
 
 
-def _describe(cells: list[Cell]) -> dict[str, list[Any]]:
+def _covered(block: Block, stored: Sequence[Block]) -> bool:
+    """Returns whether blocks hold every number of another one."""
+    there = {name for other in stored if other.last >= block.last for name in other.ask.columns}
+    return there.issuperset(block.ask.columns)
+
+
+def _merged(tables: Sequence[Any]) -> Any:
+    """Returns tables of the same seeds as one; seeds that one does not have are null there."""
+    pa = require("pyarrow", "sweep")
+    rows = max(table.num_rows for table in tables)
+    columns = {}
+    status = np.zeros(rows, np.uint32)
+    for table in sorted(tables, key=lambda table: table.num_rows):
+        status[: table.num_rows] |= table["status"].to_numpy()
+        for name in table.column_names:
+            values = table[name].combine_chunks()
+            columns[name] = pa.concat_arrays([values, pa.nulls(rows - len(values), values.type)])
+    return pa.table({**columns, "status": status})
+
+
+def _describe(cells: Sequence[Cell]) -> dict[str, list[Any]]:
     """Returns the columns that tell cells apart: names of roles, and fields that differ."""
     columns: dict[str, list[Any]] = {}
     for role in ROLES:
@@ -214,7 +279,7 @@ def _describe(cells: list[Cell]) -> dict[str, list[Any]]:
                 if field in config.fields
             }
             if len(own) > len({name for name, _ in own}):  # one class with several values
-                columns[f"{role}.{field}"] = values
+                columns[f"{role}.{field}"] = _of_one_kind(values)
     if len({cell.labels for cell in cells}) > 1:
         columns["labels"] = [cell.labels for cell in cells]
     return columns
@@ -223,3 +288,20 @@ def _describe(cells: list[Cell]) -> dict[str, list[Any]]:
 def _flat(value: Any) -> Any:
     """Returns a value of a field as a number or a word."""
     return json.dumps(value) if isinstance(value, list | dict) else value
+
+
+def _of_one_kind(values: Sequence[Any]) -> list[Any]:
+    """Returns values that are all numbers or all words, None where there is none."""
+    kinds = {isinstance(value, str) for value in values if value is not None}
+    if len(kinds) == 1:
+        return list(values)
+    try:  # "inf" is how JSON says it
+        return [None if value is None else float(value) for value in values]
+    except ValueError:
+        return [None if value is None else _word(value) for value in values]
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None or value != value else f"{value:g}"

@@ -19,7 +19,17 @@ from erasejax.data import Dataset
 from erasejax.pairs import PairNormalization, Pairs
 from erasejax.probes.contrast import ContrastProbe
 
-__all__ = ["LABELS", "METRICS", "PROTOCOLS", "Ask", "Stack", "lane_key", "trial", "trials"]
+__all__ = [
+    "LABELS",
+    "METRICS",
+    "PROTOCOLS",
+    "Ask",
+    "Stack",
+    "drawn_parts",
+    "lane_key",
+    "trial",
+    "trials",
+]
 
 # Parts that the probe is fitted to and scored on; the eraser is always fitted to part 0.
 PROTOCOLS: Mapping[str, tuple[int, int]] = {"fitting": (0, 0), "fresh": (1, 2)}
@@ -79,6 +89,11 @@ class Stack(NamedTuple):
 
     configs: Any
     words: Any
+
+
+def drawn_parts(ask: Ask) -> list[int]:
+    """Returns the parts of a dataset that are drawn."""
+    return sorted({0, *(part for name in ask.protocols for part in PROTOCOLS[name])})
 
 
 def lane_key(seed: ArrayLike, words: Any) -> jax.Array:
@@ -176,7 +191,7 @@ def trials(
 
     Under jit: pure; vmap over keys and fields of the dataset.
     """
-    needed = sorted({0, *(part for name in ask.protocols for part in PROTOCOLS[name])})
+    needed = drawn_parts(ask)
     place = {part: i for i, part in enumerate(needed)}
     rows = jax.vmap(lambda part: _draw(key, dataset, part, permuted))(jnp.asarray(needed))
     first = jax.tree.map(lambda leaf: leaf[0], rows)
@@ -218,11 +233,10 @@ def trials(
     scores = {
         name: value.reshape(count, len(roles), *value.shape[1:]) for name, value in scores.items()
     }
-    width = scores["status"].shape[-1]
-    return _columns(scores, facts, _labelled(first), ask, width)
+    return _columns(scores, facts, _labelled(first), ask)
 
 
-def _columns(scores: dict, facts: dict, data: Dataset, ask: Ask, width: int) -> dict:
+def _columns(scores: dict, facts: dict, data: Dataset, ask: Ask) -> dict:
     """Returns the asked-for numbers by column, each (erasers, probes)."""
     status = facts["status"][:, None] | jax.lax.reduce(
         scores["status"], np.uint32(0), jax.lax.bitwise_or, (1,)
