@@ -54,7 +54,7 @@ def loss(x, y, metric=None):
 
 
 @pytest.mark.parametrize(("kind", "k"), CONCEPTS)
-@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("double", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_identities(kind, k, double):
     dtype = np.float64 if double else np.float32
     eps = np.finfo(dtype).eps
@@ -156,7 +156,7 @@ def test_solve_is_fit_however_the_rows_come(method, in_order_of_label):
         assert common.gap_in_sd(x, solved(x), z) < 1
 
 
-@pytest.mark.parametrize("k", [2, 5])
+@pytest.mark.parametrize("k", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_fewer_rows_than_features_agree_with_moments_on_the_fitting_rows(k):
     x, z = draw(0, 60, 200, k)
     fitted = ej.LEACE().fit(x, z)

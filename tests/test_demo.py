@@ -14,7 +14,7 @@ SCORES = ("accuracy", "balanced_accuracy", "auroc")
 
 @pytest.fixture(scope="module")
 def results():
-    return demo.run(datasets=6, zero_one_datasets=3)
+    return demo.run(datasets=6, zero_one_datasets=6)  # the program of the page, too
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 def test_shapes_and_status(results):
     assert results.convex["accuracy"].shape == (6, 2, 4, 2, 4)
-    assert results.zero_one["accuracy"].shape == (3, 2, 4, 3)
+    assert results.zero_one["accuracy"].shape == (6, 2, 4, 3)
     for scores in results:
         assert not scores["status"].astype(np.uint32).__and__(0xFFFF).any()
         for name in SCORES:

@@ -50,8 +50,8 @@ def test_inlp_takes_many_rounds_on_redundant_data_where_one_direction_is_enough(
     ("classes", "d"),
     [
         (3, 8),
-        (2, 140),
         pytest.param(2, 8, marks=pytest.mark.slow),
+        pytest.param(2, 140, marks=pytest.mark.slow),
         pytest.param(3, 140, marks=pytest.mark.slow),
     ],
 )

@@ -92,7 +92,7 @@ def finish(*processes):
             process.kill()
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [4, pytest.param(2, marks=pytest.mark.slow)])
 def test_virtual_devices(count):
     flags = {"JAX_NUM_CPU_DEVICES": str(count)}
     finish(start(MANY.format(count=count), **flags))

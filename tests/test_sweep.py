@@ -344,7 +344,7 @@ def test_what_cannot_run_is_said_before_anything_is_computed(tmp_path, change, e
 # That they depend on nothing else.
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 64])
+@pytest.mark.parametrize("chunk", [1, 7, pytest.param(64, marks=pytest.mark.slow)])
 def test_results_do_not_depend_on_the_chunk(results, tmp_path, chunk):
     assert_same(ej.sweep.run(SPEC, out=tmp_path, chunk=chunk), results)
 
@@ -377,7 +377,7 @@ def test_results_do_not_depend_on_the_grid(results, tmp_path):
     assert_same(Part, results)
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [4, pytest.param(2, marks=pytest.mark.slow)])
 def test_results_do_not_depend_on_the_devices(results, tmp_path, devices):
     finish(run_in_a_process(SPEC, tmp_path, devices))
     assert_same(ej.sweep.open(tmp_path), results)

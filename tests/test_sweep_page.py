@@ -130,6 +130,20 @@ def test_the_axes_choose_the_pictures(folder):
         assert len(found["accuracy_fresh"].data)
 
 
+def test_a_configuration_without_the_axis_is_a_level_line(folder):
+    sweep = ej.sweep.open(folder)
+    frame = sweep.to_pandas()
+    frame = frame[frame["dataset.separation"] == 2]
+    values = (frame.seed % 3.0).where(frame.eraser != "identity")
+    drawn = pictures(frame.assign(**{"eraser.strength": values}), sweep.columns)
+    picture = {each.title: each for each in drawn}["accuracy_fresh"]
+    means = frame.groupby("eraser", observed=True).accuracy_fresh.mean()
+    level, curve, chance = (line.get_ydata() for line in picture.figure.axes[0].lines)
+    assert list(level) == pytest.approx([means["identity"]] * 2)
+    assert len(curve) == 3
+    assert list(chance) == [0.5, 0.5]
+
+
 @pytest.mark.parametrize("name", ["one-direction", "convex"])
 def test_the_documented_sweeps_run(name, tmp_path):
     asked = ej.sweep.read_spec(DOCS / f"{name}.toml")

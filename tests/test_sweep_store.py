@@ -73,27 +73,6 @@ def test_a_grown_grid_runs_its_new_cells_only(whole, tmp_path):
     assert len([*folder.glob("manifest-*.json")]) == 2
 
 
-def test_more_seeds_take_the_place_of_fewer(tmp_path):
-    ej.sweep.run(TINY, out=tmp_path)
-    few = ej.sweep.open(tmp_path).to_pandas()
-    found = ej.sweep.run({**TINY, "seeds": 1030}, out=tmp_path)
-    frame = found.to_pandas()
-    assert len(frame) == 1030 * 2
-    assert not frame.duplicated(["eraser", "seed"]).any()
-    same = frame[frame.seed < 8].reset_index(drop=True)
-    assert (same.accuracy_fresh == few.accuracy_fresh).all()
-
-
-def test_the_newest_numbers_take_the_place_of_older_ones(tmp_path):
-    ej.sweep.run(TINY, out=tmp_path)
-    found = ej.sweep.run({**TINY, "metrics": ["auroc", "rank"], "eraser": "identity"}, out=tmp_path)
-    frame = found.to_pandas()
-    assert len(frame) == 8 * 2
-    assert not frame.duplicated(["eraser", "seed"]).any()
-    assert frame[frame.eraser == "identity"].auroc_fresh.notna().all()
-    assert frame[frame.eraser == "mean-difference"].accuracy_fresh.notna().all()
-
-
 def test_what_a_longer_range_of_seeds_replaces_is_not_missing(tmp_path):
     found = ej.sweep.run(TINY, out=tmp_path)
     block = sorted((tmp_path / "blocks").iterdir())[0]

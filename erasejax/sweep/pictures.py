@@ -48,25 +48,28 @@ def pictures(
       A picture of each number that varies.
     """
     frame = frame[(frame["status"].to_numpy() & 0xFFFF) == 0]
-    axes = [name for name in frame.columns if name not in (*columns, "seed")]
-    axes = [name for name in axes if frame[name].nunique(dropna=False) > 1]
-    numeric = [name for name in axes if frame[name].dtype.kind in "iuf"]
-    if len(numeric) > 1:  # the rows of a heat map have both
-        numeric = [name for name in numeric if frame[name].notna().all()] or numeric[:1]
-    # The axis with the most values is drawn along, the next across.
-    numeric.sort(key=lambda name: -frame[name].nunique())
+    keys = [name for name in frame.columns if name not in (*columns, "seed")]
     drawn = [c for c in columns if c != "status" and frame[c].nunique() > 1][:most]
     for column in drawn:
         rows = frame[frame[column].notna()]
+        numeric, others = _axes(rows, keys)
         if not numeric:
-            yield _histograms(rows, column, axes)
+            yield _histograms(rows, column, others)
         elif len(numeric) == 1:
-            others = [a for a in axes if a not in numeric]
             yield _curves(rows, column, numeric[0], others, _chance(column, classes))
         else:
             along, across, *rest = numeric
-            others = [a for a in axes if a not in numeric]
             yield _heat_map(rows, column, along, across, others + rest)
+
+
+def _axes(rows: Any, keys: list[str]) -> tuple[list[str], list[str]]:
+    """Returns the axes to draw along, the one with the most values first, and all others."""
+    axes = [name for name in keys if rows[name].nunique(dropna=False) > 1]
+    numeric = [name for name in axes if rows[name].dtype.kind in "iuf" and rows[name].nunique() > 1]
+    if len(numeric) > 1:  # the rows of a heat map have both
+        numeric = [name for name in numeric if rows[name].notna().all()] or numeric[:1]
+    numeric.sort(key=lambda name: -rows[name].nunique())
+    return numeric, [name for name in axes if name not in numeric]
 
 
 def _chance(column: str, classes: int | None) -> float | None:
