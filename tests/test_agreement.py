@@ -237,6 +237,7 @@ def test_balanced_classes_are_scikit_learns():
     np.testing.assert_allclose(probe.bias, reference.intercept_[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_random_features_approach_the_kernel():
     x, z = draw(5, 200, 4, 2)
     x = (x - x.mean(axis=0)) / x.std(axis=0)

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from erasejax import streaming
 from tests.command import D, bad, ok
@@ -25,6 +26,7 @@ def test_probe_prints_both_protocols(here, capsys):
     assert "evidence of a linear leak" in out
 
 
+@pytest.mark.slow
 def test_probe_with_a_saved_eraser(here, capsys):
     ok(capsys, "fit", "x.npy", "two.npy", "--out", "e.safetensors")
     argv = ["probe", "x.npy", "two.npy", "--eraser", "e.safetensors", "--probes", "zero-one,lda"]
@@ -36,6 +38,7 @@ def test_probe_with_a_saved_eraser(here, capsys):
     assert "leave out --method" in bad(capsys, *argv, "--method", "identity")
 
 
+@pytest.mark.slow
 def test_probe_with_an_eraser_that_reads_labels(here, data, capsys, monkeypatch):
     monkeypatch.setattr(streaming, "BLOCK_VALUES", 7 * D)
     ok(capsys, "fit", "x.npy", "z.npy", "--method", "oracle-leace", "--out", "e.safetensors")

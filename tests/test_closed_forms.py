@@ -137,7 +137,7 @@ def test_leace_is_equivariant_to_invertible_maps(seed, shape):
     "method",
     [ej.LEACE(), ej.LEACE(shrinkage=0.2), ej.SAL(), ej.LEACE(shrinkage_rule="oas"), ej.SPLINCE()],
 )
-@pytest.mark.parametrize("in_order_of_label", [False, True])
+@pytest.mark.parametrize("in_order_of_label", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_solve_is_fit_however_the_rows_come(method, in_order_of_label):
     x, z, _ = concept("classes", 4, n=600, d=20)
     if in_order_of_label:

@@ -116,7 +116,7 @@ def test_inlp_of_a_real_concept_follows_r2():
         ej.INLP(rounds=0).fit(x, z > 0)
 
 
-@pytest.mark.parametrize(("d", "classes"), [(140, 2), (70, 4)])
+@pytest.mark.parametrize(("d", "classes"), [(140, 2), pytest.param(70, 4, marks=pytest.mark.slow)])
 def test_logistic_with_many_parameters_is_scikit_learns(d, classes):
     x, z = draw(3, 600, d, classes)
     x = x * np.geomspace(1e-2, 1e2, d).astype(np.float32)

@@ -344,9 +344,17 @@ def test_what_cannot_run_is_said_before_anything_is_computed(tmp_path, change, e
 # That they depend on nothing else.
 
 
-@pytest.mark.parametrize("chunk", [1, 7, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("chunk", [7, pytest.param(64, marks=pytest.mark.slow)])
 def test_results_do_not_depend_on_the_chunk(results, tmp_path, chunk):
     assert_same(ej.sweep.run(SPEC, out=tmp_path, chunk=chunk), results)
+
+
+@pytest.mark.slow
+def test_chunks_from_one_to_thousands(tmp_path):
+    spec = {**SPEC, "seeds": 2000}
+    found = [ej.sweep.run(spec, out=tmp_path / str(size), chunk=size) for size in (1, 64, 4096)]
+    for other in found[:-1]:
+        assert_same(other, found[-1])
 
 
 def test_results_do_not_depend_on_the_grid(results, tmp_path):
