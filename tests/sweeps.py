@@ -33,7 +33,11 @@ def sorted_frame(sweep):
 
 
 def assert_same(a, b, atol=1e-6):
-    """Ranks and status the same; accuracies but for a tie; all else to rounding."""
+    """Ranks and status the same; accuracies but for a tie; all else to rounding.
+
+    Erasing may leave a feature a hundredth of its deviation, and of that the rounding of its rows
+    is a hundred times as much: one lane in ten thousand shows it, in R^2 of some 1e-6.
+    """
     one, other = sorted_frame(a), sorted_frame(b)
     assert list(one.columns) == list(other.columns)
     assert len(one) == len(other)
@@ -42,7 +46,8 @@ def assert_same(a, b, atol=1e-6):
         if name.startswith(("accuracy", "auroc")):
             assert np.mean(left != right) < 0.01, name
         elif left.dtype.kind == "f":
-            np.testing.assert_allclose(left, right, rtol=2e-5, atol=atol, err_msg=name)
+            own = 10 * atol if name.startswith("linear_r2") else atol
+            np.testing.assert_allclose(left, right, rtol=2e-5, atol=own, err_msg=name)
         else:
             assert (left == right).all(), name
 
