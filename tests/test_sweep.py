@@ -16,7 +16,7 @@ from erasejax.datasets.base import Generator
 from erasejax.sweep.grid import canonical, grid
 from erasejax.sweep.store import blocks, numerics
 from erasejax.sweep.trial import lane_key
-from tests.sweeps import SPEC, TINY, assert_same, finish, run_in_a_process
+from tests.sweeps import SPEC, TINY, assert_same, finish, run_in_a_process, sorted_frame
 
 
 @pytest.fixture(scope="module")
@@ -355,6 +355,34 @@ def test_chunks_from_one_to_thousands(tmp_path):
     found = [ej.sweep.run(spec, out=tmp_path / str(size), chunk=size) for size in (1, 64, 4096)]
     for other in found[:-1]:
         assert_same(other, found[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_iterative_methods_stay_within_their_bands(tmp_path):
+    classes = {"name": "gaussian-classes", "dims": 4, "rows": 30, "separation": [0.5, 2.0]}
+    four = {"name": "gaussian-classes", "dims": 6, "num_classes": 4, "directions": 3}
+    inlp = {"name": "inlp", "rounds": 2}
+    spec = {
+        "seeds": 64,
+        "metrics": ["accuracy", "rank"],
+        "part": [
+            {"dataset": classes, "eraser": ["identity", inlp], "probe": ["logistic", "mlp"]},
+            {"dataset": four, "eraser": {"name": "rlace", "rank": 1}},
+            {"dataset": "contrast-pairs", "eraser": "identity", "probe": "ccs"},
+        ],
+    }
+    base = sorted_frame(ej.sweep.run(spec, out=tmp_path / "default"))
+    ej.sweep.run(spec, out=tmp_path / "seven", chunk=7)
+    finish(run_in_a_process(spec, tmp_path / "devices", 2))
+    for name in ("seven", "devices"):
+        other = sorted_frame(ej.sweep.open(tmp_path / name))
+        assert (other["rank"] == base["rank"]).all()
+        assert (other.status == base.status).all()
+        for column in ("accuracy_fitting", "accuracy_fresh"):
+            change = (other[column] - base[column]).groupby([base.dataset, base.eraser, base.probe])
+            assert (change.agg(lambda one: (one != 0).mean()) <= 0.05).all()
+            assert (change.mean().abs() <= 0.002).all()
 
 
 def test_results_do_not_depend_on_the_grid(results, tmp_path):
