@@ -30,7 +30,7 @@ from erasejax.sweep.progress import Progress
 from erasejax.sweep.run import Traced, Writer, stream
 from erasejax.sweep.store import Store, numerics
 
-SEEDS = {3: 262_144, 16: 262_144, 64: 16_384}
+SEEDS = {3: 262_144, 16: 65_536, 64: 16_384}
 _PROCESS = """
 import json, resource, sys, time
 start = time.perf_counter()

@@ -13,7 +13,8 @@ from flax import struct
 import erasejax as ej
 from erasejax.data import Dataset
 from erasejax.datasets.base import Generator
-from erasejax.sweep.grid import canonical, grid
+from erasejax.sweep.cells import canonical
+from erasejax.sweep.grid import grid
 from erasejax.sweep.store import blocks, numerics
 from erasejax.sweep.trial import lane_key
 from tests.sweeps import SPEC, TINY, assert_same, finish, run_in_a_process, sorted_frame

@@ -2,7 +2,8 @@
 
 from os import PathLike
 
-from erasejax.sweep.grid import Grid, grid, read_spec
+from erasejax.sweep.cells import Grid
+from erasejax.sweep.grid import grid, read_spec
 from erasejax.sweep.run import Estimate, estimate, run
 from erasejax.sweep.store import DamagedBlockError
 from erasejax.sweep.table import Sweep

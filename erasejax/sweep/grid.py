@@ -1,4 +1,4 @@
-"""What to run: specs, and the cells they stand for.
+"""What to run: specs, and the grids they stand for.
 
 A spec is a table (a dict, or a TOML file). `dataset`, `eraser` and `probe` are each a name, a table
 with a `name` and fields, a configuration object, or a list of these; in a table a list is an axis.
@@ -9,22 +9,22 @@ their own that take what they leave out from the top, so a sweep may be a sum of
 import dataclasses
 import difflib
 import functools
-import hashlib
 import itertools
 import json
 import runpy
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from erasejax.registry import CONTRAST_PROBES, DATASETS, METHODS, PROBES, look_up
+from erasejax.sweep.cells import BLOCK, Config, Grid, Part, canonical
 from erasejax.sweep.trial import LABELS, METRICS, PROTOCOLS, Ask
 
-__all__ = ["BLOCK", "ROLES", "Cell", "Config", "Grid", "Part", "grid", "read_spec"]
+__all__ = ["ROLES", "grid", "read_spec"]
 
 ROLES: Mapping[str, Mapping[str, Any]] = {
     "dataset": DATASETS,
@@ -43,138 +43,6 @@ _DEFAULTS: Mapping[str, Any] = {
 }
 _KEYS = ("dataset", *_DEFAULTS)
 _MAX_SEED = 2**32
-BLOCK = 1024  # seeds that are stored together
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """A dataset, eraser or probe of a sweep.
-
-    Attributes:
-      name: as in a spec.
-      fields: all its fields as JSON values, normalised by their types: 1, 1.0 and np.float32(1) are
-        one.
-      value: the configuration object; None where it was read back from a manifest.
-    """
-
-    name: str
-    fields: Mapping[str, Any]
-    value: Any = dataclasses.field(default=None, compare=False, repr=False)
-
-    @functools.cached_property
-    def json(self) -> dict[str, Any]:
-        """The configuration as JSON."""
-        return {"name": self.name, **self.fields}
-
-    @functools.cached_property
-    def words(self) -> np.ndarray:
-        """(4,) uint32 of a hash of what it is; draws are keyed by them."""
-        digest = hashlib.sha256(canonical(self.json).encode()).digest()
-        return np.frombuffer(digest[:16], ">u4").astype(np.uint32)
-
-
-class Cell(NamedTuple):
-    """One dataset, eraser and probe, with the true labels or permuted ones."""
-
-    dataset: Config
-    eraser: Config
-    probe: Config
-    labels: str
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What it is, hashable."""
-        return (*(config.words.tobytes() for config in self[:3]), self.labels)
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The cell as JSON."""
-        return {
-            "dataset": self.dataset.json,
-            "eraser": self.eraser.json,
-            "probe": self.probe.json,
-            "labels": self.labels,
-        }
-
-
-class Part(NamedTuple):
-    """A product of axes.
-
-    Attributes:
-      datasets: configurations, and so the next two.
-      erasers: of the eraser.
-      probes: of the probe.
-      labels: "true", "permuted" or both.
-      seeds: of the trials, first and last + 1.
-      ask: which numbers to compute.
-    """
-
-    datasets: tuple[Config, ...]
-    erasers: tuple[Config, ...]
-    probes: tuple[Config, ...]
-    labels: tuple[str, ...]
-    seeds: tuple[int, int]
-    ask: Ask
-
-    def cells(self) -> Iterator[Cell]:
-        """Yields every combination."""
-        for labels in self.labels:
-            for dataset, eraser, probe in itertools.product(
-                self.datasets, self.erasers, self.probes
-            ):
-                yield Cell(dataset, eraser, probe, labels)
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """A resolved spec: a sum of products."""
-
-    parts: tuple[Part, ...]
-
-    @property
-    def json(self) -> list[dict[str, Any]]:
-        """The grid as JSON, which `from_json` reads."""
-        return [
-            {
-                "datasets": [config.json for config in part.datasets],
-                "erasers": [config.json for config in part.erasers],
-                "probes": [config.json for config in part.probes],
-                "labels": list(part.labels),
-                "seeds": list(part.seeds),
-                "protocols": list(part.ask.protocols),
-                "metrics": list(part.ask.metrics),
-            }
-            for part in self.parts
-        ]
-
-    @classmethod
-    def from_json(cls, parts: Sequence[Mapping[str, Any]]) -> "Grid":
-        """Returns the grid of a manifest; its configurations have no objects."""
-
-        def configs(tables):
-            return tuple(
-                Config(table["name"], {k: v for k, v in table.items() if k != "name"})
-                for table in tables
-            )
-
-        return cls(
-            tuple(
-                Part(
-                    configs(part["datasets"]),
-                    configs(part["erasers"]),
-                    configs(part["probes"]),
-                    tuple(part["labels"]),
-                    (part["seeds"][0], part["seeds"][1]),
-                    Ask(tuple(part["metrics"]), tuple(part["protocols"])),
-                )
-                for part in parts
-            )
-        )
-
-
-def canonical(value: Any) -> str:
-    """Returns JSON with sorted keys and no spaces: the same value is the same text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def read_spec(path: str | Path) -> Any:

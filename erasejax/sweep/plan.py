@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from erasejax.sweep.grid import Cell, Config, Grid, Part
+from erasejax.sweep.cells import Cell, Config, Grid, Part
 from erasejax.sweep.store import Block, DamagedBlockError, Store, ranges
 from erasejax.sweep.trial import Ask, Stack
 

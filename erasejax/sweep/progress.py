@@ -18,7 +18,8 @@ class Progress:
 
     def __init__(self, trials: int, *, show: bool):
         self._show, self._trials, self._bar, self._seen = show, trials, None, 0
-        self._started = self._said = time.perf_counter()
+        self._said = time.perf_counter()
+        self._started: tuple[float, int] | None = None  # when the first trials were done, how many
         if show and sys.stderr.isatty():
             self._bar = require("tqdm", "sweep").tqdm(
                 total=trials, unit=" trials", unit_scale=True, dynamic_ncols=True, smoothing=0.1
@@ -38,9 +39,11 @@ class Progress:
             self._bar.update(trials)
             return
         now = time.perf_counter()
-        if self._show and self._seen and now - self._said > 30:
+        if self._started is None:  # compiling does not count
+            self._started = now, self._seen
+        elif self._show and self._seen > self._started[1] and now - self._said > 30:
             self._said = now
-            rate = self._seen / (now - self._started)
+            rate = (self._seen - self._started[1]) / (now - self._started[0])
             left = (self._trials - self._seen) / rate
             counted = f"{self._seen:,} of {self._trials:,} trials"
             self.say(f"{counted}, {rate:,.0f} a second, {left:,.0f} s left")

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from erasejax.sweep.grid import Config, grid
+from erasejax.sweep.cells import Config
+from erasejax.sweep.grid import grid
 from erasejax.sweep.plan import Item, Plan, Program, leaves_of, plan, share, stacks
 from erasejax.sweep.progress import Progress
 from erasejax.sweep.store import Store, numerics

@@ -23,7 +23,7 @@ import numpy as np
 from erasejax.extras import require
 from erasejax.io import package_version
 from erasejax.replacing import remove_orphans, replacing
-from erasejax.sweep.grid import BLOCK, Cell, Grid, Part, canonical
+from erasejax.sweep.cells import BLOCK, Cell, Grid, Part, canonical
 from erasejax.sweep.trial import Ask
 
 __all__ = ["Block", "DamagedBlockError", "Store", "blocks", "numerics"]

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from erasejax.extras import require
-from erasejax.sweep.grid import ROLES, Cell
+from erasejax.sweep.cells import Cell
+from erasejax.sweep.grid import ROLES
 from erasejax.sweep.store import Block, Manifest, Store, blocks
 
 __all__ = ["Sweep"]
