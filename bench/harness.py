@@ -77,13 +77,13 @@ _WARM, _LONG = 0.4, 5.0
 
 def compare(group: str, cases: list[Case], *, repeats: int = 7) -> list[Row]:
     """Times the cases of one group in turn, and returns a row for each."""
-    first, times = {}, {case.name: [] for case in cases}
+    first, second, times = {}, {}, {case.name: [] for case in cases}
     for case in cases:
-        first[case.name] = _seconds(case)
+        first[case.name], second[case.name] = _seconds(case), _seconds(case)
     for _ in range(repeats):
         for case in cases:
             warm = 0.0
-            while first[case.name] < _LONG and warm < _WARM:
+            while second[case.name] < _LONG and warm < _WARM:
                 warm += _seconds(case)
             times[case.name].append(_seconds(case) / case.units)
     peer = next((statistics.median(times[c.name]) for c in cases if c.peer), None)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 __all__ = [
+    "NARROW",
     "column_norms",
     "gram",
     "joint_grams",
@@ -54,6 +55,10 @@ def row_sums(a: jax.Array, b: jax.Array, *, block: int = 16) -> jax.Array:
     return sums[0]
 
 
+_WIDTH = 128  # columns in a block, at least
+NARROW = _WIDTH // 4  # fewer columns than that are summed with care at no cost
+
+
 def joint_grams(
     a: jax.Array, b: jax.Array, weights: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
@@ -63,16 +68,13 @@ def joint_grams(
     more spare it strides of a power of two.
     """
     d = a.shape[1]
-    if _WIDTH // 4 <= d < 2 * _WIDTH:
+    if NARROW <= d < 2 * _WIDTH:
         a = jnp.concatenate([a, b], axis=1)
         both = product("ni,nj->ij", a, a if weights is None else a * weights[:, None])
         return both[d:, :d], both[:d, :d]
     heavy = a if weights is None else a * weights[:, None]
     # The sums the other way round would cost a pass over a transposed.
     return product("nk,nd->kd", b, heavy), gram(a, None if weights is None else heavy)
-
-
-_WIDTH = 128  # columns in a block, at least
 
 
 def gram(a: jax.Array, b: jax.Array | None = None) -> jax.Array:

@@ -241,10 +241,17 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
             seen = weights != 0 if fresh is None else (weights != 0) & fresh
         if seen is not None:
             e = jnp.where(seen[:, None], e, 0)
-        if covariance:
+        if covariance and (one_hot or x.shape[1] >= linalg.NARROW):
             return linalg.joint_grams(e, z_one, weights)  # pyright: ignore
         heavy = e if weights is None else e * weights[:, None]
-        return product("nk,nd->kd", z_one, heavy), jnp.sum(heavy * e, axis=0)  # pyright: ignore
+        # Real concepts need not explain rows that repeat, as classes do: their sums would drift.
+        sums = product("nk,nd->kd", z_one, heavy) if one_hot else linalg.row_sums(z_one, heavy)
+        if covariance:
+            return sums, linalg.gram(e, heavy)
+        if x.shape[1] < linalg.NARROW:
+            return sums, jnp.sum(heavy * e, axis=0)
+        # As a product, whose last row it is: a sum of many columns walks down each of them.
+        return sums, product("nk,nd->kd", z_one, heavy * e)[-1]
 
     sums, ee = linalg.sum_over_rows(part, (x, z_one, weights))
     mean_e = sums[-1] * inverse_n
@@ -275,6 +282,7 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
 
 _RUN = 16  # rows
 _SAMPLE = 4096
+_FEW = 64
 
 
 def _some(rows: jax.Array) -> jax.Array:
@@ -309,26 +317,25 @@ def _provisional_fit(
     total = jnp.sum(row)
     inverse_n = safe_reciprocal(total, total != 0)
 
-    def mean(some):
-        return jnp.sum(some * row[:, None], axis=0) * inverse_n
-
-    def center(some, every):
-        near = mean(some)
+    def center(some, row, every):
+        total = jnp.sum(row)
+        near = jnp.sum(some * row[:, None], axis=0) * safe_reciprocal(total, total != 0)
         if weights is not None:
-            # All weight may lie between the runs; then any row that counts is near enough.
+            # All weight may lie between the rows; then any that counts is near enough.
             counts = weights != 0
             other = jnp.where(counts.any(), every[jnp.argmax(counts)].astype(near.dtype), 0)
             near = jnp.where(total != 0, near, other)  # pyright: ignore
         return _rounded(near)  # pyright: ignore
 
-    shift = center(some_x, x)
-    x = some_x - shift
-    rest = _rounded(mean(x))
-    shift_z = center(some_z, z)
+    few = slice(None, None, max(len(row) // _FEW, 1))
+    shift = center(some_x[few], row[few], x)
+    shift_z = center(some_z, row, z)
     shift_z = jnp.where((jnp.arange(z.shape[1]) < concept) & one_hot, 0, shift_z)
     z = (some_z - shift_z)[:, :concept]
     heavy = z * row[:, None]
-    zx = product("nk,nd->kd", heavy, x - rest)
+    sums = product("nk,nd->kd", jnp.concatenate([heavy, row[:, None]], axis=1), some_x - shift)
+    rest = _rounded(sums[-1] * inverse_n)
+    zx = sums[:-1] - jnp.sum(heavy, axis=0)[:, None] * rest
     if one_hot:
         size = jnp.sum(heavy, axis=0)
         slopes = zx * safe_reciprocal(size, size != 0)[:, None]

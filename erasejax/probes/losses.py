@@ -61,10 +61,12 @@ class LogLoss(NamedTuple):
         labels = jnp.diag(share) - jnp.outer(share, share)
         inner = product("ka,kl,lb->ab", self.contrasts, labels, self.contrasts)
         # A class without rows has no curvature; nothing depends on its column either.
+        if self.columns == 1:
+            curvature = jnp.maximum(inner[0], 64 * eps)
+            offset = log_share[1:] - log_share[:1]
+            return Null(offset, curvature, jnp.ones_like(inner), curvature * 4)
         curvature, turn = jnp.linalg.eigh(inner)
         curvature = jnp.maximum(curvature, 64 * eps)
-        if self.columns == 1:
-            return Null(log_share[1:] - log_share[:1], curvature, turn, curvature * 4)
         offset = product("km,k->m", self.contrasts, log_share)
         return Null(offset, curvature, turn, jnp.minimum(curvature * 2, 1))
 

@@ -1,6 +1,6 @@
 """L-BFGS with a preconditioner, for convex problems of many parameters."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,17 @@ class Prepared(NamedTuple):
     moments: Moments
     null: Null
     factors: _Factors
+
+
+class _State(NamedTuple):
+    u: jax.Array  # (d + 1, m)
+    value: jax.Array
+    gradient: jax.Array  # (d + 1, m)
+    pairs: Any  # of the steps so far
+    found: Any  # by the last line search
+    least: jax.Array  # () curvature along any step so far
+    rest: jax.Array  # () what should be left to gain
+    count: jax.Array
 
 
 def prepare(problem: Problem, moments: Moments, *, whole: bool) -> Prepared:
@@ -86,8 +97,9 @@ def search(
     over the rows each way. Where a run of them does not suffice, as on separable classes or
     correlated features, the Hessian at that point takes its place.
 
-    In u the gradient bounds the distance to the optimum by the smallest eigenvalue of the Hessian:
-    near one, or for the diagonal the penalty's share of it, at least.
+    In u the gradient bounds what is left to gain: by half its square over the smallest curvature,
+    near one where the Hessian is whole. The least curvature along the steps of a run stands for it.
+    The last step is taken on trust.
 
     Args:
       prepared: problem and factors.
@@ -100,7 +112,8 @@ def search(
     p, m = len(basis) + 1, len(null.offset)
     # The weights of standardised features are orthogonal to this.
     scaled = jnp.pad(problem.inverse_sd[:, None] * basis, ((0, 1), (0, 0)))
-    solver = optax.lbfgs(memory_size=10)
+    memory = optax.scale_by_lbfgs(memory_size=10)
+    line = optax.scale_by_zoom_linesearch(20, initial_guess_strategy="one")
 
     @jax.custom_vjp
     def objective(point):
@@ -119,78 +132,106 @@ def search(
         change = product("pa,ba->pb", jnp.concatenate(columns, axis=1), factors.turn)
         return Point(point.weight + change[:-1], point.offset + change[-1])
 
-    def run(factors, point, u, start, count, length, enough):
+    def run(factors, point, u, seen, count, length):
         """Searches from a point, for as long as one Hessian is good for."""
         bars = [_barred(factors, j, scaled) for j in range(m)]
         stop = jnp.minimum(count + length, max_steps)
 
+        def place(u):
+            return unfold(factors, bars, point, u)
+
         def loss(u):
-            return objective(unfold(factors, bars, point, u))
+            return objective(place(u))
 
-        value_and_grad = optax.value_and_grad_from_state(loss)
+        def running(state: _State):
+            return (state.rest > eps * (state.value + eps**0.5)) & (state.count < stop)
 
-        def running(carry):
-            *_, size, count = carry
-            return (size > enough) & (count < stop)
-
-        def body(carry):
-            u, state, _, _, count = carry
-            value, gradient = value_and_grad(u, state=state)
-            updates, state = solver.update(
-                gradient, state, u, value=value, grad=gradient, value_fn=loss
+        def body(state: _State) -> _State:
+            downhill, pairs = memory.update(state.gradient, state.pairs, state.u)
+            change, found = line.update(
+                -downhill,  # pyright: ignore
+                state.found,
+                state.u,
+                value=state.value,
+                grad=state.gradient,
+                value_fn=loss,
             )
-            size = jnp.linalg.norm(jnp.asarray(gradient)) / (eps**0.5 + value)
-            # At the optimum the last step is rounding.
-            u = jnp.where(size > enough, optax.apply_updates(u, updates), u)  # pyright: ignore
-            return u, state, value, size, count + 1
+            gradient, moved = found.grad, jnp.sum(change * change)  # pyright: ignore
+            along = jnp.sum(change * (gradient - state.gradient))  # pyright: ignore
+            along = along * safe_reciprocal(moved, moved > 0)
+            least = jnp.where(along > 0, jnp.minimum(state.least, along), state.least)
+            return _State(
+                u=state.u + change,  # pyright: ignore
+                value=found.value,  # pyright: ignore
+                gradient=gradient,
+                pairs=pairs,
+                found=found,
+                least=least,
+                rest=jnp.sum(gradient * gradient) / (2 * least),
+                count=state.count + 1,
+            )
 
-        size = jnp.where(idle, 0, jnp.inf).astype(start.dtype)
-        u, _, value, size, count = jax.lax.while_loop(
-            running, body, (u, solver.init(u), start, size, count)
+        value, slope = problem.value_and_gradient(place(u)) if seen is None else seen
+        (gradient,) = jax.vjp(place, u)[1](slope)
+        large = jnp.full((), jnp.inf, value.dtype)
+        first = _State(
+            u=u,
+            value=value,
+            gradient=gradient,
+            pairs=memory.init(u),
+            found=line.init(u),
+            least=large,
+            rest=jnp.where(idle, 0, large),
+            count=count,
         )
-        point = unfold(factors, bars, point, u)
+        last = jax.lax.while_loop(running, body, first)
+        near = last.rest <= eps * (last.value + eps**0.5)
+        downhill, _ = memory.update(last.gradient, last.pairs, last.u)
+        end = place(jnp.where(near, last.u - downhill, last.u))  # pyright: ignore
         # A run that gains nothing, with the Hessian of where it began, ends in rounding.
-        stuck = (factors.lower.ndim > 2) & (start - value <= 16 * eps * value)
-        return point, value, (size <= enough) | stuck, count
+        stuck = (factors.lower.ndim > 2) & (value - last.value <= 16 * eps * last.value)
+        return end, near | stuck, last.count
 
     def unfinished(carry):
-        *_, done, count = carry
+        _, done, count = carry
         return ~done & (count < max_steps)
 
     def again(carry):
-        point, value, _, count = carry
-        at_rest = jnp.zeros((p, m), value.dtype)
-        factors = _factors_at(problem, point)
-        return run(factors, point, at_rest, value, count, _RUN, eps**0.5)
+        point, _, count = carry
+        at_rest = jnp.zeros((p, m), null.offset.dtype)
+        return run(_factors_at(problem, point), point, at_rest, None, count, _RUN)
 
     point = Point(jnp.zeros((p - 1, m), null.offset.dtype), null.offset)
-    length, enough, u = _RUN, jnp.asarray(eps**0.5, point.offset.dtype), None
+    length, seen, u = _RUN, None, None
     if prepared.factors.lower.ndim > 2:
         u = _first_step(prepared)
     else:
         # As many as cost about what the Hessian does.
-        length, u = _RUN + p // 8, jnp.zeros((p, m), point.offset.dtype)
-        varies = problem.inverse_sd > 0
-        penalty = problem.penalty()[:-1]
-        part = penalty / (jnp.max(null.curvature) + penalty)
-        enough = enough * jnp.sqrt(jnp.min(jnp.where(varies, part, 1)))
-    worst = jnp.full((), jnp.inf, point.offset.dtype)
-    first = run(prepared.factors, point, u, worst, jnp.int32(0), length, enough)
-    point, _, done, _ = jax.lax.while_loop(unfinished, again, first)
+        length, u = _RUN + p // 8, jnp.zeros((p, m), null.offset.dtype)
+        scores = jnp.broadcast_to(null.offset, problem.y.shape)
+        value = jnp.sum(problem.share * problem.loss.rows(scores, problem.y))
+        seen = value, Point(-_null_pull(prepared), jnp.zeros_like(null.offset))
+    first = run(prepared.factors, point, u, seen, jnp.int32(0), length)
+    point, done, _ = jax.lax.while_loop(unfinished, again, first)
     weight = jnp.where(idle, 0, point.weight)
     return Point(weight, jnp.where(idle, null.offset, point.offset)), done  # pyright: ignore
+
+
+def _null_pull(prepared: Prepared) -> jax.Array:
+    """Returns minus the gradient at the null model, (d, m): the covariance of x and the labels."""
+    problem, moments = prepared.problem, prepared.moments
+    pull = problem.loss.pull(moments.xz) * safe_reciprocal(moments.total, moments.total > 0)
+    return problem.inverse_sd[:, None] * pull
 
 
 def _first_step(prepared: Prepared) -> jax.Array:
     """Returns the Newton step from the null model, (d + 1, m), without a pass over the rows.
 
-    The gradient there is the covariance of x and the labels. The step is shortened where the
-    curvature of the null model does not bound that of the loss.
+    The step is shortened where the curvature of the null model does not bound that of the loss.
     """
-    problem, moments, factors = prepared.problem, prepared.moments, prepared.factors
-    slopes = product("dm,ma->da", problem.loss.pull(moments.xz), factors.turn)
-    slopes = slopes * safe_reciprocal(moments.total, moments.total > 0)
-    slopes = jnp.pad(problem.inverse_sd[:, None] * slopes, ((0, 1), (0, 0)))
+    factors = prepared.factors
+    slopes = product("dm,ma->da", _null_pull(prepared), factors.turn)
+    slopes = jnp.pad(slopes, ((0, 1), (0, 0)))
     steps = [factors.solve(j, slopes[:, j : j + 1]) for j in range(slopes.shape[1])]
     return jnp.concatenate(steps, axis=1) * prepared.null.safe
 
