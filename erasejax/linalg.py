@@ -26,6 +26,7 @@ __all__ = [
     "small_pinv",
     "sum_over_rows",
     "two_sum",
+    "weighted_sum",
 ]
 
 HIGHEST = lax.Precision.HIGHEST
@@ -75,6 +76,17 @@ def joint_grams(
     heavy = a if weights is None else a * weights[:, None]
     # The sums the other way round would cost a pass over a transposed.
     return product("nk,nd->kd", b, heavy), gram(a, None if weights is None else heavy)
+
+
+def weighted_sum(a: jax.Array, weights: jax.Array) -> jax.Array:
+    """Returns the sum (d,) of the rows of a (n, d), weighed by the last column of `weights` (n, k).
+
+    Of many columns as the last row of the whole product: a sum, or a product with one column, is
+    compiled to a walk down each column of a.
+    """
+    if a.shape[1] < NARROW:
+        return jnp.sum(a * weights[:, -1:], axis=0)
+    return product("nk,nd->kd", weights, a)[-1]
 
 
 def gram(a: jax.Array, b: jax.Array | None = None) -> jax.Array:

@@ -246,12 +246,9 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
         heavy = e if weights is None else e * weights[:, None]
         # Real concepts need not explain rows that repeat, as classes do: their sums would drift.
         sums = product("nk,nd->kd", z_one, heavy) if one_hot else linalg.row_sums(z_one, heavy)
-        if covariance:
-            return sums, linalg.gram(e, heavy)
-        if x.shape[1] < linalg.NARROW:
-            return sums, jnp.sum(heavy * e, axis=0)
-        # As a product, whose last row it is: a sum of many columns walks down each of them.
-        return sums, product("nk,nd->kd", z_one, heavy * e)[-1]
+        # The last column of z_one is ones.
+        ee = linalg.gram(e, heavy) if covariance else linalg.weighted_sum(heavy * e, z_one)
+        return sums, ee
 
     sums, ee = linalg.sum_over_rows(part, (x, z_one, weights))
     mean_e = sums[-1] * inverse_n
@@ -333,9 +330,10 @@ def _provisional_fit(
     shift_z = jnp.where((jnp.arange(z.shape[1]) < concept) & one_hot, 0, shift_z)
     z = (some_z - shift_z)[:, :concept]
     heavy = z * row[:, None]
-    sums = product("nk,nd->kd", jnp.concatenate([heavy, row[:, None]], axis=1), some_x - shift)
-    rest = _rounded(sums[-1] * inverse_n)
-    zx = sums[:-1] - jnp.sum(heavy, axis=0)[:, None] * rest
+    x = some_x - shift
+    marks = jnp.concatenate([heavy, row[:, None]], axis=1)
+    rest = _rounded(linalg.weighted_sum(x, marks) * inverse_n)
+    zx = product("nk,nd->kd", heavy, x - rest)
     if one_hot:
         size = jnp.sum(heavy, axis=0)
         slopes = zx * safe_reciprocal(size, size != 0)[:, None]
