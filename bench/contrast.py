@@ -21,7 +21,7 @@ import erasejax as ej
 from bench.harness import Case, Figure, Row, compare, report
 from erasejax.linalg import product
 
-SIZES = ((1000, 256), (1000, 768), (2000, 512))  # pairs, features
+SIZES = ((500, 768), (1000, 256), (1000, 768), (2000, 512))  # pairs, features
 STARTS = 10
 
 

@@ -225,29 +225,49 @@ class CCS(ContrastProbe):
     ) -> tuple[jax.Array, jax.Array]:
         """Returns weights (m, d) and biases (m,) after all epochs, from rows (2n, d).
 
-        Starts come first everywhere, and the rows lie both ways round: each product then reads its
-        operands as they lie, and what is between them is done on long rows.
+        Starts come first everywhere. Rows that stay in the cache lie both ways round: each product
+        then reads its operands as they lie. More of them are read once an epoch, pair by pair.
         """
         solver = optax.adamw(
             jnp.asarray(self.learning_rate),
             weight_decay=self.weight_decay,  # pyright: ignore[reportArgumentType]
         )
 
-        def total(outputs):
-            return jnp.sum(share * _row_loss(outputs))
+        def slope(outputs, share):
+            return jax.grad(lambda outputs: jnp.sum(share * _row_loss(outputs)))(outputs)
+
+        def at_once(weights, biases):
+            flat = slope(_outputs(columns, weights, biases), share).reshape(-1, rows.shape[0])
+            return product("mn,nd->md", flat, rows), jnp.sum(flat, axis=1)
+
+        def in_blocks(weights, biases):
+            def part(x, share, fresh):
+                share = share if fresh is None else jnp.where(fresh, share, 0)
+                x = x.reshape(-1, x.shape[2])
+                outputs = product("md,nd->mn", weights, x) + biases[:, None]
+                outputs = outputs.reshape(len(outputs), -1, 2).swapaxes(1, 2)
+                flat = slope(outputs, share).swapaxes(1, 2).reshape(len(outputs), -1)
+                return product("mn,nd->md", flat, x), jnp.sum(flat, axis=1)
+
+            return linalg.sum_over_rows(part, (columns, share), block=_PAIRS)
 
         def epoch(_, carry):
             parameters, state = carry
-            slope = jax.grad(total)(_outputs(columns, *parameters))
-            flat = slope.reshape(-1, rows.shape[0])
-            gradient = (product("mn,nd->md", flat, rows), jnp.sum(flat, axis=1))
-            updates, state = solver.update(gradient, state, parameters)
+            updates, state = solver.update(gradient(*parameters), state, parameters)
             return optax.apply_updates(parameters, updates), state
 
-        columns = jax.lax.optimization_barrier(rows.T)
+        if rows.nbytes <= _CACHED or not linalg.on_cpu():
+            gradient, columns = at_once, rows.T
+        else:
+            gradient, columns = in_blocks, rows.reshape(2, -1, rows.shape[1]).swapaxes(0, 1)
+        columns = jax.lax.optimization_barrier(columns)
         parameters = (weights, jnp.zeros(weights.shape[0], weights.dtype))
         carry = (parameters, solver.init(parameters))
         return jax.lax.fori_loop(0, self.epochs, epoch, carry)[0]
+
+
+_CACHED = 1 << 22  # bytes of rows that stay in the last-level cache, twice
+_PAIRS = 256  # in a block of rows that do not
 
 
 def _outputs(columns: jax.Array, weights: jax.Array, biases: jax.Array) -> jax.Array:
