@@ -16,7 +16,6 @@ _TABLES = (
     ((0.0, 0.1, 0.2, 0.3, 0.4), (0.0, 0.05, 0.05, 0.1, 0.8)),
 )
 _VALUES = (-1.0, -0.5, 0.0, 0.5, 1.0)
-_LANES = 8  # rows of a multiple of so many numbers are drawn by vector instructions on a CPU
 
 
 @struct.dataclass(kw_only=True)
@@ -72,14 +71,8 @@ class DiscreteFeatures(Generator):
         ])
         for j in range(1, len(values)):
             x = jnp.where(uniform >= below[..., j - 1], values[j], x)
-        if self.dims % _LANES:
-            noise = jax.random.normal(key_noise, (len(z), self.dims - informative), values.dtype)
-            x = jnp.concatenate([x, noise], axis=1)
-        else:
-            # Whole rows of noise are drawn in a quarter of the time, if nothing is joined to them.
-            drawn, x = x, jax.random.normal(key_noise, (len(z), self.dims), values.dtype)
-            for j in range(informative):
-                x = jnp.where(np.arange(self.dims) == j, drawn[:, j : j + 1], x)
+        noise = jax.random.normal(key_noise, (len(z), self.dims - informative), values.dtype)
+        x = jnp.concatenate([x, noise], axis=1)
         if self.normalize:
             x = x - jnp.mean(x, axis=0)
             sd = jnp.sqrt(jnp.mean(x * x, axis=0))
