@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from jax import lax
 
 __all__ = [
-    "NARROW",
     "column_norms",
     "gram",
     "joint_grams",
@@ -57,7 +56,7 @@ def row_sums(a: jax.Array, b: jax.Array, *, block: int = 16) -> jax.Array:
 
 
 _WIDTH = 128  # columns in a block, at least
-NARROW = _WIDTH // 4  # fewer columns than that are summed with care at no cost
+_NARROW = _WIDTH // 4  # fewer columns than that are cheap to add one by one
 
 
 def joint_grams(
@@ -69,7 +68,7 @@ def joint_grams(
     more spare it strides of a power of two.
     """
     d = a.shape[1]
-    if NARROW <= d < 2 * _WIDTH:
+    if _NARROW <= d < 2 * _WIDTH:
         a = jnp.concatenate([a, b], axis=1)
         both = product("ni,nj->ij", a, a if weights is None else a * weights[:, None])
         return both[d:, :d], both[:d, :d]
@@ -84,7 +83,7 @@ def weighted_sum(a: jax.Array, weights: jax.Array) -> jax.Array:
     Of many columns as the last row of the whole product: a sum, or a product with one column, is
     compiled to a walk down each column of a.
     """
-    if a.shape[1] < NARROW:
+    if a.shape[1] < _NARROW:
         return jnp.sum(a * weights[:, -1:], axis=0)
     return product("nk,nd->kd", weights, a)[-1]
 

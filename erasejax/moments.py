@@ -241,7 +241,7 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
             seen = weights != 0 if fresh is None else (weights != 0) & fresh
         if seen is not None:
             e = jnp.where(seen[:, None], e, 0)
-        if covariance and (one_hot or x.shape[1] >= linalg.NARROW):
+        if covariance and one_hot:
             return linalg.joint_grams(e, z_one, weights)  # pyright: ignore
         heavy = e if weights is None else e * weights[:, None]
         # Real concepts need not explain rows that repeat, as classes do: their sums would drift.

@@ -211,3 +211,19 @@ def test_weight_between_the_rows_that_are_looked_at_first(real):
         if real:
             variance = z[start:stop].astype(np.float64).var()
             np.testing.assert_allclose(moments.zz[0, 0] / (stop - start), variance, rtol=1e-4)
+
+
+@pytest.mark.parametrize("n", [200, 20_000])
+@pytest.mark.parametrize("d", [1, 16, 64])
+def test_rows_that_repeat_and_come_sorted_do_not_drift(n, d):
+    # A real concept that such rows are uncorrelated with by exact counts, and neither is symmetric.
+    rare = n // 20
+    sign = np.repeat([-1.0, 1.0], n // 2).astype(np.float32)
+    parts = [(-1, n // 2 - rare), (9, rare), (1, n // 2 - rare), (-9, rare)]
+    z = np.concatenate([np.full(size, value, np.float32) for value, size in parts])
+    x = np.repeat(sign[:, None], d, axis=1)
+    moments = ej.Moments.init(d, 1).update(x, z)
+    sd = np.sqrt(np.diagonal(moments.xx) * float(moments.zz[0, 0]))
+    # Sums in blocks of 16 round by an eps or two a level.
+    assert (np.abs(np.asarray(moments.xz)[:, 0]) <= 8 * EPS * sd).all()
+    assert int(ej.LEACE().fit(x, z).rank) == 0

@@ -160,6 +160,9 @@ def search(
             along = jnp.sum(change * (gradient - state.gradient))  # pyright: ignore
             along = along * safe_reciprocal(moved, moved > 0)
             least = jnp.where(along > 0, jnp.minimum(state.least, along), state.least)
+            squares = jnp.sum(gradient * gradient)  # pyright: ignore
+            # Without a step that went anywhere nothing is known of the rest.
+            bound = squares / (2 * jnp.where(least < jnp.inf, least, 0))
             return _State(
                 u=state.u + change,  # pyright: ignore
                 value=found.value,  # pyright: ignore
@@ -167,7 +170,7 @@ def search(
                 pairs=pairs,
                 found=found,
                 least=least,
-                rest=jnp.sum(gradient * gradient) / (2 * least),
+                rest=jnp.where(squares == 0, 0, bound),
                 count=state.count + 1,
             )
 
