@@ -118,7 +118,7 @@ def gram(a: jax.Array, b: jax.Array | None = None) -> jax.Array:
 
 
 def sum_over_rows(
-    part: Callable[..., Any], rows: tuple[jax.Array | None, ...], *, block: int = 1 << 11
+    part: Callable[..., Any], rows: tuple[jax.Array | None, ...], *, limit: int = 1 << 11
 ) -> Any:
     """Returns the sum of a function of rows over blocks of rows, each read once while in cache.
 
@@ -128,11 +128,11 @@ def sum_over_rows(
     Args:
       part: maps blocks of `rows`, and fresh, (m,) bool or None for all, to a pytree of sums.
       rows: arrays (n, ...), or None where `part` takes None.
-      block: rows at once on a CPU; elsewhere many more.
+      limit: most rows in a block on a CPU; elsewhere many more.
     """
     first = next(a for a in rows if a is not None)
     n = first.shape[0]
-    count = -(-n // (block if on_cpu() else 1 << 17))
+    count = -(-n // (limit if on_cpu() else 1 << 17))
     if count <= 1:
         return part(*rows, None)
     size = -(-n // count)

@@ -235,14 +235,14 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
     zz = sums[:-1, :-1] - total * jnp.outer(mean_z, mean_z)
 
     def part(x, z_one, weights, fresh):
-        e = ((x.astype(dtype) - shift) - rest) - _combine(z_one[:, :concept], slopes[:concept])
+        e: Any = ((x.astype(dtype) - shift) - rest) - _combine(z_one[:, :concept], slopes[:concept])
         seen = fresh
         if weights is not None:
             seen = weights != 0 if fresh is None else (weights != 0) & fresh
         if seen is not None:
             e = jnp.where(seen[:, None], e, 0)
         if covariance and one_hot:
-            return linalg.joint_grams(e, z_one, weights)  # pyright: ignore
+            return linalg.joint_grams(e, z_one, weights)
         heavy = e if weights is None else e * weights[:, None]
         # Real concepts need not explain rows that repeat, as classes do: their sums would drift.
         sums = product("nk,nd->kd", z_one, heavy) if one_hot else linalg.row_sums(z_one, heavy)
@@ -279,7 +279,7 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
 
 _RUN = 16  # rows
 _SAMPLE = 4096
-_FEW = 64
+_FEW = 64  # rows are enough for a shift; what is left of the mean is found next
 
 
 def _some(rows: jax.Array) -> jax.Array:

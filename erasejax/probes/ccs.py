@@ -249,7 +249,7 @@ class CCS(ContrastProbe):
                 flat = slope(outputs, share).swapaxes(1, 2).reshape(len(outputs), -1)
                 return product("mn,nd->md", flat, x), jnp.sum(flat, axis=1)
 
-            return linalg.sum_over_rows(part, (columns, share), block=_PAIRS)
+            return linalg.sum_over_rows(part, (columns, share), limit=_PAIRS)
 
         def epoch(_, carry):
             parameters, state = carry
