@@ -112,6 +112,20 @@ def test_logistic_on_separable_classes_without_a_penalty_says_so():
     assert np.isfinite(probe.weight).all()
 
 
+@pytest.mark.parametrize("d", [4, 200])
+def test_a_penalty_that_is_no_number_ends_and_touches_its_own_lane_only(d):
+    x, z = draw(0, 300, d, 2)
+
+    def fit(l2):
+        return ej.probes.Logistic(l2=l2).fit(x, z, num_classes=2)
+
+    both = jax.vmap(fit)(jnp.array([jnp.nan, 0.1]))
+    np.testing.assert_array_equal(both.status, [ej.Status.NOT_CONVERGED, 0])
+    # Either is within eps of the least loss, and the penalty bounds how far apart that lets them.
+    apart = np.linalg.norm(both.weight[1] - fit(0.1).weight)
+    assert apart <= 2 * np.sqrt(2 * EPS / 0.1)
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_logistic_without_a_penalty_has_no_units(scale):
     x, z = draw(3, 300, 4, 2, gap=0.5)

@@ -133,7 +133,11 @@ def search(
         return Point(point.weight + change[:-1], point.offset + change[-1])
 
     def run(factors, point, u, seen, count, length):
-        """Searches from a point, for as long as one Hessian is good for."""
+        """Searches from a point, for as long as one Hessian is good for.
+
+        Returns the end, whether it is the optimum, whether there is more to gain, and the count.
+        `seen` is the value and the gradient at u, where they are known.
+        """
         bars = [_barred(factors, j, scaled) for j in range(m)]
         stop = jnp.minimum(count + length, max_steps)
 
@@ -188,34 +192,35 @@ def search(
             count=count,
         )
         last = jax.lax.while_loop(running, body, first)
-        near = last.rest <= eps * (last.value + eps**0.5)
+        enough = eps * (last.value + eps**0.5)
         downhill, _ = memory.update(last.gradient, last.pairs, last.u)
+        near = last.rest <= enough
         end = place(jnp.where(near, last.u - downhill, last.u))  # pyright: ignore
         # A run that gains nothing, with the Hessian of where it began, ends in rounding.
         stuck = (factors.lower.ndim > 2) & (value - last.value <= 16 * eps * last.value)
-        return end, near | stuck, last.count
+        # Not what is not near: a lane of NaN has nothing left, and is not there either.
+        return end, near | stuck, (last.rest > enough) & ~stuck, last.count
 
     def unfinished(carry):
-        _, done, count = carry
-        return ~done & (count < max_steps)
+        *_, left, count = carry
+        return left & (count < max_steps)
 
     def again(carry):
-        point, _, count = carry
-        at_rest = jnp.zeros((p, m), null.offset.dtype)
+        point, *_, count = carry
         return run(_factors_at(problem, point), point, at_rest, None, count, _RUN)
 
     point = Point(jnp.zeros((p - 1, m), null.offset.dtype), null.offset)
-    length, seen, u = _RUN, None, None
+    at_rest = jnp.zeros((p, m), null.offset.dtype)
+    none = jnp.int32(0)
     if prepared.factors.lower.ndim > 2:
-        u = _first_step(prepared)
+        first = run(prepared.factors, point, _first_step(prepared), None, none, _RUN)
     else:
-        # As many as cost about what the Hessian does.
-        length, u = _RUN + p // 8, jnp.zeros((p, m), null.offset.dtype)
         scores = jnp.broadcast_to(null.offset, problem.y.shape)
         value = jnp.sum(problem.share * problem.loss.rows(scores, problem.y))
         seen = value, Point(-_null_pull(prepared), jnp.zeros_like(null.offset))
-    first = run(prepared.factors, point, u, seen, jnp.int32(0), length)
-    point, done, _ = jax.lax.while_loop(unfinished, again, first)
+        # As many iterations as cost about what the Hessian does.
+        first = run(prepared.factors, point, at_rest, seen, none, _RUN + p // 8)
+    point, done, *_ = jax.lax.while_loop(unfinished, again, first)
     weight = jnp.where(idle, 0, point.weight)
     return Point(weight, jnp.where(idle, null.offset, point.offset)), done  # pyright: ignore
 
