@@ -1,6 +1,7 @@
 """Contrast-consistent search (CCS), and one search after another."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -223,44 +224,19 @@ class CCS(ContrastProbe):
     def _train(
         self, rows: jax.Array, share: jax.Array, weights: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns weights (m, d) and biases (m,) after all epochs, from rows (2n, d).
-
-        Starts come first everywhere. Rows that stay in the cache lie both ways round: each product
-        then reads its operands as they lie. More of them are read once an epoch, pair by pair.
-        """
+        """Returns weights (m, d) and biases (m,) after all epochs, from rows (2n, d)."""
         solver = optax.adamw(
             jnp.asarray(self.learning_rate),
             weight_decay=self.weight_decay,  # pyright: ignore[reportArgumentType]
         )
-
-        def slope(outputs, share):
-            return jax.grad(lambda outputs: jnp.sum(share * _row_loss(outputs)))(outputs)
-
-        def at_once(weights, biases):
-            flat = slope(_outputs(columns, weights, biases), share).reshape(-1, rows.shape[0])
-            return product("mn,nd->md", flat, rows), jnp.sum(flat, axis=1)
-
-        def in_blocks(weights, biases):
-            def part(x, share, fresh):
-                share = share if fresh is None else jnp.where(fresh, share, 0)
-                x = x.reshape(-1, x.shape[2])
-                outputs = product("md,nd->mn", weights, x) + biases[:, None]
-                outputs = outputs.reshape(len(outputs), -1, 2).swapaxes(1, 2)
-                flat = slope(outputs, share).swapaxes(1, 2).reshape(len(outputs), -1)
-                return product("mn,nd->md", flat, x), jnp.sum(flat, axis=1)
-
-            return linalg.sum_over_rows(part, (columns, share), limit=_PAIRS)
+        outgrown = linalg.on_cpu() and rows.nbytes > _CACHED
+        gradient = (_gradient_in_blocks if outgrown else _gradient_at_once)(rows, share)
 
         def epoch(_, carry):
             parameters, state = carry
             updates, state = solver.update(gradient(*parameters), state, parameters)
             return optax.apply_updates(parameters, updates), state
 
-        if rows.nbytes <= _CACHED or not linalg.on_cpu():
-            gradient, columns = at_once, rows.T
-        else:
-            gradient, columns = in_blocks, rows.reshape(2, -1, rows.shape[1]).swapaxes(0, 1)
-        columns = jax.lax.optimization_barrier(columns)
         parameters = (weights, jnp.zeros(weights.shape[0], weights.dtype))
         carry = (parameters, solver.init(parameters))
         return jax.lax.fori_loop(0, self.epochs, epoch, carry)[0]
@@ -268,6 +244,44 @@ class CCS(ContrastProbe):
 
 _CACHED = 1 << 22  # bytes of rows that stay in the last-level cache, twice
 _PAIRS = 256  # in a block of rows that do not
+
+
+def _gradient_at_once(rows: jax.Array, share: jax.Array) -> Callable:
+    """Returns the function of weights (m, d) and biases (m,) whose value is the loss's gradient.
+
+    Starts come first everywhere, and the rows (2n, d) lie both ways round: each product then reads
+    its operands as they lie, and what is between them is done on long rows.
+    """
+    columns = jax.lax.optimization_barrier(rows.T)
+
+    def gradient(weights, biases):
+        flat = _slope(_outputs(columns, weights, biases), share).reshape(-1, rows.shape[0])
+        return product("mn,nd->md", flat, rows), jnp.sum(flat, axis=1)
+
+    return gradient
+
+
+def _gradient_in_blocks(rows: jax.Array, share: jax.Array) -> Callable:
+    """Returns the same, of rows that are read once an epoch, some pairs at a time."""
+    pairs = jax.lax.optimization_barrier(rows.reshape(2, -1, rows.shape[1]).swapaxes(0, 1))
+
+    def gradient(weights, biases):
+        def part(pairs, share, fresh):
+            share = share if fresh is None else jnp.where(fresh, share, 0)
+            rows = pairs.reshape(-1, pairs.shape[2])
+            outputs = product("md,nd->mn", weights, rows) + biases[:, None]
+            slope = _slope(outputs.reshape(len(outputs), -1, 2).swapaxes(1, 2), share)  # pyright: ignore
+            flat = slope.swapaxes(1, 2).reshape(len(outputs), -1)
+            return product("mn,nd->md", flat, rows), jnp.sum(flat, axis=1)
+
+        return linalg.sum_over_rows(part, (pairs, share), limit=_PAIRS)
+
+    return gradient
+
+
+def _slope(outputs: jax.Array, share: jax.Array) -> jax.Array:
+    """Returns the derivative of the loss in the log-odds (m, 2, n)."""
+    return jax.grad(lambda outputs: jnp.sum(share * _row_loss(outputs)))(outputs)
 
 
 def _outputs(columns: jax.Array, weights: jax.Array, biases: jax.Array) -> jax.Array:
