@@ -66,9 +66,8 @@ class DiscreteFeatures(Generator):
         uniform = jax.random.uniform(key_values, (len(z), informative), values.dtype)
         # Rows of a class lie together. Comparisons, since looking values up takes far longer.
         x = jnp.full_like(uniform, values[0])
-        parts = np.split(np.arange(len(z)), np.cumsum(sizes)[:-1])
         below = jnp.concatenate([
-            jnp.broadcast_to(cdf[c], (len(part), *cdf.shape[1:])) for c, part in enumerate(parts)
+            jnp.broadcast_to(cdf[c], (size, *cdf.shape[1:])) for c, size in enumerate(sizes)
         ])
         for j in range(1, len(values)):
             x = jnp.where(uniform >= below[..., j - 1], values[j], x)
@@ -78,11 +77,10 @@ class DiscreteFeatures(Generator):
         else:
             # Whole rows, a class at a time: joined side by side they would be drawn number by
             # number, and not joined at all drawn again by each reader.
+            members = jnp.split(x, np.cumsum(sizes)[:-1])
             keys = jax.random.split(key_noise, classes)
             x = jnp.concatenate([
-                self._among_noise(x[part[0] : part[-1] + 1], key)
-                for part, key in zip(parts, keys, strict=True)
-                if len(part)
+                self._among_noise(own, key) for own, key in zip(members, keys, strict=True)
             ])
         if self.normalize:
             x = x - jnp.mean(x, axis=0)
