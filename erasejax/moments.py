@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from erasejax import checks, linalg, solves
+from erasejax import checks, linalg
 from erasejax.checks import Status
 from erasejax.data import Dataset, as_dataset, codes
 from erasejax.linalg import product, safe_reciprocal, two_sum
+from erasejax.provisional import combine_columns, provisional_fit
 
 __all__ = ["Moments", "merge"]
 
@@ -222,7 +223,7 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
         z = jnp.where(seen[:, None], z, 0)
         status = status | checks.flag((weights < 0).any(), Status.NEGATIVE_WEIGHT)
 
-    shift, rest, shift_z, slopes = _provisional_fit(x, z, weights, concept, one_hot)
+    shift, rest, shift_z, slopes = provisional_fit(x, z, weights, concept, one_hot)
     z = z - shift_z
     if weights is not None:
         z = jnp.where(seen[:, None], z, 0)
@@ -235,7 +236,9 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
     zz = sums[:-1, :-1] - total * jnp.outer(mean_z, mean_z)
 
     def part(x, z_one, weights, fresh):
-        e: Any = ((x.astype(dtype) - shift) - rest) - _combine(z_one[:, :concept], slopes[:concept])
+        e: Any = ((x.astype(dtype) - shift) - rest) - combine_columns(
+            z_one[:, :concept], slopes[:concept]
+        )
         seen = fresh
         if weights is not None:
             seen = weights != 0 if fresh is None else (weights != 0) & fresh
@@ -275,98 +278,6 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
         one_hot=one_hot,
         task=task,
     )
-
-
-_RUN = 16  # rows
-_SAMPLE = 4096
-_FEW = 64  # rows are enough for a shift; what is left of the mean is found next
-
-
-def _some(rows: jax.Array) -> jax.Array:
-    """Returns runs of rows from all over: labels may come sorted, or take turns."""
-    n = rows.shape[0]
-    period = _RUN * max(n // _SAMPLE, 4)
-    count = n // period
-    if count < 2:
-        return rows
-    parts = rows[: count * period].reshape(count, period, *rows.shape[1:])
-    return parts[:, :_RUN].reshape(count * _RUN, *rows.shape[1:])
-
-
-def _provisional_fit(
-    x: jax.Array, z: jax.Array, weights: jax.Array | None, concept: int, one_hot: bool
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Returns means of x and z, and slopes of x on z, near enough to shift by, from some rows.
-
-    The mean of x comes in two parts: far from zero the first, rounded, may be a deviation off.
-
-    One-hot labels are not shifted: their sums are exact, so classes of one size stay tied. A task
-    has slopes of zero.
-
-    Returns:
-      ((d,), (d,), (k,), (k, d)).
-    """
-    some_x, some_z = _some(x).astype(z.dtype), _some(z)
-    row = jnp.ones(len(some_z), z.dtype)
-    if weights is not None:
-        row = _some(weights)
-        some_x = jnp.where((row != 0)[:, None], some_x, 0)
-    total = jnp.sum(row)
-    inverse_n = safe_reciprocal(total, total != 0)
-
-    def center(some, row, every):
-        total = jnp.sum(row)
-        near = jnp.sum(some * row[:, None], axis=0) * safe_reciprocal(total, total != 0)
-        if weights is not None:
-            # All weight may lie between the rows; then any that counts is near enough.
-            counts = weights != 0
-            other = jnp.where(counts.any(), every[jnp.argmax(counts)].astype(near.dtype), 0)
-            near = jnp.where(total != 0, near, other)  # pyright: ignore
-        return _rounded(near)  # pyright: ignore
-
-    few = slice(None, None, max(len(row) // _FEW, 1))
-    shift = center(some_x[few], row[few], x)
-    shift_z = center(some_z, row, z)
-    shift_z = jnp.where((jnp.arange(z.shape[1]) < concept) & one_hot, 0, shift_z)
-    z = (some_z - shift_z)[:, :concept]
-    heavy = z * row[:, None]
-    x = some_x - shift
-    marks = jnp.concatenate([heavy, row[:, None]], axis=1)
-    rest = _rounded(linalg.weighted_sum(x, marks) * inverse_n)
-    zx = product("nk,nd->kd", heavy, x - rest)
-    if one_hot:
-        size = jnp.sum(heavy, axis=0)
-        slopes = zx * safe_reciprocal(size, size != 0)[:, None]
-    else:
-        # Shrunk, so that columns of z that depend on each other get no large opposite slopes.
-        zz = product("nj,nk->jk", heavy, z)
-        scale = jnp.sqrt(jnp.maximum(jnp.diagonal(zz), 0))
-        inverse = safe_reciprocal(scale, scale > 0)[:, None]
-        slopes = inverse * solves.solve_correlation(
-            solves.equilibrate(zz, scale),
-            inverse * zx,
-            shrinkage=float(jnp.finfo(x.dtype).eps) ** 0.5,
-        )
-    # Infinities stay in x alone, and are found there.
-    slopes = _rounded(jnp.where(jnp.isfinite(slopes), slopes, 0))
-    return shift, rest, shift_z, jnp.pad(slopes, ((0, shift_z.shape[0] - concept), (0, 0)))
-
-
-def _combine(z: jax.Array, slopes: jax.Array) -> jax.Array:
-    """Returns z @ slopes, (n, d); for a few columns as sums that fuse with what uses them."""
-    if z.shape[1] > 8:
-        return product("nk,kd->nd", z, slopes)
-    return sum(z[:, j : j + 1] * slopes[j] for j in range(z.shape[1]))  # pyright: ignore
-
-
-def _rounded(mean: jax.Array) -> jax.Array:
-    """Returns a provisional number rounded to half its mantissa.
-
-    The compiler may contract x - sum / n into one fused multiply-add, and so subtract another
-    number than the one that is kept as the mean. It cannot do that across a rounding.
-    """
-    info = jnp.finfo(mean.dtype)
-    return jnp.asarray(jax.lax.reduce_precision(mean, info.nexp, info.nmant // 2))
 
 
 def merge(a: M, b: M) -> M:
