@@ -90,39 +90,37 @@ def experiment(repeats: int) -> tuple[list[Row], list[Figure]]:
 
 
 def overhead(repeats: int) -> tuple[list[Row], list[Figure]]:
-    """What the files and the bar add to the chunks alone, in one turn each."""
-    asked = sweep.grid(spec())
-    program = plan(asked, None, numerics()).programs[0]
+    """What the files and the bar add to the chunks alone, in turns."""
+    rows, figures = [], []
+    for d in (3, 16):
+        found = compare(f"overhead, d = {d}", _overhead_cases(d), repeats=repeats)
+        added = 100 * (found[1].median / found[0].median - 1)
+        figures.append(Figure(f"overhead, d = {d}", "files and progress", added, "%"))
+        rows += found
+    return rows, figures
+
+
+def _overhead_cases(d: int) -> list[Case]:
+    program = plan(sweep.grid(spec(d, SEEDS[d])), None, numerics()).programs[0]
     traced = Traced(program, jax.local_devices())
-    compiled = traced.compile()
+    compiled = traced.lower().compile()
 
     class Nowhere:
         def put(self, *_):
             pass
 
-    quiet = Progress(program.lanes, show=False)
-    alone = Case(
-        "chunks alone",
-        lambda: stream(traced, compiled, Nowhere(), quiet),
-        units=program.lanes,
-        peer=True,
-    )
+    def alone():
+        stream(traced, compiled, Nowhere(), Progress(program.lanes, show=False))
 
     def stored():
-        with folder() as out:
-            store = Store(out, create=True)
-            bar = Progress(program.lanes, show=True)
-            with Writer(store, numerics()) as writer:
+        with folder() as out, contextlib.closing(Progress(program.lanes, show=True)) as bar:
+            with Writer(Store(out, create=True), numerics()) as writer:
                 stream(traced, compiled, writer, bar)
-            bar.close()
 
-    rows = compare(
-        "overhead",
-        [alone, Case("stored, with a bar", stored, units=program.lanes)],
-        repeats=repeats,
-    )
-    added = 100 * (rows[1].median / rows[0].median - 1)
-    return rows, [Figure("overhead", "files and progress", added, "%")]
+    return [
+        Case("chunks alone", alone, units=program.lanes, peer=True),
+        Case("stored, with a bar", stored, units=program.lanes),
+    ]
 
 
 def growth(repeats: int) -> tuple[list[Row], list[Figure]]:

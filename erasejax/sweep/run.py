@@ -23,9 +23,9 @@ from erasejax.sweep.trial import drawn_parts, lane_key, trials
 
 __all__ = ["Estimate", "estimate", "run"]
 
-_IN_FLIGHT = 2  # chunks: one is computed while another is fetched
+_IN_FLIGHT = 2  # chunks: what leaves a core idle in one is filled by the other
 _QUEUED = 64  # blocks that may wait for the disk
-_CACHE = 3 << 20  # bytes of a chunk's rows of one part, on CPUs: more leaves the last-level cache
+_CACHE = 3 << 20  # bytes of rows of one part in flight, on CPUs: more leaves the last-level cache
 _MOST = 16384  # lanes a chunk
 
 
@@ -107,12 +107,12 @@ def run(
         ready = [Traced(program, devices, chunk, memory) for program in todo.programs]
         store.write_manifest(resolved, now)
         with Writer(store, now) as writer, ThreadPoolExecutor(1) as ahead:
-            following = [ahead.submit(each.compile) for each in ready[:1]]
+            following = [ahead.submit(each.lower().compile) for each in ready[:1]]
             for i, traced in enumerate(ready):
                 if not following[0].done():
                     show.say(f"compiling program {i + 1} of {len(ready)}")
                 compiled = following.pop().result()
-                following = [ahead.submit(each.compile) for each in ready[i + 1 : i + 2]]
+                following = [ahead.submit(each.lower().compile) for each in ready[i + 1 : i + 2]]
                 show.say(f"program {i + 1} of {len(ready)}")
                 with _fitting(traced.chunk):
                     stream(traced, compiled, writer, show)
@@ -160,7 +160,7 @@ def estimate(
     compile_s = run_s = 0.0
     for traced in ready:
         start = time.perf_counter()
-        compiled = traced.compile()
+        compiled = traced.lower().compile()
         compile_s += time.perf_counter() - start
         inputs = next(_chunks(traced))[1]
         jax.block_until_ready(compiled(*inputs, *traced.shared))
@@ -220,7 +220,7 @@ class Traced:
         memory: int | None = None,
     ):
         self.program = program
-        self.shared = (stacks(program.erasers), stacks(program.probes))
+        self.shared = jax.device_put((stacks(program.erasers), stacks(program.probes)))
         self.table = _Datasets([item.dataset for item in program.items])
         if chunk is None:
             chunk = _suitable(self._row_bytes(), program, devices[0], memory) * len(devices)
@@ -229,9 +229,9 @@ class Traced:
         lanes = next(_chunks(self))[1]
         self._traced = jax.jit(self._lanes(devices)).trace(*lanes, *self.shared)
 
-    def compile(self) -> Callable:
-        """Returns the compiled program."""
-        return self._traced.lower().compile()
+    def lower(self) -> jax.stages.Lowered:
+        """Returns the program, lowered: in the thread of the caller, whose settings count."""
+        return self._traced.lower()
 
     def _lanes(self, devices: Sequence[Any]) -> Callable:
         """Returns the function of (seeds, words, permuted, varying, erasers, probes)."""
@@ -303,7 +303,7 @@ def _suitable(size: int, program: Program, device: Any, memory: int | None) -> i
     elif limit:  # an accelerator: what the fits make of the rows needs room, too
         each = limit // 4 // (size * copies)
     else:
-        each = _CACHE // size
+        each = _CACHE // (_IN_FLIGHT * size)
     return min(1 << (max(each, 1).bit_length() - 1), _MOST)
 
 
@@ -328,13 +328,17 @@ def _chunks(traced: Traced) -> Iterator[tuple[list[tuple[Item, int, int]], tuple
 
 def stream(traced: Traced, compiled: Callable, writer: "Writer", show: Progress) -> None:
     """Runs the chunks of a program and hands finished blocks to the writer."""
-    waiting: collections.deque = collections.deque()
+
+    def computed(inputs: tuple) -> dict[str, np.ndarray]:
+        return {name: np.asarray(x) for name, x in compiled(*inputs, *traced.shared).items()}
+
+    waiting: collections.deque[tuple[list, Future]] = collections.deque()
     parts: list[Mapping[str, np.ndarray]] = []
 
     def fetch():
         nonlocal parts
         pieces, result = waiting.popleft()
-        found = {name: np.asarray(value) for name, value in result.items()}
+        found = result.result()
         for item, start, stop in pieces:
             parts.append({name: value[start:stop] for name, value in found.items()})
             if sum(len(part["status"]) for part in parts) == item.seeds:
@@ -343,12 +347,13 @@ def stream(traced: Traced, compiled: Callable, writer: "Writer", show: Progress)
                 parts = []
             show.advance((stop - start) * len(item.missing))
 
-    for pieces, inputs in _chunks(traced):
-        waiting.append((pieces, compiled(*inputs, *traced.shared)))
-        if len(waiting) >= _IN_FLIGHT:
+    with ThreadPoolExecutor(_IN_FLIGHT) as pool:
+        for pieces, inputs in _chunks(traced):
+            waiting.append((pieces, pool.submit(computed, jax.device_put(inputs))))
+            if len(waiting) > 2 * _IN_FLIGHT:
+                fetch()
+        while waiting:
             fetch()
-    while waiting:
-        fetch()
 
 
 class Writer:

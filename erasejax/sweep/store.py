@@ -135,7 +135,10 @@ class Store:
 
     def file(self, block: Block, numerics: Mapping[str, Any]) -> Path:
         """Returns the path of a block."""
-        return self.path / _BLOCKS / (_sha(block.described(numerics)) + _SUFFIX)
+        return self._file(block.described(numerics))
+
+    def _file(self, described: str) -> Path:
+        return self.path / _BLOCKS / (_sha(described) + _SUFFIX)
 
     def names(self) -> set[str]:
         """Returns the names of the files in the folder of blocks, but for those being written."""
@@ -164,17 +167,19 @@ class Store:
         pa, pq = require("pyarrow", "sweep"), require("pyarrow.parquet", "sweep")
         seeds = np.arange(block.first, block.last, dtype=np.uint32)
         table = pa.table({"seed": seeds, **{name: columns[name] for name in block.ask.columns}})
-        table = table.replace_schema_metadata({_KEY: block.described(numerics)})
+        described = block.described(numerics)
+        content = pa.BufferOutputStream()
+        pq.write_table(
+            table.replace_schema_metadata({_KEY: described}),
+            content,
+            compression="zstd",
+            use_dictionary=False,
+            write_statistics=False,
+            write_page_checksum=True,
+        )
         try:
-            with replacing(self.file(block, numerics)) as temporary:
-                pq.write_table(
-                    table,
-                    temporary,
-                    compression="zstd",
-                    use_dictionary=False,
-                    write_statistics=False,
-                    write_page_checksum=True,
-                )
+            with replacing(self._file(described)) as temporary:
+                temporary.write_bytes(content.getvalue())
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
