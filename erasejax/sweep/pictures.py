@@ -200,7 +200,7 @@ def _heat_map(frame: Any, column: str, along: str, across: str, others: list[str
         axes.set_title(title, fontsize=11)
         axes.set_xlabel(along, fontsize=11)
     places[0].set_ylabel(across, fontsize=11)
-    figure.subplots_adjust(left=0.09, right=0.98, bottom=0.16, top=0.93, hspace=0.45, wspace=0.08)
+    _margins(figure, bottom=0.6)
     figure.colorbar(image, ax=figure.axes, label=f"mean {column}", shrink=0.9, pad=0.02)
     caption = f"Mean over the seeds, against {along} and {across}; one colour scale for all panels."
     return Picture(column, caption + _left_out(len(panels) - len(shown), "panels"), figure, data)
@@ -237,15 +237,7 @@ def _histograms(frame: Any, column: str, axes_: list[str]) -> Picture:
 
 
 def _legend(figure: Any, handles: dict[str, Any]) -> None:
-    height, rows = figure.get_figheight(), -(-len(handles) // 4)
-    figure.subplots_adjust(
-        left=0.09,
-        right=0.98,
-        bottom=(0.75 + 0.25 * rows) / height,
-        top=1 - 0.35 / height,
-        hspace=0.5,
-        wspace=0.08,
-    )
+    _margins(figure, bottom=0.75 + 0.25 * -(-len(handles) // 4))
     if handles:
         figure.legend(
             handles.values(),
@@ -259,3 +251,16 @@ def _legend(figure: Any, handles: dict[str, Any]) -> None:
 
 def _left_out(count: int, what: str) -> str:
     return f" {count} more {what} are in the table only." if count > 0 else ""
+
+
+def _margins(figure: Any, bottom: float) -> None:
+    """Sets the room around the panels, below them in inches."""
+    height = figure.get_figheight()
+    figure.subplots_adjust(
+        left=0.09,
+        right=0.98,
+        bottom=bottom / height,
+        top=1 - 0.35 / height,
+        hspace=0.5,
+        wspace=0.08,
+    )

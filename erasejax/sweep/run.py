@@ -347,13 +347,16 @@ def stream(traced: Traced, compiled: Callable, writer: "Writer", show: Progress)
                 parts = []
             show.advance((stop - start) * len(item.missing))
 
-    with ThreadPoolExecutor(_IN_FLIGHT) as pool:
+    pool = ThreadPoolExecutor(_IN_FLIGHT)
+    try:
         for pieces, inputs in _chunks(traced):
             waiting.append((pieces, pool.submit(computed, jax.device_put(inputs))))
             if len(waiting) > 2 * _IN_FLIGHT:
                 fetch()
         while waiting:
             fetch()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class Writer:
