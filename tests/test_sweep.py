@@ -14,6 +14,7 @@ from erasejax.data import Dataset
 from erasejax.datasets.base import Generator
 from erasejax.sweep.grid import grid
 from erasejax.sweep.trial import lane_key
+from tests.common import enable_x64
 from tests.sweeps import SPEC, TINY, assert_same, finish, run_in_a_process, sorted_frame
 
 
@@ -294,6 +295,15 @@ def test_processes_share_a_folder(results, tmp_path):
     for process in processes:
         finish(process)
     assert_same(ej.sweep.open(tmp_path), results)
+
+
+def test_a_sweep_has_the_precision_of_its_caller(tmp_path):
+    ej.sweep.run(TINY, out=tmp_path)
+    with enable_x64():  # of this thread only
+        found = ej.sweep.run(TINY, out=tmp_path).to_pandas()
+    assert found.accuracy_fitting.dtype == np.float64
+    assert (found[found.eraser == "mean-difference"].accuracy_fitting == 0.5).all()
+    assert len([*tmp_path.glob("manifest-*.json")]) == 2
 
 
 def test_shares(monkeypatch):
