@@ -16,10 +16,12 @@ from erasejax.sweep.trial import lane_key
 from tests.common import enable_x64
 from tests.sweeps import SPEC, TINY, assert_same, finish, run_in_a_process, sorted_frame
 
+CHUNK = 40  # lanes of a block, so that shares run through the program of the whole
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return ej.sweep.run(SPEC, out=tmp_path_factory.mktemp("sweep"))
+    return ej.sweep.run(SPEC, out=tmp_path_factory.mktemp("sweep"), chunk=CHUNK)
 
 
 # What the numbers are.
@@ -290,7 +292,7 @@ def test_results_do_not_depend_on_the_devices(results, tmp_path, devices):
 
 
 def test_processes_share_a_folder(results, tmp_path):
-    processes = [run_in_a_process(SPEC, tmp_path, shard=f"{i}/2") for i in range(2)]
+    processes = [run_in_a_process(SPEC, tmp_path, shard=f"{i}/2", chunk=CHUNK) for i in range(2)]
     for process in processes:
         finish(process)
     assert_same(ej.sweep.open(tmp_path), results)

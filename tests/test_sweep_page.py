@@ -152,6 +152,7 @@ def test_the_documented_sweeps_run(name, tmp_path):
     if name == "one-direction":
         asked["dataset"]["rows"] = [16, 64]
         asked["dataset"]["redundancy"] = [0.0, 1.0]
+        asked["eraser"] = ["identity", "mean-difference"]
         asked["probe"] = "logistic"
     else:
         asked["dataset"]["ratio"] = [9]

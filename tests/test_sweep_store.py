@@ -24,11 +24,12 @@ MANY = {
     "dataset": {"name": "gaussian-classes", "dims": 2, "rows": 4, "separation": [*range(1, 25)]},
     "seeds": 30,
 }
+CHUNK = 30  # of one size, so that what is left of a sweep runs through a program that is compiled
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return ej.sweep.run(MANY, out=tmp_path_factory.mktemp("whole"))
+    return ej.sweep.run(MANY, out=tmp_path_factory.mktemp("whole"), chunk=CHUNK)
 
 
 def files(folder):
@@ -53,7 +54,7 @@ def test_what_is_done_is_not_done_again(whole, tmp_path):
     for block in random.Random(0).sample(sorted(before), 5):
         (folder / "blocks" / block).unlink()
     assert len(ej.sweep.open(folder).missing()) == 5
-    ej.sweep.run(MANY, out=folder)
+    ej.sweep.run(MANY, out=folder, chunk=CHUNK)
     after = files(folder)
     assert after.keys() == before.keys()
     assert sum(after[name] != before[name] for name in before) == 5
@@ -75,11 +76,11 @@ def test_a_grown_grid_runs_its_new_cells_only(whole, tmp_path):
 
 
 def test_what_a_longer_range_of_seeds_replaces_is_not_missing(tmp_path):
-    found = ej.sweep.run(TINY, out=tmp_path)
+    found = ej.sweep.run(TINY, out=tmp_path, chunk=8)
     block = sorted((tmp_path / "blocks").iterdir())[0]
     block.unlink()
     assert len(ej.sweep.open(tmp_path).missing()) == 1
-    found = ej.sweep.run({**TINY, "seeds": 9}, out=tmp_path)
+    found = ej.sweep.run({**TINY, "seeds": 9}, out=tmp_path, chunk=8)
     assert len(found.missing()) == 0
     assert len(found.to_pandas()) == 9 * 2
 
@@ -106,10 +107,10 @@ def killed(spec, folder, after, **options):
 
 
 def test_a_killed_sweep_goes_on(whole, tmp_path):
-    killed(MANY, tmp_path, 0.01)
+    killed(MANY, tmp_path, 0.01, chunk=CHUNK)
     stored = files(tmp_path)
     assert 0 < len(stored) <= 48
-    found = ej.sweep.run(MANY, out=tmp_path)
+    found = ej.sweep.run(MANY, out=tmp_path, chunk=CHUNK)
     after = files(tmp_path)
     assert all(after[name] == stored[name] for name in stored)
     assert not temporary(tmp_path)
@@ -149,9 +150,9 @@ def test_a_hundred_kills(tmp_path):
 
 
 def test_two_processes_share_and_one_is_killed(whole, tmp_path):
-    first = run_in_a_process(MANY, tmp_path, shard="0/2")
-    killed(MANY, tmp_path, 0.01, shard="1/2")
-    finish(run_in_a_process(MANY, tmp_path, shard="1/2"))
+    first = run_in_a_process(MANY, tmp_path, shard="0/2", chunk=CHUNK)
+    killed(MANY, tmp_path, 0.01, shard="1/2", chunk=CHUNK)
+    finish(run_in_a_process(MANY, tmp_path, shard="1/2", chunk=CHUNK))
     finish(first)
     assert not temporary(tmp_path)
     assert_same(ej.sweep.open(tmp_path), whole)
@@ -174,10 +175,10 @@ def test_a_damaged_file_is_named_and_never_averaged_in(whole, tmp_path, damage):
         ej.sweep.open(folder).to_pandas()
     if damage == "flipped":  # the footer is whole: found when the numbers are read
         one.unlink()
-        found = ej.sweep.run(MANY, out=folder)
+        found = ej.sweep.run(MANY, out=folder, chunk=CHUNK)
     else:
         with pytest.warns(UserWarning, match=f"{one.name}.*computed again"):
-            found = ej.sweep.run(MANY, out=folder)
+            found = ej.sweep.run(MANY, out=folder, chunk=CHUNK)
     assert_same(found, whole)
 
 
@@ -216,12 +217,12 @@ def test_a_full_disk_stops_with_a_clear_message_and_goes_on(whole, tmp_path, mon
 
     monkeypatch.setattr(pathlib.Path, "write_bytes", full)
     with pytest.raises(OSError, match="no space left; what is stored stays") as error:
-        ej.sweep.run(MANY, out=tmp_path)
+        ej.sweep.run(MANY, out=tmp_path, chunk=CHUNK)
     assert error.value.errno == errno.ENOSPC
     assert len(files(tmp_path)) == 10
     assert not temporary(tmp_path)
     monkeypatch.undo()
-    assert_same(ej.sweep.run(MANY, out=tmp_path), whole)
+    assert_same(ej.sweep.run(MANY, out=tmp_path, chunk=CHUNK), whole)
 
 
 def test_orphans_go_and_files_being_written_stay(tmp_path):
@@ -243,16 +244,18 @@ def test_orphans_go_and_files_being_written_stay(tmp_path):
 
 
 def test_numbers_that_were_asked_for_at_different_times_are_one_table(tmp_path):
-    ej.sweep.run({**TINY, "seeds": 1030, "metrics": "accuracy"}, out=tmp_path)
-    ej.sweep.run({**TINY, "metrics": ["accuracy", "damage"]}, out=tmp_path)
-    found = ej.sweep.run({**TINY, "seeds": 1030, "metrics": "accuracy"}, out=tmp_path)
+    ej.sweep.run({**TINY, "seeds": 1030, "metrics": "accuracy"}, out=tmp_path, chunk=8)
+    ej.sweep.run({**TINY, "metrics": ["accuracy", "damage"]}, out=tmp_path, chunk=8)
+    found = ej.sweep.run({**TINY, "seeds": 1030, "metrics": "accuracy"}, out=tmp_path, chunk=8)
     frame = found.to_pandas()
     assert len(found.missing()) == 0
     assert len(frame) == 1030 * 2
     assert not frame.duplicated(["eraser", "seed"]).any()
     assert frame.accuracy_fresh.notna().all()
     assert (frame.damage_fresh.notna() == (frame.seed < 8)).all()
-    alone = ej.sweep.run({**TINY, "metrics": ["accuracy", "damage"]}, out=tmp_path / "alone")
+    alone = ej.sweep.run(
+        {**TINY, "metrics": ["accuracy", "damage"]}, out=tmp_path / "alone", chunk=8
+    )
     few = frame[frame.seed < 8].reset_index(drop=True)
     for name in ("accuracy_fresh", "damage_fresh"):
         assert (few[name] == alone.to_pandas()[name]).all()
