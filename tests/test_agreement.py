@@ -279,7 +279,9 @@ def test_a_kernel_reads_what_no_linear_probe_does(tmp_path):
     assert ej.metrics.r2(real, x, jnp.sin(x[:, 0])) > 0.98
 
 
-@pytest.mark.parametrize("kind", ["Logistic", "LinearSVM", "LeastSquares"])
+@pytest.mark.parametrize(
+    "kind", ["Logistic", pytest.param("LinearSVM", marks=pytest.mark.slow), "LeastSquares"]
+)
 def test_selection_is_a_loop_over_folds(kind):
     x, z = draw(7, 120, 6, 3, gap=0.5)
     z = z if kind != "LeastSquares" else x[:, 0] + np.float32(0.5) * z

@@ -227,7 +227,7 @@ def assert_within(values, share):
     assert abs(values.mean() - 1) < share + 3 * error
 
 
-@pytest.mark.parametrize("ratio", [2, 100])
+@pytest.mark.parametrize("ratio", [2, pytest.param(100, marks=pytest.mark.slow)])
 def test_d_what_is_left_of_the_gap_follows_the_formula(ratio):
     found = measured_gap(16, 16 * ratio)
     population, held_out = found["mean difference"]

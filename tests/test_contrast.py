@@ -157,6 +157,7 @@ def test_normalisation_is_kept_per_template():
     assert float(together.accuracy(test.replace(templates=None))) < 0.6
 
 
+@pytest.mark.slow
 def test_on_easy_redundant_pairs_every_probe_is_good():
     train, test = parts(PLAIN)
     noise = 4 * (0.25 / 200) ** 0.5  # of an accuracy on 200 pairs, 4 deviations

@@ -64,7 +64,7 @@ def unlikely(count, rejections, low, high):
     return min(below, above) < 1e-6
 
 
-@pytest.mark.parametrize(("n", "d"), [(200, 8), (60, 120)])
+@pytest.mark.parametrize(("n", "d"), [(200, 8), pytest.param(60, 120, marks=pytest.mark.slow)])
 def test_size_where_covariances_differ(n, d):
     def sample(key, spread):
         return unequal(key, n, d, spread)
@@ -154,6 +154,7 @@ def power_at_detectable(n, d, classes, method, count, permutations):
     return rejected(sample, test, count)
 
 
+@pytest.mark.slow
 def test_power_of_pillai_is_what_it_says():
     found = power_at_detectable(100, 5, 2, "pillai", 400, 1)
     assert not unlikely(400, found, 0.92, 0.98)

@@ -29,6 +29,7 @@ def refitted_loss(eraser, x, z, l2=1e-4):
     return float(ej.metrics.log_loss(probe, eraser(x), z))
 
 
+@pytest.mark.slow
 def test_inlp_takes_many_rounds_on_redundant_data_where_one_direction_is_enough():
     fitted, scored = redundant(8000, seed=1), redundant(8000, seed=2)
     inlp = ej.INLP(rounds=20).fit(*fitted)

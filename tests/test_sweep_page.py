@@ -144,7 +144,7 @@ def test_a_configuration_without_the_axis_is_a_level_line(folder):
     assert list(chance) == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("name", ["one-direction", "convex"])
+@pytest.mark.parametrize("name", ["one-direction", "convex", "cost"])
 def test_the_documented_sweeps_run(name, tmp_path):
     asked = ej.sweep.read_spec(DOCS / f"{name}.toml")
     ej.sweep.grid(asked)
@@ -154,6 +154,9 @@ def test_the_documented_sweeps_run(name, tmp_path):
         asked["dataset"]["redundancy"] = [0.0, 1.0]
         asked["eraser"] = ["identity", "mean-difference"]
         asked["probe"] = "logistic"
+    elif name == "cost":  # all of its erasers: below
+        asked["eraser"] = ["leace", "oracle-leace"]
+        asked["dataset"]["correlation"] = [0.0, 0.6]
     else:
         asked["dataset"]["ratio"] = [9]
         asked["part"][0]["probe"] = ["logistic"]
@@ -168,6 +171,9 @@ def test_the_documented_sweeps_run(name, tmp_path):
         alone = exact[exact["dataset.redundancy"] == 0].set_index("dataset.rows")
         gap = alone["accuracy_fresh", "mean"].groupby(level=0).mean()
         assert gap[16] > gap[64] > 0.5
+    elif name == "cost":
+        damage = summary["damage_fresh", "mean"]
+        assert (damage.loc["oracle-leace"].to_numpy() < damage.loc["leace"].to_numpy()).all()
     else:
         true = summary[summary["labels"] == "true"]
         assert (true[true.probe == "logistic"]["accuracy_fitting", "mean"] == 0.5).all()

@@ -149,6 +149,7 @@ def test_a_hundred_kills(tmp_path):
     assert_same(found, whole)
 
 
+@pytest.mark.slow
 def test_two_processes_share_and_one_is_killed(whole, tmp_path):
     first = run_in_a_process(MANY, tmp_path, shard="0/2", chunk=CHUNK)
     killed(MANY, tmp_path, 0.01, shard="1/2", chunk=CHUNK)
