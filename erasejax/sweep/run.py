@@ -23,9 +23,11 @@ from erasejax.sweep.trial import drawn_parts, lane_key, trials
 
 __all__ = ["Estimate", "estimate", "run"]
 
-_IN_FLIGHT = 2  # chunks: what leaves a core idle in one is filled by the other
+# Chunks: one is computed while another is fetched. Never two computed at once: on a CPU programs
+# that hold LAPACK calls can wait for each other's threads for ever.
+_IN_FLIGHT = 2
 _QUEUED = 64  # blocks that may wait for the disk
-_CACHE = 3 << 20  # bytes of rows of one part in flight, on CPUs: more leaves the last-level cache
+_CACHE = 3 << 20  # bytes of a chunk's rows of one part, on CPUs: more leaves the last-level cache
 _MOST = 16384  # lanes a chunk
 
 
@@ -303,7 +305,7 @@ def _suitable(size: int, program: Program, device: Any, memory: int | None) -> i
     elif limit:  # an accelerator: what the fits make of the rows needs room, too
         each = limit // 4 // (size * copies)
     else:
-        each = _CACHE // (_IN_FLIGHT * size)
+        each = _CACHE // size
     return min(1 << (max(each, 1).bit_length() - 1), _MOST)
 
 
@@ -328,17 +330,13 @@ def _chunks(traced: Traced) -> Iterator[tuple[list[tuple[Item, int, int]], tuple
 
 def stream(traced: Traced, compiled: Callable, writer: "Writer", show: Progress) -> None:
     """Runs the chunks of a program and hands finished blocks to the writer."""
-
-    def computed(inputs: tuple) -> dict[str, np.ndarray]:
-        return {name: np.asarray(x) for name, x in compiled(*inputs, *traced.shared).items()}
-
-    waiting: collections.deque[tuple[list, Future]] = collections.deque()
+    waiting: collections.deque = collections.deque()
     parts: list[Mapping[str, np.ndarray]] = []
 
     def fetch():
         nonlocal parts
         pieces, result = waiting.popleft()
-        found = result.result()
+        found = {name: np.asarray(value) for name, value in result.items()}
         for item, start, stop in pieces:
             parts.append({name: value[start:stop] for name, value in found.items()})
             if sum(len(part["status"]) for part in parts) == item.seeds:
@@ -347,16 +345,12 @@ def stream(traced: Traced, compiled: Callable, writer: "Writer", show: Progress)
                 parts = []
             show.advance((stop - start) * len(item.missing))
 
-    pool = ThreadPoolExecutor(_IN_FLIGHT)
-    try:
-        for pieces, inputs in _chunks(traced):
-            waiting.append((pieces, pool.submit(computed, jax.device_put(inputs))))
-            if len(waiting) > 2 * _IN_FLIGHT:
-                fetch()
-        while waiting:
+    for pieces, inputs in _chunks(traced):
+        waiting.append((pieces, compiled(*inputs, *traced.shared)))
+        if len(waiting) >= _IN_FLIGHT:
             fetch()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    while waiting:
+        fetch()
 
 
 class Writer:
