@@ -23,8 +23,8 @@ from erasejax.sweep.trial import drawn_parts, lane_key, trials
 
 __all__ = ["Estimate", "estimate", "run"]
 
-# Chunks: one is computed while another is fetched. Never two computed at once: on a CPU programs
-# that hold LAPACK calls can wait for each other's threads for ever.
+# Chunks: one is computed while another is fetched. A CPU that computes two at once, started from
+# two threads, is faster; but a program of many erasers then stood still for ever (jaxlib 0.9.2).
 _IN_FLIGHT = 2
 _QUEUED = 64  # blocks that may wait for the disk
 _CACHE = 3 << 20  # bytes of a chunk's rows of one part, on CPUs: more leaves the last-level cache
