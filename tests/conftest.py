@@ -14,7 +14,7 @@ from tests.command import TASK, D, N
 hypothesis.settings.register_profile(
     "erasejax",
     deadline=None,  # the first draw of a shape compiles
-    max_examples=8,
+    max_examples=12,
     derandomize=True,  # a red run is a change; --hypothesis-profile wide draws more, and afresh
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
