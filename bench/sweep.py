@@ -93,7 +93,8 @@ def overhead(repeats: int) -> tuple[list[Row], list[Figure]]:
     """What the files and the bar add to the chunks alone, in turns."""
     rows, figures = [], []
     for d in (3, 16):
-        found = compare(f"overhead, d = {d}", _overhead_cases(d), repeats=repeats)
+        # A tenth is less than two runs differ by.
+        found = compare(f"overhead, d = {d}", _overhead_cases(d), repeats=5 * repeats)
         added = 100 * (found[1].median / found[0].median - 1)
         figures.append(Figure(f"overhead, d = {d}", "files and progress", added, "%"))
         rows += found

@@ -17,9 +17,11 @@ __all__ = [
     "column_norms",
     "gram",
     "joint_grams",
+    "narrow_product",
     "on_cpu",
     "product",
     "right_basis",
+    "row_sum",
     "row_sums",
     "safe_reciprocal",
     "small_pinv",
@@ -36,27 +38,43 @@ def product(subscripts: str, *operands: jax.Array) -> jax.Array:
     return jnp.einsum(subscripts, *operands, precision=HIGHEST)
 
 
-def row_sums(a: jax.Array, b: jax.Array, *, block: int = 16) -> jax.Array:
-    """Returns a^T b for a (n, j) and b (n, k), few columns, added in blocks of blocks of rows.
+def row_sum(a: jax.Array, *, block: int = 16) -> jax.Array:
+    """Returns the sum of the rows of a (n, ...), added in blocks of blocks of rows.
 
-    A running sum of equal addends, such as products of labels, rounds the same way every time and
-    drifts by n eps; this one stays near log(n) eps.
+    A running sum of equal addends, such as labels, rounds the same way every time and drifts by
+    n eps; this one stays near log(n) eps.
     """
+    while a.shape[0] > 1:
+        a = jnp.sum(_cut(a, block), axis=1)
+    return a[0]
 
-    def cut(rows):
-        size = min(block, rows.shape[0])
-        rest = -rows.shape[0] % size
-        rows = jnp.pad(rows, ((0, rest),) + ((0, 0),) * (rows.ndim - 1)) if rest else rows
-        return rows.reshape(-1, size, *rows.shape[1:])
 
-    sums = product("bnj,bnk->bjk", cut(a), cut(b))
-    while sums.shape[0] > 1:
-        sums = jnp.sum(cut(sums), axis=1)
-    return sums[0]
+def row_sums(a: jax.Array, b: jax.Array, *, block: int = 16) -> jax.Array:
+    """Returns a^T b for a (n, j) and b (n, k), few columns, added as `row_sum` does."""
+    return row_sum(product("bnj,bnk->bjk", _cut(a, block), _cut(b, block)), block=block)
+
+
+def _cut(rows: jax.Array, block: int) -> jax.Array:
+    """Returns rows (n, ...) in blocks, (b, block, ...), the last one filled with zeros."""
+    size = min(block, rows.shape[0])
+    rest = -rows.shape[0] % size
+    rows = jnp.pad(rows, ((0, rest),) + ((0, 0),) * (rows.ndim - 1)) if rest else rows
+    return rows.reshape(-1, size, *rows.shape[1:])
+
+
+def narrow_product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns a^T b, (k, d), for a (n, k) of few columns and b (n, d).
+
+    Of a few numbers as a sum: under vmap a product is a call for each of them, which takes longer.
+    """
+    if a.shape[1] * b.shape[1] <= _FEW:
+        return jnp.sum(a[:, :, None] * b[:, None, :], axis=0)
+    return product("nk,nd->kd", a, b)
 
 
 _WIDTH = 128  # columns in a block, at least
 _NARROW = _WIDTH // 4  # fewer columns than that are cheap to add one by one
+_FEW = 16  # entries of a product
 
 
 def joint_grams(

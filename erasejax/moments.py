@@ -229,11 +229,15 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
         z = jnp.where(seen[:, None], z, 0)
     z_one = jnp.concatenate([z, jnp.ones((z.shape[0], 1), dtype)], axis=1)
     heavy = z_one if weights is None else z_one * weights[:, None]
-    sums = linalg.row_sums(heavy, z_one)
-    total, sum_z = sums[-1, -1], sums[-1, :-1]
+    if one_hot and not task:
+        sums = linalg.row_sum(heavy)  # of labels that are 0 or 1 and exclude each other
+        total, sum_z, squares = sums[-1], sums[:-1], jnp.diag(sums[:-1])
+    else:
+        sums = linalg.row_sums(heavy, z_one)
+        total, sum_z, squares = sums[-1, -1], sums[-1, :-1], sums[:-1, :-1]
     inverse_n = safe_reciprocal(total, total != 0)
     mean_z = sum_z * inverse_n
-    zz = sums[:-1, :-1] - total * jnp.outer(mean_z, mean_z)
+    zz = squares - total * jnp.outer(mean_z, mean_z)
 
     def part(x, z_one, weights, fresh):
         e: Any = ((x.astype(dtype) - shift) - rest) - combine_columns(
@@ -248,7 +252,7 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
             return linalg.joint_grams(e, z_one, weights)
         heavy = e if weights is None else e * weights[:, None]
         # Real concepts need not explain rows that repeat, as classes do: their sums would drift.
-        sums = product("nk,nd->kd", z_one, heavy) if one_hot else linalg.row_sums(z_one, heavy)
+        sums = (linalg.narrow_product if one_hot else linalg.row_sums)(z_one, heavy)
         # The last column of z_one is ones.
         ee = linalg.gram(e, heavy) if covariance else linalg.weighted_sum(heavy * e, z_one)
         return sums, ee

@@ -67,7 +67,7 @@ def provisional_fit(
     x = some_x - shift
     marks = jnp.concatenate([heavy, row[:, None]], axis=1)
     rest = _rounded(linalg.weighted_sum(x, marks) * inverse_n)
-    zx = product("nk,nd->kd", heavy, x - rest)
+    zx = linalg.narrow_product(heavy, x - rest)
     if one_hot:
         size = jnp.sum(heavy, axis=0)
         slopes = zx * safe_reciprocal(size, size != 0)[:, None]

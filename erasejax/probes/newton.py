@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_solve
 
+from erasejax import solves
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.probes.problem import Point, Problem
 
@@ -118,4 +118,6 @@ def _solve_positive(matrix: jax.Array, rhs: jax.Array) -> jax.Array:
     ridge = 1 + p * jnp.finfo(matrix.dtype).eps
     unit = matrix * inverse[:, None] * inverse[None, :]
     unit = jnp.where(jnp.eye(p, dtype=bool), ridge, unit)
-    return inverse * cho_solve((jnp.linalg.cholesky(unit), True), inverse * rhs)
+    lower = solves.cholesky(unit)
+    half = solves.triangular_solve(lower, (inverse * rhs)[:, None])
+    return inverse * solves.triangular_solve(lower, half, transpose=True)[:, 0]

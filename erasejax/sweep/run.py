@@ -19,7 +19,7 @@ from erasejax.sweep.plan import Item, Plan, Program, leaves_of, plan, share, sta
 from erasejax.sweep.progress import Progress
 from erasejax.sweep.store import Store, numerics
 from erasejax.sweep.table import Sweep
-from erasejax.sweep.trial import drawn_parts, lane_key, trials
+from erasejax.sweep.trial import drawn, drawn_parts, lane_key, trials
 
 __all__ = ["Estimate", "estimate", "run"]
 
@@ -239,12 +239,15 @@ class Traced:
         """Returns the function of (seeds, words, permuted, varying, erasers, probes)."""
         ask, table = self.program.ask, self.table
 
-        def lane(seed, words, permuted, varying, erasers, probes):
-            dataset = table.merge(varying)
+        def draw(seed, words, permuted, varying):
             key = lane_key(seed, words)
-            return trials(key, dataset, erasers, probes, ask=ask, permuted=permuted)
+            return key, drawn(key, table.merge(varying), ask=ask, permuted=permuted)
 
-        lanes = jax.vmap(lane, in_axes=(0, 0, 0, 0, None, None))
+        def lanes(seeds, words, permuted, varying, erasers, probes):
+            # Between the two maps labels that are the same in every lane get an axis for lanes.
+            keys, rows = jax.vmap(draw)(seeds, words, permuted, varying)
+            return jax.vmap(lambda key, own: trials(key, own, erasers, probes, ask=ask))(keys, rows)
+
         if len(devices) == 1:
             return lanes
         along, all_ = PartitionSpec("lanes"), PartitionSpec()

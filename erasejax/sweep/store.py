@@ -169,14 +169,17 @@ class Store:
         table = pa.table({"seed": seeds, **{name: columns[name] for name in block.ask.columns}})
         described = block.described(numerics)
         content = pa.BufferOutputStream()
-        pq.write_table(
-            table.replace_schema_metadata({_KEY: described}),
+        with pq.ParquetWriter(
             content,
-            compression="zstd",
+            table.schema,
+            compression="lz4",
             use_dictionary=False,
             write_statistics=False,
             write_page_checksum=True,
-        )
+            store_schema=False,  # Arrow's own; the types are plain
+        ) as file:
+            file.write_table(table)
+            file.add_key_value_metadata({_KEY: described})
         try:
             with replacing(self._file(described)) as temporary:
                 temporary.write_bytes(content.getvalue())

@@ -25,6 +25,7 @@ __all__ = [
     "PROTOCOLS",
     "Ask",
     "Stack",
+    "drawn",
     "drawn_parts",
     "lane_key",
     "trial",
@@ -158,42 +159,50 @@ def trial(
     ]
     ask = Ask(tuple(metrics), tuple(protocols))
     permuted = None if labels == "true" else jnp.asarray(True)
-    found = trials(key, dataset, [stacks[0]], [stacks[1]], ask=ask, permuted=permuted)
+    rows = drawn(key, dataset, ask=ask, permuted=permuted)
+    found = trials(key, rows, [stacks[0]], [stacks[1]], ask=ask)
     return {name: value[0, 0] for name, value in found.items()}
 
 
-def trials(
-    key: jax.Array,
-    dataset: Any,
-    erasers: Sequence[Stack],
-    probes: Sequence[Stack],
-    *,
-    ask: Ask,
-    permuted: jax.Array | None = None,
-) -> dict[str, jax.Array]:
-    """Runs the trials of one dataset with every eraser and every probe.
-
-    Rows are drawn once, each eraser is fitted once, and each probe is fitted to each result.
-    Erasers, protocols and values of fields are mapped over one after another. Under vmap over
-    datasets an iteration so runs to the slowest dataset, not to the slowest eraser, and fits to
-    erased rows mostly end at once.
+def drawn(key: jax.Array, dataset: Any, *, ask: Ask, permuted: jax.Array | None = None) -> Any:
+    """Draws the rows of one dataset, all parts that are asked for.
 
     Args:
       key: a typed key, the dataset.
       dataset: configuration of a dataset.
+      ask: static; which numbers are wanted.
+      permuted: () bool, whether to permute the labels; None for no.
+
+    Returns:
+      Rows as the dataset draws them, with a leading axis of the parts in `drawn_parts(ask)`.
+    """
+    return jax.vmap(lambda part: _draw(key, dataset, part, permuted))(jnp.asarray(drawn_parts(ask)))
+
+
+def trials(
+    key: jax.Array, rows: Any, erasers: Sequence[Stack], probes: Sequence[Stack], *, ask: Ask
+) -> dict[str, jax.Array]:
+    """Runs the trials of one dataset with every eraser and every probe.
+
+    Each eraser is fitted once, and each probe is fitted to each result. Erasers, protocols and
+    values of fields are mapped over one after another: under vmap over datasets an iteration so
+    runs to the slowest dataset, not to the slowest eraser, and fits to erased rows mostly end at
+    once.
+
+    Args:
+      key: a typed key, the dataset.
+      rows: of the dataset, from `drawn` with the same key.
       erasers: stacks, each of one structure.
       probes: the same.
       ask: static; which numbers.
-      permuted: () bool, whether to permute the labels; None for no.
 
     Returns:
       Numbers by name as `trial` has them, each (erasers, probes), in the order of the stacks.
 
-    Under jit: pure; vmap over keys and fields of the dataset.
+    Under jit: pure; vmap over keys and rows. Rows with an axis for datasets in every leaf are
+    fastest: products of rows with labels that all share would first copy the rows, transposed.
     """
-    needed = drawn_parts(ask)
-    place = {part: i for i, part in enumerate(needed)}
-    rows = jax.vmap(lambda part: _draw(key, dataset, part, permuted))(jnp.asarray(needed))
+    place = {part: i for i, part in enumerate(drawn_parts(ask))}
     first = jax.tree.map(lambda leaf: leaf[0], rows)
 
     def erase(stack: Stack) -> tuple[Any, dict[str, jax.Array]]:
