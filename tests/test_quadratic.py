@@ -181,6 +181,7 @@ def test_transport_says_what_it_expects():
 # Moments of classes
 
 
+@pytest.mark.slow
 def test_class_moments_are_moments_however_the_rows_come():
     n, d, frequencies = SHAPES[1]
     x, z = classes(0, n, d, frequencies)

@@ -152,6 +152,7 @@ def test_permuted_labels_are_a_null(tmp_path):
     np.testing.assert_array_equal(alone.to_pandas().accuracy_fresh, both)
 
 
+@pytest.mark.slow
 def test_tasks_pairs_and_real_concepts(tmp_path):
     spec = {
         "dataset": {"name": "two-concepts", "rows": 60, "correlation": 0.0},
