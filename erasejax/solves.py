@@ -136,11 +136,12 @@ def cholesky(matrix: jax.Array) -> jax.Array:
     """Returns the Cholesky factor of a positive definite matrix (d, d)."""
     if on_cpu() and _BLOCK < matrix.shape[0] <= _LARGE:
         return _halved(matrix).lower
-    return _lapack(matrix)
+    return _at_once(matrix)
 
 
-def _lapack(matrix: jax.Array) -> jax.Array:
-    """Returns the same by LAPACK, which reads columns: of the transpose as it lies."""
+def _at_once(matrix: jax.Array) -> jax.Array:
+    """Returns the same in one call."""
+    # LAPACK reads columns, and so the transpose, which is equal, as it lies.
     return jnp.linalg.cholesky(matrix.T if on_cpu() else matrix, symmetrize_input=False)
 
 
@@ -148,7 +149,7 @@ def _halved(matrix: jax.Array) -> _Factor:
     """Returns the same by halving down to blocks, and in products but for those."""
     d = matrix.shape[0]
     if d <= _BLOCK:
-        lower = _lapack(matrix)
+        lower = _at_once(matrix)
         return _Factor(lower, [(lower, triangular_solve(lower, jnp.eye(d, dtype=lower.dtype)))])
     half = -(-d // (2 * _BLOCK)) * _BLOCK
     first = _halved(matrix[:half, :half])
