@@ -25,7 +25,7 @@ hypothesis.settings.load_profile("erasejax")
 
 
 _CACHE = {
-    "jax_persistent_cache_min_compile_time_secs": 0.1,
+    "jax_persistent_cache_min_compile_time_secs": 0.02,
     "jax_persistent_cache_min_entry_size_bytes": -1,
 }
 

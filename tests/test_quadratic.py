@@ -531,6 +531,7 @@ def test_fitted_objects_come_back_from_files(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, again, fitted)
 
 
+@pytest.mark.slow
 def test_the_command_line_fits_and_applies_them(tmp_path, monkeypatch, capsys):
     from erasejax import cli, commands
 

@@ -135,6 +135,7 @@ def test_axes_with_gaps_and_of_words_and_numbers(tmp_path):
         np.testing.assert_equal(cube.accuracy_fresh.sel(place).item(), accuracy)
 
 
+@pytest.mark.slow
 def test_permuted_labels_are_a_null(tmp_path):
     spec = {
         **TINY,
