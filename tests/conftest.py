@@ -38,8 +38,7 @@ def pytest_configure(config):
     # Workers and processes: some versions say of every program loaded that the machine differs.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # importing jax has set it to 1
     # Programs in one piece each: with two workers on two cores, pieces side by side take longer.
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_parallel_codegen_split_count=1".strip()
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_parallel_codegen_split_count=1")
     for name, value in {"jax_compilation_cache_dir": folder, **_CACHE}.items():
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)

@@ -12,12 +12,12 @@ from sklearn.neighbors import NearestCentroid
 
 import erasejax as ej
 from tests import common
-from tests.common import CONVEX, EPS, draw, seeds
+from tests.common import CONVEX, EPS, draw, seeds, shapes
 
 KEY = jax.random.key(0)
 
 
-@given(seeds, st.sampled_from([common.SHAPES[0], common.SHAPES[-1]]))  # Newton and L-BFGS
+@given(seeds, shapes)
 def test_convex_probes_are_the_null_model_after_the_mean_difference(seed, shape):
     n, d, k = shape
     x, z = draw(seed, n, d, k)
