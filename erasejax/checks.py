@@ -35,6 +35,7 @@ class Status(enum.IntFlag):
     NOT_CONVERGED = 1 << 17
     TASK_GIVEN_UP = 1 << 18
     UNEQUAL_RANK = 1 << 19
+    UNRESOLVED = 1 << 20
 
 
 _ERRORS = 0xFFFF
@@ -51,6 +52,10 @@ _MEANING = {
     Status.UNEQUAL_RANK: (
         "warning: a class varies in fewer dimensions than another (too few rows?); the class "
         "covariances still differ"
+    ),
+    Status.UNRESOLVED: (
+        "warning: classes differ by less than the spacing of numbers of this dtype at these "
+        "values, which was counted as rounding; subtract a constant from the features, in float64"
     ),
 }
 
@@ -118,11 +123,11 @@ def failed(status: jax.Array) -> jax.Array:
 
 
 def poison(tree: T, status: jax.Array) -> T:
-    """Replaces every array of a lane by NaN (-1 where integer) if its () status has an error."""
+    """Replaces every number of a lane by NaN (-1 where integer) if its () status has an error."""
     bad = failed(status)
 
     def blank(leaf: jax.Array) -> jax.Array:
-        if leaf.dtype == jnp.uint32:  # a status word
+        if leaf.dtype in (jnp.uint32, bool):  # a status word, or a mask of no use without numbers
             return leaf
         value = jnp.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else -1
         return jnp.where(bad, jnp.asarray(value, leaf.dtype), leaf)

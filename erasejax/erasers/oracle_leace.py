@@ -95,12 +95,13 @@ class OracleLEACE(ClosedForm):
     def _solve(self, moments: Moments) -> OracleProjection:
         axes, _ = concept_axes(moments)
         whiten, status = whitening(moments)
-        slopes = product("kr,dr->kd", whiten, axes)
-        scaled = axes / jnp.where(moments.sd > 0, moments.sd, 1)[:, None]
-        singular = jnp.linalg.svd(scaled, compute_uv=False)
+        slopes = product("kr,dr->kd", whiten, axes * moments.sd[:, None])
+        singular = jnp.linalg.svd(axes, compute_uv=False)
         eps = jnp.finfo(axes.dtype).eps
         rank = jnp.sum(singular > 8 * eps * axes.shape[0] ** 0.5).astype(jnp.int32)
         status = status | checks.flag(rank == 0, Status.RANK_ZERO)
+        # What varies by less than the dtype can say cannot be moved by that much either.
+        status = status | checks.flag(moments.flat.any(), Status.UNRESOLVED)
         return checks.poison(
             OracleProjection(
                 slopes=slopes,

@@ -148,17 +148,18 @@ class QLEACE(_ClassForm):
         scale = moments.sd
         varies = scale > 0
         inverse = safe_reciprocal(scale, varies)
-        unit = moments.covariances * jnp.outer(inverse, inverse)
+        unit = moments.unit_covariances(scale)
         maps, unequal = _equalising(unit, share, scale)
         d = scale.shape[0]
         eye = jnp.eye(d, dtype=unit.dtype)
         maps = jnp.where(jnp.outer(varies, varies), scale[:, None] * maps * inverse, eye)
 
         axes, _ = concept_axes(overall)
-        sd = overall.sd
-        singular = jnp.linalg.svd(axes / jnp.where(sd > 0, sd, 1)[:, None], compute_uv=False)
+        singular = jnp.linalg.svd(axes, compute_uv=False)
         eps = float(jnp.finfo(unit.dtype).eps)
         status = concept_status(moments) | checks.flag(unequal, Status.UNEQUAL_RANK)
+        status = status | checks.flag(~jnp.isfinite(maps).all(), Status.NONFINITE)
+        status = status | checks.flag(overall.flat.any(), Status.UNRESOLVED)
         return checks.poison(
             ClassTransport(
                 maps=jnp.where(present[:, None, None], maps, eye),
@@ -300,7 +301,8 @@ class ALFQLEACE(_ClassForm):
         sd = overall.sd
         largest = jnp.where(jnp.max(sd) > 0, jnp.max(sd), 1)
         p, share = leace.matrix(), moments.share
-        covariances = product("ij,kjl,ml->kim", p, moments.covariances / largest**2, p)
+        common = jnp.full_like(sd, largest)
+        covariances = product("ij,kjl,ml->kim", p, moments.unit_covariances(common), p)
         mean = product("k,kij->ij", share, covariances)
         gaps = jnp.where((share > 0)[:, None, None], covariances - mean, 0)
         noise = 8 * eps * d**0.5 * jnp.linalg.norm(mean)

@@ -137,7 +137,7 @@ def _test(data: Dataset, key: jax.Array | None, permutations: int) -> Guardednes
     n, d = data.x.shape
     moments = Moments.of(data, covariance=False)
     rows, status = _whitened(data, moments)
-    null = canonical.is_null(moments)
+    null = vanishes(moments)
     cross = product("nm,nr->mr", rows.basis, rows.concept)
     trace = jnp.where(null, 0, jnp.sum(cross**2))
     rank = jnp.sum((rows.basis != 0).any(axis=0))
@@ -188,15 +188,14 @@ def _whitened(data: Dataset, moments: Moments) -> tuple[_Rows, jax.Array]:
     """Returns rows with features and concept each made orthonormal, and a status word."""
     n = data.x.shape[0]
     whiten, status = canonical.whitening(moments)
-    dtype, sd = moments.mean.dtype, moments.sd
+    dtype = moments.mean.dtype
     share, count = jnp.full(n, 1 / n, dtype), jnp.asarray(n, dtype)
     if data.weights is not None:
         share = data.weights * safe_reciprocal(moments.total, moments.total > 0)
         count = 1 / jnp.sum(share**2)
     seen = (share > 0)[:, None]
     root = jnp.sqrt(jnp.maximum(share, 0))
-    centred = (data.x.astype(dtype) - moments.mean_x[0]) - moments.mean_x[1]
-    features = jnp.where(seen, centred * safe_reciprocal(sd, sd > 0), 0)
+    features = canonical.standardized(data, moments)
     coded = (codes(data, dtype)[0] - moments.mean_z[0]) - moments.mean_z[1]
     concept = product("nk,kr->nr", jnp.where(seen, coded, 0), whiten)
     # What failed would keep LAPACK busy with NaN.
@@ -281,7 +280,8 @@ def linear_r2(
 @jax.jit
 def _correlations(data: Dataset) -> jax.Array:
     solved = canonical.solve_data(data, rule="none", shrinkage=0.0)
-    found = jnp.where(canonical.is_null(solved.moments), 0, canonical.correlations(solved))
+    null = vanishes(solved.moments)
+    found = jnp.where(null, 0, canonical.correlations(solved))
     return jnp.where(checks.failed(solved.status), jnp.nan, found)
 
 
@@ -291,5 +291,14 @@ def _linear_r2(data: Dataset) -> jax.Array:
     whiten, _ = canonical.whitening(solved.moments)
     rank = jnp.sum((whiten != 0).any(axis=0))
     r2 = jnp.sum(canonical.correlations(solved) ** 2) / rank
-    r2 = jnp.where(canonical.is_null(solved.moments), 0, r2)
+    r2 = jnp.where(vanishes(solved.moments), 0, r2)
     return jnp.where(checks.failed(solved.status), jnp.nan, r2)
+
+
+def vanishes(moments: Moments) -> jax.Array:
+    """Returns whether the covariances are what independent rounding of the rows explains: ().
+
+    Unlike a probe, which would fit what may be rounding, a number can say how much there is of it.
+    """
+    null, unresolved = canonical.null_model(moments)
+    return null & (unresolved == 0)

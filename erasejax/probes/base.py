@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from erasejax import checks
-from erasejax.canonical import is_null
+from erasejax.canonical import null_model
+from erasejax.checks import Status
 from erasejax.data import Dataset, as_dataset, weigh_classes
 from erasejax.linalg import product
 from erasejax.moments import Moments
@@ -241,7 +242,7 @@ def linear_classifier(
 
     Args:
       kind: which fitted class to build.
-      weight: (d, k).
+      weight: (d, k), of features as they are.
       offset: (k,) scores at the mean.
       moments: of the fitting rows.
       share: (k,) class frequencies.
@@ -250,10 +251,32 @@ def linear_classifier(
     Returns:
       `kind`, NaN where status has an error. Two classes are folded into one score.
     """
-    null = is_null(moments)
+    null, unresolved = null_model(moments)
     weight = jnp.where(null, 0, weight)
     offset = jnp.where(null, jnp.log(share), offset)
     if weight.shape[1] == 2:
         weight, offset = weight[:, 1] - weight[:, 0], offset[1] - offset[0]
+    return linear_probe(kind, weight, offset, moments, status | unresolved)
+
+
+def linear_probe(
+    kind: type[LinearProbe],
+    weight: jax.Array,
+    offset: jax.Array,
+    moments: Moments,
+    status: jax.Array,
+) -> Any:
+    """Builds a fitted linear probe; NaN, and NONFINITE, where a weight overflows.
+
+    Args:
+      kind: which fitted class to build.
+      weight: (d,) or (d, c).
+      offset: () or (c,) scores at the mean, which is known to more digits than the centre has.
+      moments: of the fitting rows.
+      status: () status bits.
+    """
+    lag = (moments.mean_x[0] - moments.mean) + moments.mean_x[1]
+    offset = offset - product("d,d...->...", lag, weight)
+    status = status | checks.flag(~jnp.isfinite(weight).all(), Status.NONFINITE)
     probe = kind(weight=weight, offset=offset, center=moments.mean, status=status)
     return checks.poison(probe, status)
