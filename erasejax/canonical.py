@@ -273,10 +273,10 @@ def null_model(moments: Moments) -> tuple[jax.Array, jax.Array]:
     dtype = moments.xz.dtype
     eps = jnp.finfo(dtype).eps
     columns = moments.xz.shape[1]
-    spread, total = moments.spread, moments.total
+    total = moments.total
     varies = (moments.sd > 0) | moments.flat
-    inverse = safe_reciprocal(spread, varies)
-    xz = (inverse * moments.unit)[:, None] * (moments.xz * safe_reciprocal(total, total > 0))
+    inverse = safe_reciprocal(moments.unit_spread, varies)
+    xz = inverse[:, None] * (moments.xz * safe_reciprocal(total, total > 0))
     if moments.one_hot:
         share = moments.concept_mean
         means = xz * safe_reciprocal(share, share > 0)
@@ -290,7 +290,7 @@ def null_model(moments: Moments) -> tuple[jax.Array, jax.Array]:
         gaps = jnp.max(jnp.abs(xz) * safe_reciprocal(sd_z, sd_z > 0), axis=1)
         draws = total
     arithmetic = 16 * max(columns, 2) * eps
-    storage = moments.spacing * inverse
+    storage = moments.spacing / moments.unit * inverse
     independent = 6 * storage * jax.lax.rsqrt(12 * jnp.maximum(draws, 1 / 12))
     # A feature that counts as constant is read by nothing.
     null = ((gaps <= arithmetic + storage) | moments.flat).all()

@@ -54,8 +54,9 @@ _MEANING = {
         "covariances still differ"
     ),
     Status.UNRESOLVED: (
-        "warning: classes differ by less than the spacing of numbers of this dtype at these "
-        "values, which was counted as rounding; subtract a constant from the features, in float64"
+        "warning: features vary, perhaps with the concept, by less than this dtype can tell at "
+        "their values, which was counted as rounding; subtract a constant from them, or rescale "
+        "them, in float64"
     ),
 }
 

@@ -183,10 +183,20 @@ class Moments:
 
     @property
     def spread(self) -> jax.Array:
-        """(d,) standard deviations of x (dividing by the total weight), however small."""
+        """(d,) standard deviations of x (dividing by the total weight), however small.
+
+        At least the smallest normal float, but for constants: below it numbers may count as 0.
+        """
+        spread = self.unit_spread * self.unit
+        least = jnp.maximum(spread, jnp.finfo(spread.dtype).tiny)
+        return jnp.where(self.unit_spread > 0, least, 0)
+
+    @property
+    def unit_spread(self) -> jax.Array:
+        """(d,) the same in units of `scale`, where the smallest floats do not vanish."""
         squares = jnp.diagonal(self.xx) if self.xx.ndim == 2 else self.xx
         variance = jnp.maximum(squares, 0) * safe_reciprocal(self.total, self.total > 0)
-        return jnp.sqrt(variance) * self.unit
+        return jnp.sqrt(variance)
 
     @property
     def spacing(self) -> jax.Array:
@@ -215,7 +225,7 @@ class Moments:
         """
         root = jnp.sqrt(jnp.maximum(self.total, 1))
         least = jnp.finfo(self.mean.dtype).eps * jnp.abs(self.mean) / (4 * root)
-        return (self.sd == 0) & (self.spread > least)
+        return (self.sd == 0) & (self.unit_spread > least / self.unit)
 
     @property
     def covariance(self) -> jax.Array:
@@ -428,7 +438,7 @@ def _merge(a: Moments, b: Moments) -> Moments:
 
 def _in_units(moments: Moments, scale: jax.Array) -> Moments:
     """Returns the same moments in other units, which are at least those of what varies."""
-    ratio = jnp.where(moments.spread > 0, moments.unit / scale, 0)
+    ratio = jnp.where(moments.unit_spread > 0, moments.unit / scale, 0)
     full = moments.xx.ndim == 2
     xx = moments.xx * (ratio[:, None] * ratio[None, :] if full else ratio**2)
     return moments.replace(xx=xx, xz=moments.xz * ratio[:, None], scale=scale)  # pyright: ignore

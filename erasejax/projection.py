@@ -275,13 +275,16 @@ def oblique(
     rest = 1 - 2 * jnp.sum(unit * reader, axis=1) + both
     whole = varies & (rest <= 64 * eps)
 
-    # Unit columns, unless features differ so much that the smallest would vanish from them.
+    # Unit columns, unless features differ so much that the smallest would vanish from them: then
+    # tests have what digits they can spare. What is smaller still is set to the centre.
     largest = jnp.max(scale)
     relative = scale * safe_reciprocal(largest, largest > 0)
-    wide = jnp.min(jnp.where(varies, relative, 1)) < float(info.tiny) ** 0.75
-    base = jnp.where(wide, scale, relative)
+    spare = float(info.tiny) / eps
+    wide = jnp.min(jnp.where(varies, relative, 1)) < spare / eps
+    base = jnp.where(wide, scale * safe_reciprocal(largest * spare, largest > 0), relative)
     columns = unit * base[:, None]
     length = jnp.where(wide, 1, column_norms(columns))
+    whole |= varies & (base < spare)
     rank = jnp.sum(kept).astype(jnp.int32)
     status = status | checks.flag(rank == 0, Status.RANK_ZERO)
     return checks.poison(

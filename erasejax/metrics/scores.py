@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from erasejax import checks
 from erasejax.data import Dataset, as_dataset, codes
-from erasejax.linalg import safe_reciprocal
+from erasejax.linalg import power_of_two, safe_reciprocal
 from erasejax.ranks import sort_marked
 
 __all__ = [
@@ -227,9 +227,13 @@ def damage(x: Any, y: Any, *, weights: Any = None) -> jax.Array:
 
 @jax.jit
 def _damage(pair: Dataset) -> jax.Array:
-    moved, centred = pair.x - pair.z, pair.x - _mean(pair.x, pair)
-    # One common scale: squares neither overflow nor vanish.
-    scale = jnp.max(jnp.abs(centred))
+    seen = jnp.ones(len(pair.x), bool) if pair.weights is None else pair.weights != 0
+    # One common scale, a power of two, before anything is added up.
+    largest = power_of_two(jnp.max(jnp.where(seen[:, None], jnp.abs(pair.x), 0)))
+    x, moved = (rows / jnp.where(largest > 0, largest, 1) for rows in (pair.x, pair.x - pair.z))
+    centred = x - _mean(x, pair)
+    # And squares neither overflow nor vanish.
+    scale = jnp.max(jnp.where(seen[:, None], jnp.abs(centred), 0))
     inverse = safe_reciprocal(scale, scale > 0)
     moved = _mean(jnp.sum((moved * inverse) ** 2, axis=1), pair)
     return moved / _mean(jnp.sum((centred * inverse) ** 2, axis=1), pair)

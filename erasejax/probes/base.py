@@ -254,6 +254,8 @@ def linear_classifier(
     null, unresolved = null_model(moments)
     weight = jnp.where(null, 0, weight)
     offset = jnp.where(null, jnp.log(share), offset)
+    overflow = ((share > 0) & ~jnp.isfinite(offset)).any()
+    status = status | checks.flag(overflow, Status.NONFINITE)
     if weight.shape[1] == 2:
         weight, offset = weight[:, 1] - weight[:, 0], offset[1] - offset[0]
     return linear_probe(kind, weight, offset, moments, status | unresolved)
