@@ -12,6 +12,7 @@ from erasejax.checks import Status
 from erasejax.data import Dataset, as_dataset, codes
 from erasejax.linalg import safe_reciprocal
 from erasejax.moments import Moments, _batch, _merge
+from erasejax.programs import program
 
 __all__ = ["ClassMoments"]
 
@@ -159,13 +160,13 @@ class ClassMoments:
         return jnp.where(sd > jnp.finfo(sd.dtype).eps * jnp.max(jnp.abs(self.means), axis=0), sd, 0)
 
 
-@jax.jit
+@program
 def _update(moments: ClassMoments, data: Dataset) -> ClassMoments:
     data = data.replace(x=data.x.astype(moments.classes.xz.dtype))  # pyright: ignore
     return _merge_classes(moments, ClassMoments.of(data))
 
 
-@jax.jit
+@program
 def _merge_classes(a: ClassMoments, b: ClassMoments) -> ClassMoments:
     return ClassMoments(jax.vmap(_merge)(a.classes, b.classes))
 

@@ -20,6 +20,7 @@ from erasejax import checks, linalg
 from erasejax.checks import Status
 from erasejax.data import Dataset, as_dataset, codes
 from erasejax.linalg import product, safe_reciprocal, two_sum
+from erasejax.programs import program
 from erasejax.provisional import combine_columns, provisional_fit
 
 __all__ = ["Moments", "merge"]
@@ -194,7 +195,7 @@ class Moments:
         return self.xx * safe_reciprocal(self.total, self.total > 0)
 
 
-@jax.jit
+@program
 def _update(moments: Moments, data: Dataset) -> Moments:
     data = data.replace(x=data.x.astype(moments.xz.dtype))  # pyright: ignore
     full = moments.xx.ndim == 2
@@ -316,7 +317,7 @@ def merge(a: M, b: M) -> M:
     return _merge(a, b)
 
 
-@jax.jit
+@program
 def _merge(a: Moments, b: Moments) -> Moments:
     count = _add(a.count, b.count)
     total = count[0] + count[1]

@@ -4,7 +4,6 @@ Each half has an offset that only says which answer was appended. It is removed 
 half's own mean, per template where statements come in several wordings.
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from erasejax import checks
 from erasejax.checks import Status
 from erasejax.data import Dataset
 from erasejax.linalg import product, safe_reciprocal
+from erasejax.programs import program
 
 __all__ = ["PairNormalization", "Pairs", "as_pairs"]
 
@@ -272,7 +272,7 @@ def shares(pairs: Pairs, dtype: Any) -> jax.Array:
     return (pairs.weights * safe_reciprocal(total, total != 0)).astype(dtype)
 
 
-@functools.partial(jax.jit, static_argnames="statistics")
+@program(static_argnames="statistics")
 def _normalized(normalization: PairNormalization, pairs: Pairs, statistics: str) -> jax.Array:
     if statistics == "own":
         own = _statistics(pairs, normalization.rule)
@@ -282,7 +282,7 @@ def _normalized(normalization: PairNormalization, pairs: Pairs, statistics: str)
     return normalized_rows(normalization, pairs.replace(weights=None))  # pyright: ignore
 
 
-@functools.partial(jax.jit, static_argnames="rule")
+@program(static_argnames="rule")
 def _statistics(pairs: Pairs, rule: str) -> PairNormalization:
     dtype = checks.compute_dtype(pairs.positive)
     x = jnp.stack([pairs.positive, pairs.negative]).astype(dtype)

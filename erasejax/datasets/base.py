@@ -9,6 +9,7 @@ import numpy as np
 
 from erasejax import checks
 from erasejax.data import Dataset
+from erasejax.programs import program
 
 __all__ = ["Generator"]
 
@@ -46,7 +47,7 @@ class Generator:
         raise NotImplementedError
 
 
-@jax.jit
+@program
 def _sample(generator: Generator, key: jax.Array, part: Any) -> Dataset:
     population = jax.random.fold_in(key, zlib.crc32(b"population"))
     rows = jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(b"rows")), part)

@@ -13,6 +13,7 @@ from erasejax.data import Dataset, as_dataset, codes
 from erasejax.erasers.base import ClosedForm
 from erasejax.linalg import product
 from erasejax.moments import Moments
+from erasejax.programs import program
 
 __all__ = ["OracleLEACE", "OracleProjection"]
 
@@ -68,7 +69,7 @@ class OracleProjection:
         return _apply(self, data)
 
 
-@jax.jit
+@program
 def _apply(oracle: OracleProjection, data: Dataset) -> jax.Array:
     dtype = checks.compute_dtype(data.x, oracle.slopes)
     columns, _ = codes(data, dtype)

@@ -16,6 +16,7 @@ from erasejax.data import Dataset, as_dataset
 from erasejax.erasers.base import Eraser
 from erasejax.erasers.leace import LEACE
 from erasejax.linalg import product, safe_reciprocal
+from erasejax.programs import program
 from erasejax.projection import Projection, TracedProjection
 
 __all__ = ["ALFQLEACE", "QLEACE", "ClassTransport"]
@@ -70,7 +71,7 @@ class ClassTransport:
         return _apply(self, data)
 
 
-@jax.jit
+@program
 def _apply(eraser: ClassTransport, data: Dataset) -> jax.Array:
     dtype = checks.compute_dtype(data.x, eraser.maps)
     x = data.x.astype(dtype)
@@ -112,7 +113,7 @@ class _ClassForm(Eraser):
         raise NotImplementedError
 
 
-@jax.jit
+@program
 def _solve(method: _ClassForm, moments: ClassMoments) -> Any:
     return method._solve(moments)
 

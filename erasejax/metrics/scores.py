@@ -5,7 +5,6 @@ which are scored. On one and the same rows an erased label has exactly zero weig
 on fresh rows finds the estimation error of the eraser.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 from erasejax import checks
 from erasejax.data import Dataset, as_dataset, codes
 from erasejax.linalg import safe_reciprocal
+from erasejax.programs import program
 from erasejax.ranks import sort_marked
 
 __all__ = [
@@ -225,7 +225,7 @@ def damage(x: Any, y: Any, *, weights: Any = None) -> jax.Array:
     return _damage(Dataset(x=x.astype(dtype), z=y.astype(dtype), weights=weights))
 
 
-@jax.jit
+@program
 def _damage(pair: Dataset) -> jax.Array:
     moved, centred = pair.x - pair.z, pair.x - _mean(pair.x, pair)
     # One common scale: squares neither overflow nor vanish.
@@ -258,7 +258,7 @@ def labelled(probe: Any, x: Any, z: Any, weights: Any) -> Dataset:
     return data
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@program(static_argnums=0)
 def _score(core: Callable[[Any, Dataset], jax.Array], probe: Any, data: Dataset) -> jax.Array:
     """Returns core(probe, data), NaN where the probe failed."""
     return jnp.where(checks.failed(probe.status), jnp.nan, core(probe, data))

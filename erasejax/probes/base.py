@@ -11,6 +11,7 @@ from erasejax.canonical import is_null
 from erasejax.data import Dataset, as_dataset, weigh_classes
 from erasejax.linalg import product
 from erasejax.moments import Moments
+from erasejax.programs import program
 from erasejax.projection import Projection
 
 __all__ = [
@@ -100,7 +101,7 @@ class Probe:
         return self._fit(data.replace(x=through(data.x)), key)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-@jax.jit
+@program
 def _fit(probe: Probe, data: Dataset, key: jax.Array | None) -> Any:
     return probe._fit(data, key)
 
@@ -137,7 +138,7 @@ class FittedProbe:
         raise NotImplementedError
 
 
-@jax.jit
+@program
 def _scores(probe: FittedProbe, x: jax.Array) -> jax.Array:
     return probe._scores(x)
 

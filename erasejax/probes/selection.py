@@ -1,6 +1,5 @@
 """Choosing a probe's penalty by cross-validation, in one program."""
 
-import functools
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ from erasejax import checks
 from erasejax.data import Dataset, as_dataset, codes
 from erasejax.linalg import safe_reciprocal
 from erasejax.probes.base import Likelihood, Probe
+from erasejax.programs import program
 
 __all__ = ["Selection", "select_l2"]
 
@@ -84,7 +84,7 @@ def select_l2(
     return _select(checks.numbers(probe, values.dtype), data, values, key, folds)
 
 
-@functools.partial(jax.jit, static_argnames="folds")
+@program(static_argnames="folds")
 def _select(probe: Any, data: Dataset, l2: jax.Array, key: jax.Array, folds: int) -> Selection:
     first, second = jax.random.split(key)
     own = _assign(data, first, folds)
