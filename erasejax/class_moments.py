@@ -9,7 +9,7 @@ from flax import struct
 
 from erasejax import canonical, checks
 from erasejax.checks import Status
-from erasejax.data import Dataset, as_dataset, codes
+from erasejax.data import Dataset, as_dataset, class_labels, codes, describe_concept
 from erasejax.linalg import safe_reciprocal
 from erasejax.moments import Moments, _batch, _merge
 from erasejax.programs import program
@@ -57,8 +57,10 @@ class ClassMoments:
         Raises:
           TypeError: the concept is not class labels.
         """
+        data = as_dataset(data)
         if data.num_classes is None:
-            raise TypeError(f"z: expected class labels, integers (n,), got {data.z.dtype}")
+            got = describe_concept(data.z)
+            raise TypeError(f"z: expected class labels, integers (n,), got {got}")
         weights = data.row_weights
         _, status = codes(data, checks.compute_dtype(data.x))
 
@@ -90,10 +92,7 @@ class ClassMoments:
         Under jit: pure; carry it through `lax.scan`. Rows of weight 0 are never read.
         """
         k, d = self.classes.xz.shape[0], self.classes.xz.shape[1]
-        z = checks.as_array("z", z)
-        if z.ndim != 1 or jnp.issubdtype(z.dtype, jnp.floating):
-            raise TypeError(f"z: expected class labels, integers (m,), got {z.dtype} {z.shape}")
-        data = as_dataset(x, z, weights=weights, num_classes=k)
+        data = as_dataset(x, class_labels(z), weights=weights, num_classes=k)
         if data.x.shape[1] != d:
             raise ValueError(f"update: these moments hold d={d} features, got x {data.x.shape}")
         return _update(self, data)

@@ -1,4 +1,4 @@
-"""How the package's programs are traced: by its own rules of promotion, whatever the user's are.
+"""How the package's programs are traced and called: by its own rules, whatever the user's are.
 
 `jax_numpy_rank_promotion` and `jax_numpy_dtype_promotion` are there to find slips in code that is
 being written. What is written here broadcasts and promotes on purpose, so that a program that runs
@@ -11,6 +11,9 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
+import numpy as np
+
+from erasejax.foreign import own
 
 __all__ = ["own_rules", "program"]
 
@@ -29,10 +32,27 @@ def own_rules() -> Generator[None, None, None]:
 def program(function: Callable | None = None, **options: Any) -> Any:
     """Returns `jax.jit(function, **options)`, traced under `own_rules`.
 
+    Numpy arrays among the arguments, as in a pytree that a caller made, are copied first: JAX would
+    read them later.
+
     Args:
       function: what to compile; left out where it is a decorator with options.
       **options: as `jax.jit` takes them.
     """
     if function is None:
         return functools.partial(program, **options)
-    return jax.jit(own_rules()(function), **options)
+    jitted = jax.jit(own_rules()(function), **options)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = args, kwargs
+        if any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(given)):
+            args, kwargs = jax.tree.map(_owned, given)
+        return jitted(*args, **kwargs)
+
+    call._cache_size = jitted._cache_size  # pyright: ignore
+    return call
+
+
+def _owned(leaf: Any) -> Any:
+    return own(leaf) if isinstance(leaf, np.ndarray) else leaf

@@ -85,7 +85,7 @@ def barycenter(
     covariances = checks.features("covariances", covariances, ndim=3)
     k, d = covariances.shape[:2]
     dtype = checks.compute_dtype(covariances)
-    weights = checks.as_array("weights", weights)
+    weights = checks.as_array("weights", weights, dtype)
     if covariances.shape != (k, d, d) or weights.shape != (k,):
         raise ValueError(
             f"covariances, weights: expected (k, d, d) and (k,), got {covariances.shape} and "
@@ -94,8 +94,8 @@ def barycenter(
     if steps < 1:
         raise ValueError(f"steps: expected a positive number of rounds, got {steps}")
     least = 8 * float(jnp.finfo(dtype).eps) if tolerance is None else tolerance
-    least = jnp.asarray(least, dtype)
-    return _barycenter(covariances.astype(dtype), weights.astype(dtype), least, steps)
+    least = checks.as_array("tolerance", least, dtype)
+    return _barycenter(covariances.astype(dtype), weights, least, steps)
 
 
 @program(static_argnums=3)

@@ -33,13 +33,12 @@ class Generator:
           `Dataset` with float32 x (float64 where jax's x64 mode is on), sorted by label.
 
         Raises:
-          TypeError: key is not a typed key.
+          TypeError: key is no key.
+          ValueError: it is several.
 
         Under jit: pure; vmap over keys, parts or numeric fields.
         """
-        typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-        if not typed:
-            raise TypeError("key: expected a typed key, jax.random.key(seed)")
+        key = checks.as_key(key)
         dtype = jax.dtypes.canonicalize_dtype(float)
         return _sample(checks.numbers(self, dtype), key, part)
 

@@ -59,7 +59,7 @@ class OracleProjection:
           ValueError: shapes do not match the fit.
         """
         k, d = self.slopes.shape[-2:]
-        data = as_dataset(x, z, num_classes=k if self.one_hot else None)
+        data = as_dataset(x, z, num_classes=k if self.one_hot else None, decided=True)
         columns = k if self.one_hot else codes(data, jnp.float32)[0].shape[1]
         if data.x.shape[1] != d or columns != k:
             raise ValueError(

@@ -87,7 +87,8 @@ def bootstrap(
     if int(resamples) != resamples or resamples < 1:
         raise ValueError(f"resamples: expected a positive whole number, got {resamples}")
     data = labelled(probe, x, z, weights)
-    level = jnp.asarray(level, checks.compute_dtype(data.x))
+    level = checks.as_array("level", level, checks.compute_dtype(data.x))
+    key = checks.as_key(key)
     return _bootstrap(metric, int(resamples), probe, data, level, key)
 
 

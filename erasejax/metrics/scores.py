@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from erasejax import checks
-from erasejax.data import Dataset, as_dataset, codes
+from erasejax.data import Dataset, as_dataset, class_labels, codes, describe_concept
+from erasejax.foreign import as_jax_or_numpy
 from erasejax.linalg import safe_reciprocal
 from erasejax.programs import program
 from erasejax.ranks import sort_marked
@@ -193,12 +194,10 @@ def majority_rate(z: Any, *, weights: Any = None, num_classes: int | None = None
     Raises:
       TypeError: z is not class labels.
     """
-    z = checks.as_array("z", z)
+    z = class_labels(z)
     data = as_dataset(
         jnp.zeros((len(z), 1), jnp.float32), z, weights=weights, num_classes=num_classes
     )
-    if not data.is_classes:
-        raise TypeError(f"z: expected integer class labels (n,), got {data.z.dtype} {data.z.shape}")
     size = jnp.sum(_members(data), axis=0)
     return jnp.max(size) / jnp.sum(size)
 
@@ -239,11 +238,11 @@ def _rows(probe: Any, x: Any, z: Any, weights: Any) -> Dataset:
     """Returns the rows, with the number of classes the probe knows."""
     if isinstance(x, Dataset):
         return as_dataset(x, z, weights=weights)
-    z = checks.as_array("z", z)
+    z = as_jax_or_numpy("z", z)
     classes = None
     if z.ndim == 1 and not jnp.issubdtype(z.dtype, jnp.floating):
         classes = probe.num_classes
-    return as_dataset(x, z, weights=weights, num_classes=classes)
+    return as_dataset(x, z, weights=weights, num_classes=classes, decided=True)
 
 
 def labelled(probe: Any, x: Any, z: Any, weights: Any) -> Dataset:
@@ -254,7 +253,7 @@ def labelled(probe: Any, x: Any, z: Any, weights: Any) -> Dataset:
     """
     data = _rows(probe, x, z, weights)
     if not data.is_classes:
-        raise TypeError(f"z: expected integer class labels (n,), got {data.z.dtype} {data.z.shape}")
+        raise TypeError(f"z: expected integer class labels (n,), got {describe_concept(data.z)}")
     return data
 
 

@@ -8,7 +8,7 @@ from flax import struct
 
 from erasejax import checks
 from erasejax.canonical import is_null
-from erasejax.data import Dataset, as_dataset, weigh_classes
+from erasejax.data import Dataset, as_dataset, describe_concept, weigh_classes
 from erasejax.linalg import product
 from erasejax.moments import Moments
 from erasejax.programs import program
@@ -77,7 +77,8 @@ class Probe:
         """
         name = type(self).__name__
         if not data.is_classes and not self.real_concepts:
-            raise TypeError(f"z: {name} predicts class labels, integers (n,); got {data.z.dtype}")
+            got = describe_concept(data.z)
+            raise TypeError(f"z: {name} predicts class labels, integers (n,); got {got}")
         return checks.drawing_key(name, key, draws=self.needs_key)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Any:

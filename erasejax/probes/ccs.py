@@ -336,7 +336,7 @@ def recursive_ccs(
     """
     pairs = _unlabelled(x_pos, x_neg, weights, templates, num_templates)
     d = pairs.positive.shape[1]
-    checks.drawing_key(type(probe).__name__, key)
+    key = checks.drawing_key(type(probe).__name__, key)
     if not 1 <= rounds <= d:
         raise ValueError(f"rounds: expected 1 to {d}, the number of features, got {rounds}")
     return _recursive(

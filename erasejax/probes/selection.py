@@ -76,9 +76,10 @@ def select_l2(
     if not hasattr(probe, "l2"):
         raise TypeError(f"probe: {type(probe).__name__} has no l2")
     probe._check(data, key)
+    key = checks.as_key(key)
     if not 2 <= folds <= data.x.shape[0]:
         raise ValueError(f"folds: expected 2 to n={data.x.shape[0]}, got {folds}")
-    values = jnp.asarray(l2, checks.compute_dtype(data.x))
+    values = checks.as_array("l2", l2, checks.compute_dtype(data.x))
     if values.ndim != 1 or not len(values):
         raise ValueError(f"l2: expected penalties (m,), got shape {values.shape}")
     return _select(checks.numbers(probe, values.dtype), data, values, key, folds)
