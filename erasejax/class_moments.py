@@ -9,9 +9,10 @@ from flax import struct
 
 from erasejax import canonical, checks, linalg, solves
 from erasejax.checks import Status
-from erasejax.data import Dataset, as_dataset, codes
+from erasejax.data import Dataset, as_dataset, class_labels, codes, describe_concept
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments, _batch, _merge
+from erasejax.programs import program
 from erasejax.provisional import combine_columns
 
 __all__ = ["ClassMoments"]
@@ -57,8 +58,10 @@ class ClassMoments:
         Raises:
           TypeError: the concept is not class labels.
         """
+        data = as_dataset(data)
         if data.num_classes is None:
-            raise TypeError(f"z: expected class labels, integers (n,), got {data.z.dtype}")
+            got = describe_concept(data.z)
+            raise TypeError(f"z: expected class labels, integers (n,), got {got}")
         weights = data.row_weights
         _, status = codes(data, checks.compute_dtype(data.x))
 
@@ -90,10 +93,7 @@ class ClassMoments:
         Under jit: pure; carry it through `lax.scan`. Rows of weight 0 are never read.
         """
         k, d = self.classes.xz.shape[0], self.classes.xz.shape[1]
-        z = checks.as_array("z", z)
-        if z.ndim != 1 or jnp.issubdtype(z.dtype, jnp.floating):
-            raise TypeError(f"z: expected class labels, integers (m,), got {z.dtype} {z.shape}")
-        data = as_dataset(x, z, weights=weights, num_classes=k)
+        data = as_dataset(x, class_labels(z), weights=weights, num_classes=k)
         if data.x.shape[1] != d:
             raise ValueError(f"update: these moments hold d={d} features, got x {data.x.shape}")
         return _update(self, data)
@@ -182,13 +182,13 @@ class ClassMoments:
         return jnp.maximum(info.eps * jnp.max(jnp.abs(self.means), axis=0), info.tiny / info.eps)
 
 
-@jax.jit
+@program
 def _update(moments: ClassMoments, data: Dataset) -> ClassMoments:
     data = data.replace(x=data.x.astype(moments.classes.xz.dtype))  # pyright: ignore
     return _merge_classes(moments, ClassMoments.of(data))
 
 
-@jax.jit
+@program
 def _merge_classes(a: ClassMoments, b: ClassMoments) -> ClassMoments:
     return ClassMoments(jax.vmap(_merge)(a.classes, b.classes))
 

@@ -21,7 +21,9 @@ from flax import struct
 from erasejax import checks, linalg
 from erasejax.checks import Status
 from erasejax.data import Dataset, as_dataset, codes
+from erasejax.foreign import as_jax_or_numpy
 from erasejax.linalg import product, safe_reciprocal, two_sum
+from erasejax.programs import program
 from erasejax.provisional import combine_columns, provisional_fit, units
 
 __all__ = ["Moments", "merge"]
@@ -111,6 +113,7 @@ class Moments:
           covariance: as in `init`.
           task: whether to include the dataset's task.
         """
+        data = as_dataset(data)
         columns = data.task.shape[1] if task and data.task is not None else 0
         return _batch(data, covariance=covariance, one_hot=data.is_classes, task=columns)
 
@@ -133,11 +136,12 @@ class Moments:
         Under jit: pure; carry it through `lax.scan`. Rows of weight 0 are never read.
         """
         d, k = self.xz.shape[0], self.xz.shape[1] - self.task
-        z = checks.as_array("z", z)
+        z = as_jax_or_numpy("z", z)
         labels = z.ndim == 1 and not jnp.issubdtype(z.dtype, jnp.floating) and k > 1
         if z.ndim == 1 and not labels and not jnp.issubdtype(z.dtype, jnp.floating):
             z = z[:, None]  # binary labels kept as one column
-        data = as_dataset(x, z, weights=weights, num_classes=k if labels else None, task=task)
+        classes = k if labels else None
+        data = as_dataset(x, z, weights=weights, num_classes=classes, task=task, decided=True)
         columns = k if labels or z.ndim == 1 else z.shape[1]
         if data.x.shape[1] != d or columns != k or (z.ndim == 1 and not labels and k != 1):
             raise ValueError(
@@ -272,7 +276,7 @@ class Moments:
         return self.xx
 
 
-@jax.jit
+@program
 def _update(moments: Moments, data: Dataset) -> Moments:
     data = data.replace(x=data.x.astype(moments.xz.dtype))  # pyright: ignore
     full = moments.xx.ndim == 2
@@ -400,7 +404,7 @@ def merge(a: M, b: M) -> M:
     return _merge(a, b)
 
 
-@jax.jit
+@program
 def _merge(a: Moments, b: Moments) -> Moments:
     count = _add(a.count, b.count)
     total = count[0] + count[1]

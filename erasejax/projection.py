@@ -15,6 +15,7 @@ from flax import struct
 from erasejax import checks
 from erasejax.checks import Status
 from erasejax.linalg import column_norms, product, right_basis, safe_reciprocal, small_pinv
+from erasejax.programs import program
 
 __all__ = ["Projection", "TracedProjection", "oblique"]
 
@@ -166,7 +167,7 @@ class TracedProjection(Projection):
         )
 
 
-@jax.jit
+@program
 def _apply(projection: Projection, x: jax.Array) -> jax.Array:
     dtype = checks.compute_dtype(x, projection.kernel)
     wide = x.astype(dtype)
@@ -182,7 +183,7 @@ def _apply(projection: Projection, x: jax.Array) -> jax.Array:
     return result.astype(x.dtype)
 
 
-@jax.jit
+@program
 def _then(first: Projection, second: Projection) -> Projection:
     seen = product("dr,ds->rs", second.test, first.kernel)
     kernel = first.kernel - product("dr,rs->ds", second.kernel, seen)

@@ -11,6 +11,7 @@ from erasejax.erasers.oracle_leace import OracleProjection
 from erasejax.linalg import product, safe_reciprocal, two_sum
 from erasejax.metrics.guardedness import vanishes
 from erasejax.moments import Moments
+from erasejax.programs import program
 from erasejax.projection import Projection
 
 __all__ = ["Certificate", "certify", "certify_rows", "erased_moments"]
@@ -96,7 +97,7 @@ def erased_moments(eraser: Any, moments: Moments) -> Moments:
     )
 
 
-@jax.jit
+@program
 def _certify(eraser: Any, moments: Moments) -> Certificate:
     moments = _concept_only(moments)
     erased = erased_moments(eraser, moments)

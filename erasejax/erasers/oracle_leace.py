@@ -13,6 +13,7 @@ from erasejax.data import Dataset, as_dataset, codes
 from erasejax.erasers.base import ClosedForm
 from erasejax.linalg import product
 from erasejax.moments import Moments
+from erasejax.programs import program
 
 __all__ = ["OracleLEACE", "OracleProjection"]
 
@@ -58,7 +59,7 @@ class OracleProjection:
           ValueError: shapes do not match the fit.
         """
         k, d = self.slopes.shape[-2:]
-        data = as_dataset(x, z, num_classes=k if self.one_hot else None)
+        data = as_dataset(x, z, num_classes=k if self.one_hot else None, decided=True)
         columns = k if self.one_hot else codes(data, jnp.float32)[0].shape[1]
         if data.x.shape[1] != d or columns != k:
             raise ValueError(
@@ -68,7 +69,7 @@ class OracleProjection:
         return _apply(self, data)
 
 
-@jax.jit
+@program
 def _apply(oracle: OracleProjection, data: Dataset) -> jax.Array:
     dtype = checks.compute_dtype(data.x, oracle.slopes)
     columns, _ = codes(data, dtype)

@@ -1,6 +1,5 @@
 """Certificates: how much a linear probe could read, without fitting one."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +11,7 @@ from erasejax.data import Dataset, as_dataset, codes
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.metrics import sign_flips
 from erasejax.moments import Moments
+from erasejax.programs import program
 
 __all__ = ["GuardednessTest", "canonical_correlations", "guardedness_test", "linear_r2"]
 
@@ -132,7 +132,7 @@ class _Rows(NamedTuple):
     count: jax.Array
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@program(static_argnums=2)
 def _test(data: Dataset, key: jax.Array | None, permutations: int) -> GuardednessTest:
     n, d = data.x.shape
     moments = Moments.of(data, covariance=False)
@@ -277,7 +277,7 @@ def linear_r2(
     return _linear_r2(as_dataset(x, z, weights=weights, num_classes=num_classes))
 
 
-@jax.jit
+@program
 def _correlations(data: Dataset) -> jax.Array:
     solved = canonical.solve_data(data, rule="none", shrinkage=0.0)
     null = vanishes(solved.moments)
@@ -285,7 +285,7 @@ def _correlations(data: Dataset) -> jax.Array:
     return jnp.where(checks.failed(solved.status), jnp.nan, found)
 
 
-@jax.jit
+@program
 def _linear_r2(data: Dataset) -> jax.Array:
     solved = canonical.solve_data(data, rule="none", shrinkage=0.0)
     whiten, _ = canonical.whitening(solved.moments)

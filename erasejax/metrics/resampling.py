@@ -1,6 +1,5 @@
 """Intervals for scores, by the bootstrap."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from jax.typing import ArrayLike
 from erasejax import checks
 from erasejax.data import Dataset
 from erasejax.metrics.scores import labelled
+from erasejax.programs import program
 
 __all__ = ["Interval", "bootstrap"]
 
@@ -87,11 +87,12 @@ def bootstrap(
     if int(resamples) != resamples or resamples < 1:
         raise ValueError(f"resamples: expected a positive whole number, got {resamples}")
     data = labelled(probe, x, z, weights)
-    level = jnp.asarray(level, checks.compute_dtype(data.x))
+    level = checks.as_array("level", level, checks.compute_dtype(data.x))
+    key = checks.as_key(key)
     return _bootstrap(metric, int(resamples), probe, data, level, key)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@program(static_argnums=(0, 1))
 def _bootstrap(
     metric: Callable[..., jax.Array],
     resamples: int,

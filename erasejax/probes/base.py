@@ -9,9 +9,10 @@ from flax import struct
 from erasejax import checks
 from erasejax.canonical import null_model
 from erasejax.checks import Status
-from erasejax.data import Dataset, as_dataset, weigh_classes
+from erasejax.data import Dataset, as_dataset, describe_concept, weigh_classes
 from erasejax.linalg import product
 from erasejax.moments import Moments
+from erasejax.programs import program
 from erasejax.projection import Projection
 
 __all__ = [
@@ -77,7 +78,8 @@ class Probe:
         """
         name = type(self).__name__
         if not data.is_classes and not self.real_concepts:
-            raise TypeError(f"z: {name} predicts class labels, integers (n,); got {data.z.dtype}")
+            got = describe_concept(data.z)
+            raise TypeError(f"z: {name} predicts class labels, integers (n,); got {got}")
         return checks.drawing_key(name, key, draws=self.needs_key)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
@@ -101,7 +103,7 @@ class Probe:
         return self._fit(data.replace(x=through(data.x)), key)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-@jax.jit
+@program
 def _fit(probe: Probe, data: Dataset, key: jax.Array | None) -> Any:
     return probe._fit(data, key)
 
@@ -138,7 +140,7 @@ class FittedProbe:
         raise NotImplementedError
 
 
-@jax.jit
+@program
 def _scores(probe: FittedProbe, x: jax.Array) -> jax.Array:
     return probe._scores(x)
 

@@ -1,6 +1,5 @@
 """Choosing a probe's penalty by cross-validation, in one program."""
 
-import functools
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ from erasejax import checks
 from erasejax.data import Dataset, as_dataset, codes
 from erasejax.linalg import safe_reciprocal
 from erasejax.probes.base import Likelihood, Probe
+from erasejax.programs import program
 
 __all__ = ["Selection", "select_l2"]
 
@@ -76,15 +76,16 @@ def select_l2(
     if not hasattr(probe, "l2"):
         raise TypeError(f"probe: {type(probe).__name__} has no l2")
     probe._check(data, key)
+    key = checks.as_key(key)
     if not 2 <= folds <= data.x.shape[0]:
         raise ValueError(f"folds: expected 2 to n={data.x.shape[0]}, got {folds}")
-    values = jnp.asarray(l2, checks.compute_dtype(data.x))
+    values = checks.as_array("l2", l2, checks.compute_dtype(data.x))
     if values.ndim != 1 or not len(values):
         raise ValueError(f"l2: expected penalties (m,), got shape {values.shape}")
     return _select(checks.numbers(probe, values.dtype), data, values, key, folds)
 
 
-@functools.partial(jax.jit, static_argnames="folds")
+@program(static_argnames="folds")
 def _select(probe: Any, data: Dataset, l2: jax.Array, key: jax.Array, folds: int) -> Selection:
     first, second = jax.random.split(key)
     own = _assign(data, first, folds)
