@@ -45,7 +45,9 @@ _ERRORS = 0xFFFF
 
 _MEANING = {
     Status.NONFINITE: "x, z or weights hold NaN or infinity (or overflow when squared)",
-    Status.LABEL_RANGE: "a label lies outside [0, num_classes)",
+    Status.LABEL_RANGE: (
+        "a label lies outside [0, num_classes), or there are more groups than num_groups"
+    ),
     Status.CONSTANT_CONCEPT: "the concept is constant: one class only, or a single value",
     Status.NO_WEIGHT: "every weight is zero",
     Status.NEGATIVE_WEIGHT: "a weight is negative",

@@ -91,6 +91,7 @@ def open_features(
     *,
     labels: str | os.PathLike[str] | None = None,
     task: str | os.PathLike[str] | None = None,
+    groups: str | os.PathLike[str] | None = None,
     columns: Sequence[str] | None = None,
 ) -> Features:
     """Opens features, (n, d) numbers. Of a table all columns, which must be numeric.
@@ -99,6 +100,7 @@ def open_features(
       spec: file, with a part where it has parts.
       labels: where the labels come from. If that is a column of the same table, it is no feature.
       task: where a task comes from; the same holds.
+      groups: where groups of rows come from; the same holds.
       columns: which columns of a table to take where `spec` names none, instead of all.
 
     Returns:
@@ -114,7 +116,7 @@ def open_features(
         table = tables.open_table(source)
         aside = {
             name: what
-            for what, other in (("labels", labels), ("task", task))
+            for what, other in (("labels", labels), ("task", task), ("groups", groups))
             for name in tables.same_table_columns(table, other)
         }
         if source.part is None and columns is not None:
