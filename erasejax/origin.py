@@ -57,7 +57,7 @@ def features_about(
 
 
 def as_dataset_about(x: Any, z: Any = None, **options: Any) -> tuple[Dataset, jax.Array | None]:
-    """Returns what `as_dataset` does, with features as `features_about` returns them; and the origin.
+    """Returns what `as_dataset` does, of features about an origin; and (2, d) the origin, or None.
 
     Args:
       x: as for `as_dataset`.

@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import ml_dtypes
@@ -10,7 +11,7 @@ import numpy as np
 import safetensors
 
 from erasejax.files import tables
-from erasejax.files.sources import Source, array_name, parse, read_array, readable
+from erasejax.files.sources import Source, array_name, parse, read_array, readable, show
 
 __all__ = ["Features", "open_features"]
 
@@ -69,7 +70,7 @@ class Features:
             raise ValueError(f"{self.source}: expected {self.shape[0]} rows, found {start}")
         if first is not None:
             row, column, value = first
-            name = f" ({self.columns[column]})" if self.columns else ""
+            name = f" ({show(self.columns[column])})" if self.columns else ""
             raise ValueError(
                 f"{self.source}: {bad} of {self.shape[0] * self.shape[1]} values are NaN, infinite "
                 f"or missing as {self.dtype}, the first ({value}) in row {row}, column "
@@ -93,15 +94,20 @@ def open_features(
     task: str | os.PathLike[str] | None = None,
     groups: str | os.PathLike[str] | None = None,
     columns: Sequence[str] | None = None,
+    drop: str | None = None,
 ) -> Features:
     """Opens features, (n, d) numbers. Of a table all columns, which must be numeric.
 
+    An index that pandas has written is no feature, unless it is named.
+
     Args:
-      spec: file, with a part where it has parts.
+      spec: file, with a part where it has parts. Columns of a table are names and patterns with
+        commas between them, "table.csv:a,b" or "table.csv:f*", or one column of lists.
       labels: where the labels come from. If that is a column of the same table, it is no feature.
       task: where a task comes from; the same holds.
       groups: where groups of rows come from; the same holds.
       columns: which columns of a table to take where `spec` names none, instead of all.
+      drop: columns of a table that are no features, named as in `spec`: "id,meta_*".
 
     Returns:
       `Features`.
@@ -110,26 +116,15 @@ def open_features(
       ValueError: the file is damaged, or does not hold rows of numbers.
       FileNotFoundError: there is no such file.
       ModuleNotFoundError: reading tables needs pyarrow.
+
+    Warns:
+      UserWarning: columns of integers that were not named stand among columns of floats.
     """
     source = parse(spec)
     if source.is_table:
-        table = tables.open_table(source)
-        aside = {
-            name: what
-            for what, other in (("labels", labels), ("task", task), ("groups", groups))
-            for name in tables.same_table_columns(table, other)
-        }
-        if source.part is None and columns is not None:
-            chosen = tuple(columns)
-        elif source.part is None:
-            chosen = tuple(name for name in table.types if name not in aside)
-        else:
-            chosen = table.choose(source.part)
-            if leak := [name for name in chosen if name in aside]:
-                raise ValueError(
-                    f"{source}: {leak[0]!r} holds the {aside[leak[0]]}, it cannot be a feature"
-                )
-        return _table_features(source, table, chosen)
+        return _table_features(source, {"labels": labels, "task": task, "groups": groups}, columns, drop)
+    if drop is not None:
+        raise ValueError(f"{source}: has no columns with names; leave out --drop")
     if source.kind == ".safetensors":
         return _tensor_features(source)
     array = read_array(source)
@@ -207,17 +202,49 @@ def _tensor_features(source: Source) -> Features:
     return Features(source, shape, _float_dtype(source, dtype), None, read)
 
 
-def _table_features(source: Source, table: tables.Table, names: tuple[str, ...]) -> Features:
+def _table_features(
+    source: Source,
+    others: Mapping[str, str | os.PathLike[str] | None],
+    columns: Sequence[str] | None,
+    drop: str | None,
+) -> Features:
     """Returns columns of a table as features.
 
+    Args:
+      source: the table, with a part where columns are named.
+      others: where what is no feature comes from, by what it is.
+      columns: which columns to take where the part names none.
+      drop: columns to leave out, or None.
+
     Raises:
-      ValueError: there are none, or they do not hold numbers.
+      ValueError: there are no such columns, or they do not hold numbers.
     """
-    table.require(names)
+    table = tables.open_table(source)
+    aside = {
+        name: what
+        for what, other in others.items()
+        for name in tables.same_table_columns(table, other)
+    }
+    if source.part is not None:
+        names = table.choose(source.part, aside=aside)
+        if leak := [name for name in names if name in aside]:
+            raise ValueError(
+                f"{source}: {leak[0]!r} holds the {aside[leak[0]]}, it cannot be a feature"
+            )
+    elif columns is not None:
+        names = table.require(tuple(columns))
+    else:
+        names = tuple(name for name in table.columns if name not in aside)
+    dropped = table.choose(drop) if drop is not None else ()
+    names = tuple(name for name in names if name not in dropped)
     if not names:
-        raise ValueError(f"{source}: has no columns but the labels")
+        raise ValueError(
+            f"{source}: has no columns left for features, without labels, task, index and --drop"
+        )
     dtype, width = table.matrix(names)
     _check_shape(source, (table.rows, width))
+    if columns is None or source.part is not None:
+        _warn_of_integers(table, names)
     return Features(
         source,
         (table.rows, width),
@@ -225,3 +252,17 @@ def _table_features(source: Source, table: tables.Table, names: tuple[str, ...])
         names if len(names) == width else None,
         lambda rows: table.blocks(names, rows),
     )
+
+
+def _warn_of_integers(table: tables.Table, names: tuple[str, ...]) -> None:
+    """Warns of columns of integers among columns of floats, unless they are named one by one."""
+    part = table.source.part or ""
+    named = {part, *(word.strip() for word in part.split(","))}
+    odd = [show(name) for name in table.integers(names) if name not in named]
+    if odd:
+        which = ", ".join(odd[:8]) + (f" and {len(odd) - 8} more" if len(odd) > 8 else "")
+        warnings.warn(
+            f"{table.source.path}: integers among columns of floats are features like these: "
+            f"{which}; what is no feature, such as an id, is left out by --drop NAME",
+            stacklevel=4,
+        )
