@@ -122,7 +122,8 @@ def open_features(
     """
     source = parse(spec)
     if source.is_table:
-        return _table_features(source, {"labels": labels, "task": task, "groups": groups}, columns, drop)
+        others = {"labels": labels, "task": task, "groups": groups}
+        return _table_features(source, others, columns, drop)
     if drop is not None:
         raise ValueError(f"{source}: has no columns with names; leave out --drop")
     if source.kind == ".safetensors":
