@@ -47,6 +47,7 @@ def _app() -> Any:
         target: float | None = None,
         max_rank: int | None = None,
         certificate: bool = True,
+        dtype: Annotated[str | None, arg(metavar="DTYPE")] = None,
         seed: int = 0,
         force: bool = False,
     ) -> None:
@@ -56,7 +57,8 @@ def _app() -> Any:
         Files are .npy, .npz, .csv, .parquet or .safetensors; name a part of one as x.npz:key or
         table.csv:column. Integers, booleans and text are class labels. Of the rows fitted on it
         prints the damage, a share of their variance, and the certificate linear_r2, the share of
-        the concept that least squares reads, before and after.
+        the concept that least squares reads, before and after. After is of the rows as they will be
+        written: rounding to float16 or bfloat16 may bring the concept back, and a line says so.
 
         Args:
           x: features, (rows, features). Of a table all columns but the labels' and the task's.
@@ -76,6 +78,8 @@ def _app() -> Any:
           target: share of the difference of the class covariances to remove, for alf-qleace.
           max_rank: at most so many directions beyond leace's, for alf-qleace.
           certificate: compute the damage and linear_r2, which takes the covariance of the features.
+          dtype: certify rows written as float64, float32, float16 or bfloat16; that of x if left
+            out.
           seed: for methods that draw.
           force: replace the output if it exists.
         """
@@ -100,6 +104,7 @@ def _app() -> Any:
                 target=target,
                 max_rank=max_rank,
                 certificate=certificate,
+                dtype=dtype,
                 seed=seed,
                 force=force,
             )
@@ -113,23 +118,26 @@ def _app() -> Any:
         *,
         out: Path,
         labels: Annotated[str | None, arg(metavar="FILE")] = None,
+        dtype: Annotated[str | None, arg(metavar="DTYPE")] = None,
         force: bool = False,
     ) -> None:
         """Erase a concept from a file of features.
 
-        Rows are streamed. float64 features are computed and written in float32 unless
-        JAX_ENABLE_X64=1 is set; integers become float32.
+        Rows are streamed. float64 features are computed about their mean in float32, and written in
+        float32, unless JAX_ENABLE_X64=1 is set; with --dtype float64 the mean keeps its digits.
+        Integers become float32.
 
         Args:
           eraser: file saved by fit.
           x: features. Of a table the columns that the eraser was fitted on.
           out: where to write; .npy, .npz, .csv, .parquet or .safetensors.
           labels: labels of these rows, for oracle-leace and qleace, which read them.
+          dtype: of the output, float64, float32, float16 or bfloat16; that of x if left out.
           force: replace the output if it exists.
         """
         from erasejax import commands
 
-        print(commands.apply(eraser, x, out=out, labels=labels, force=force))
+        print(commands.apply(eraser, x, out=out, labels=labels, dtype=dtype, force=force))
 
     @app.command
     def probe(
