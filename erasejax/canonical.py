@@ -254,7 +254,8 @@ def null_model(moments: Moments) -> tuple[jax.Array, jax.Array]:
     sd. Whether rows lie far from zero does not matter: their distance to the centre is exact.
 
     *Storage.* The result is centre plus remainder, rounded to the nearest number, and moves by at
-    most half of the spacing of numbers there, s = eps |mean|. All rows of a class may move alike
+    most half of the spacing of numbers there, s = eps |mean|; float64 rows were centred before they
+    were cast, and have the spacing of what is left. All rows of a class may move alike
     where a feature takes few values; so class means that coincide may be stored up to s apart.
     Values that differ more, like remainders, move independently: n_j of them shift a class mean by
     s / sqrt(12 n_j).

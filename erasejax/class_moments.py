@@ -191,9 +191,14 @@ class ClassMoments:
 
     @property
     def least(self) -> jax.Array:
-        """(d,) the least variation within classes that could be seen: eps of the largest mean."""
+        """(d,) the least variation within classes that could be seen: `spacing`, or 1e-31."""
         info = jnp.finfo(self.means.dtype)
-        return jnp.maximum(info.eps * jnp.max(jnp.abs(self.means), axis=0), info.tiny / info.eps)
+        return jnp.maximum(self.spacing, info.tiny / info.eps)
+
+    @property
+    def spacing(self) -> jax.Array:
+        """(d,) how far numbers lie apart at the rows of the class that is farthest out."""
+        return jnp.max(jax.vmap(lambda one: one.spacing)(self.classes), axis=0)
 
 
 @program
@@ -226,8 +231,7 @@ def null_model(moments: ClassMoments) -> tuple[jax.Array, jax.Array]:
     info = jnp.finfo(overall.xx.dtype)
     inverse = safe_reciprocal(sd, sd > 0)
     # A class far from the mean of all is rounded at its own.
-    high = jnp.max(jnp.abs(moments.means), axis=0)
-    storage = jnp.maximum(info.eps * high, info.tiny) * inverse
+    storage = moments.spacing * inverse
     both = storage[:, None] + storage[None, :] + storage[:, None] * storage[None, :]
     fewest = jnp.min(jnp.where(share > 0, share, 1)) * overall.total
     independent = 6 * jax.lax.rsqrt(6 * jnp.maximum(fewest, 1 / 6))

@@ -51,6 +51,9 @@ class Moments:
         survive.
       scale: (d,) powers of two, the units of the features in xx and xz: 1 but for features whose
         spread is below 1e-12 or above 1e12 (float32). None for ones.
+      grain: (d,) how far numbers of this dtype lie apart at the rows as they were given: at their
+        distance from zero, or from the mean that float64 rows have been centred at. None for that
+        of the mean.
     """
 
     count: jax.Array
@@ -63,6 +66,7 @@ class Moments:
     one_hot: bool = struct.field(pytree_node=False, default=False)
     task: int = struct.field(pytree_node=False, default=0)
     scale: jax.Array | None = None
+    grain: jax.Array | None = None
 
     @classmethod
     def init(
@@ -103,6 +107,7 @@ class Moments:
             one_hot=one_hot,
             task=task,
             scale=jnp.ones(d, dtype),
+            grain=jnp.zeros(d, dtype),
         )
 
     @classmethod
@@ -212,16 +217,16 @@ class Moments:
 
     @property
     def spacing(self) -> jax.Array:
-        """(d,) how far neighbouring numbers of this dtype lie apart at the values of x, at most."""
-        info = jnp.finfo(self.mean.dtype)
-        return jnp.maximum(info.eps * jnp.abs(self.mean), info.tiny)
+        """(d,) `grain`, and at least the smallest normal float."""
+        grain = _grain(self.mean) if self.grain is None else self.grain
+        return jnp.maximum(grain, jnp.finfo(grain.dtype).tiny)
 
     @property
     def sd(self) -> jax.Array:
         """(d,) standard deviations of x (dividing by the total weight); 0 where x is constant.
 
-        A feature that varies by less than the spacing of floats at its mean is constant. So is one
-        whose deviation is below the smallest float over eps, 1e-31 in float32: its values have
+        A feature that varies by less than the spacing of floats at its values is constant. So is
+        one whose deviation is below the smallest float over eps, 1e-31 in float32: its values have
         fewer digits than the others.
         """
         info = jnp.finfo(self.mean.dtype)
@@ -236,8 +241,8 @@ class Moments:
         has a deviation of rounding only, far below that.
         """
         root = jnp.sqrt(jnp.maximum(self.total, 1))
-        least = jnp.finfo(self.mean.dtype).eps * jnp.abs(self.mean) / (4 * root)
-        return (self.sd == 0) & (self.unit_spread > least / self.unit)
+        least = self.spacing / self.unit / (4 * root)
+        return (self.sd == 0) & (self.unit_spread > least)
 
     @property
     def covariance(self) -> jax.Array:
@@ -365,9 +370,10 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
     vanished = (squares <= 0) & (sums != 0).any(axis=0)
     status = status | checks.flag(vanished.any(), Status.UNRESOLVED)
     own = about.rest + about.scale * (product("k,kd->d", mean_z, slopes) + mean_e)
+    mean_x = jnp.stack(two_sum(about.shift, own))
     return Moments(
         count=jnp.stack([total, jnp.zeros_like(total)]),
-        mean_x=jnp.stack(two_sum(about.shift, own)),
+        mean_x=mean_x,
         mean_z=jnp.stack(two_sum(about.shift_z, mean_z)),
         xx=xx,
         xz=xz,
@@ -376,7 +382,13 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
         one_hot=one_hot,
         task=task,
         scale=about.scale,
+        grain=_grain(mean_x[0]),
     )
+
+
+def _grain(mean: jax.Array) -> jax.Array:
+    """Returns how far numbers lie apart at a mean (d,), at most."""
+    return jnp.finfo(mean.dtype).eps * jnp.abs(mean)
 
 
 def merge(a: M, b: M) -> M:
@@ -444,6 +456,7 @@ def _merge(a: Moments, b: Moments) -> Moments:
         one_hot=a.one_hot,
         task=a.task,
         scale=scale,
+        grain=jnp.maximum(*(_grain(m.mean) if m.grain is None else m.grain for m in (a, b))),
     )
 
 

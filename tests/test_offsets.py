@@ -60,7 +60,9 @@ def test_nothing_is_read_after_erasing(mean):
             for name in ("Logistic", "LDA", "MeanDifferenceProbe"):
                 fitted = PEERS[name][0].fit(y, Z)
                 assert (np.asarray(fitted.weight) == 0).all()
-            assert float(ej.metrics.linear_r2(y, Z)) == 0
+            # Subtracting one number from all rows of a class rounds them alike, by half a spacing.
+            left = EPS * mean if eraser.needs_z else 0
+            assert float(ej.metrics.linear_r2(y, Z)) <= left**2
         y = ej.QLEACE().fit(x, Z)(x, Z)
         assert read(PEERS["QDA"][0], y)[0] == 0.5
 
@@ -111,7 +113,8 @@ def test_erasers_of_float64(method):
     assert np.abs(y - expected).max() <= 2 * 128
     before, after = (float(ej.metrics.linear_r2(x, Z)) for x in (SECONDS, y))
     assert before > 0.4
-    assert isinstance(method, ej.INLP) or after < 1e-4
+    # Where a direction is gone rounding is all there is, with the R^2 of noise.
+    assert isinstance(method, ej.INLP) or after < 10 / N
 
 
 def test_moments_of_float64_batches():
@@ -163,8 +166,8 @@ def test_a_feature_that_is_the_label_is_read(name):
         np.c_[1e20 * Z, NOISE],
     ):
         fitted = probe.fit(x.astype(np.float32), Z, key=KEY)
-        if name == "Logistic" and x[:, 0].max() < 1e-10:
-            continue  # its penalty is on weights as they are, and this one would be 1e20
+        if name in {"Logistic", "LinearSVM"} and x[:, 0].max() < 1e-10:
+            continue  # a penalty on weights as they are, and this one would be 1e20
         assert int(fitted.status) & 0xFFFF == 0
         assert float(ej.metrics.accuracy(fitted, x.astype(np.float32), Z)) == 1
         if hasattr(fitted, "log_proba"):

@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from erasejax.commands.common import check_dims, check_output, load_eraser
-from erasejax.commands.erasing import erase, is_rounded, named_dtype
+from erasejax.commands.erasing import erase, is_coarse, is_rounded, named_dtype
 from erasejax.files import open_features, open_writer, read_labels_again
 from erasejax.files.writing import written_dtype
 from erasejax.streaming import check_rows, padded_blocks, read_blocks
@@ -56,21 +56,30 @@ def apply(
         concept = read_labels_again(labels, notes.get("class_names"))
         check_rows(features, concept)
     written = written_dtype(out, features.dtype) if wanted is None else wanted
+    coarse = np.zeros(features.shape[1], bool)
     with open_writer(
         out, features.shape, written, columns=features.columns, overwrite=force
     ) as write:
         if concept is None:
             for block, count in padded_blocks(features, "erasing"):
+                coarse |= is_coarse(block[:count], written)
                 write(erase(function, block, None, written)[:count])
         else:
             left = features.shape[0]
             for block in read_blocks(features, concept, progress="erasing"):
-                write(erase(function, np.asarray(block.x), block.z, written)[:left])
+                x = np.asarray(block.x)
+                coarse |= is_coarse(x[:left], written)
+                write(erase(function, x, block.z, written)[:left])
                 left -= len(block.x)
     line = (
         f"{out}: {features.shape[0]} rows of {features.shape[1]} features, "
         f"{int(function.rank)} dimensions removed"
     )
+    if coarse.any():
+        line += (
+            f"\nwarning: at the values of {coarse.sum()} features numbers of {written} lie a tenth "
+            "of a deviation apart, or more; --dtype float64 keeps what is between them"
+        )
     certified = (notes.get("certificate") or {}).get("dtype")
     if certified is None or not is_rounded(written) or certified == written.name:
         return line

@@ -9,7 +9,7 @@ import numpy as np
 
 from erasejax.origin import features_about, moved
 
-__all__ = ["DTYPES", "erase", "is_rounded", "named_dtype"]
+__all__ = ["DTYPES", "erase", "is_coarse", "is_rounded", "named_dtype"]
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
@@ -28,6 +28,25 @@ def named_dtype(name: str) -> np.dtype:
 def is_rounded(dtype: np.dtype) -> bool:
     """Returns whether a dtype has fewer digits than erasing is computed in."""
     return dtype.itemsize < 4
+
+
+def is_coarse(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Returns which float64 features vary by less than ten spacings of a dtype at their values.
+
+    Rounding them adds a thousandth of their variance, or more: (1 / 10)^2 / 12.
+
+    Args:
+      x: (n, d) rows of a file.
+      dtype: in which they will be written.
+
+    Returns:
+      (d,) bool; none where x has no more digits than float32.
+    """
+    if x.dtype != np.float64 or dtype == np.float64:
+        return np.zeros(x.shape[1], bool)
+    spacing = float(ml_dtypes.finfo(dtype).eps) * np.abs(x).max(axis=0)
+    spread = x.std(axis=0)
+    return (spread > 0) & (spread < 10 * spacing)
 
 
 def erase(eraser: Any, x: np.ndarray, z: Any, dtype: np.dtype) -> np.ndarray:
