@@ -12,7 +12,7 @@ from erasejax.checks import Status
 from erasejax.data import Dataset, as_dataset, class_labels, codes, describe_concept
 from erasejax.linalg import safe_reciprocal
 from erasejax.moments import Moments, _batch, _merge
-from erasejax.programs import program
+from erasejax.programs import own_rules, program
 
 __all__ = ["ClassMoments"]
 
@@ -48,6 +48,7 @@ class ClassMoments:
         return cls(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (k, *leaf.shape)), one))
 
     @classmethod
+    @own_rules()
     def of(cls, data: Dataset) -> "ClassMoments":
         """Returns the moments of the classes of a dataset; the rows are read once a class.
 

@@ -21,7 +21,7 @@ from erasejax.checks import Status
 from erasejax.data import Dataset, as_dataset, codes
 from erasejax.foreign import as_jax_or_numpy
 from erasejax.linalg import product, safe_reciprocal, two_sum
-from erasejax.programs import program
+from erasejax.programs import own_rules, program
 from erasejax.provisional import combine_columns, provisional_fit
 
 __all__ = ["Moments", "merge"]
@@ -99,6 +99,7 @@ class Moments:
         )
 
     @classmethod
+    @own_rules()
     def of(cls, data: Dataset, *, covariance: bool = True, task: bool = False) -> "Moments":
         """Returns the moments of a dataset in one pass.
 
