@@ -20,7 +20,7 @@ QUICK = [
     "ClassMoments.of",
     "merge|Moments",
     "Logistic.fit|class_weights",
-    "QuadraticClassifier.log_proba",
+    "QuadraticClassifier.log_proba|QDA",
     "CCSClassifier.mean_scores",
     "auroc",
     "barycenter",
