@@ -13,7 +13,7 @@ from erasejax.data import Dataset, class_labels, codes, describe_concept
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments, _batch, _merge
 from erasejax.origin import as_dataset_about, moved
-from erasejax.programs import program
+from erasejax.programs import own_rules, program
 from erasejax.provisional import combine_columns
 
 __all__ = ["ClassMoments"]
@@ -50,6 +50,7 @@ class ClassMoments:
         return cls(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (k, *leaf.shape)), one))
 
     @classmethod
+    @own_rules()
     def of(cls, data: Dataset) -> "ClassMoments":
         """Returns the moments of the classes of a dataset; the rows are read once a class.
 

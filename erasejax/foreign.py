@@ -155,8 +155,8 @@ def _remedy(dtype: np.dtype, array: np.ndarray, value: Any) -> str:
         return _kind(value)
     if dtype.kind == "O":
         return (
-            "Python objects (dtype object); say what they are, with .astype(numpy.float32) or "
-            f".astype(str), and {classes}"
+            "Python objects (dtype object); convert features with .astype(numpy.float32), and "
+            f"{classes}"
         )
     if dtype.kind in "UST":
         return f"text ({dtype}); {classes}"

@@ -24,7 +24,7 @@ from erasejax.data import Dataset, codes
 from erasejax.foreign import as_jax_or_numpy
 from erasejax.linalg import product, safe_reciprocal, two_sum
 from erasejax.origin import as_dataset_about, moved
-from erasejax.programs import program
+from erasejax.programs import own_rules, program
 from erasejax.provisional import combine_columns, provisional_fit, units
 
 __all__ = ["Moments", "merge"]
@@ -111,6 +111,7 @@ class Moments:
         )
 
     @classmethod
+    @own_rules()
     def of(cls, data: Dataset, *, covariance: bool = True, task: bool = False) -> "Moments":
         """Returns the moments of a dataset in one pass.
 

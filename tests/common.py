@@ -87,6 +87,15 @@ def draw(seed: int, n: int, d: int, k: int, *, gap: float = 1.0, dtype=np.float3
     return x.astype(dtype), z.astype(np.int32)
 
 
+def aligned(array: np.ndarray) -> np.ndarray:
+    """A copy in memory that JAX uses as it is, on a CPU, where it is not copied first."""
+    buffer = np.empty(array.nbytes + 64, np.uint8)
+    start = -buffer.__array_interface__["data"][0] % 64
+    found = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    found[...] = array
+    return found
+
+
 def class_means(x, z) -> np.ndarray:
     """Class means in float64, (classes, d)."""
     x = np.asarray(x, np.float64)

@@ -65,7 +65,9 @@ class Probe:
 
         Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
         """
-        data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
+        data, origin = as_dataset_about(
+            x, z, weights=weights, num_classes=num_classes, decided=not self.real_concepts
+        )
         key = self._check(data, key)
         if class_weights is not None:
             data = weigh_classes(data, class_weights)

@@ -1,0 +1,71 @@
+"""Flags of JAX that a user may have set: whatever works under the defaults works under them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import erasejax as ej
+from tests.test_buffers import CASES, Given, X, Z, fitted, moments, plain
+
+STRICT = {
+    "jax_numpy_rank_promotion": "raise",
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_legacy_prng_key": "error",
+}
+QUICK = [
+    "LEACE.fit|LEACE",
+    "Projection.__call__",
+    "Moments.of",
+    "ClassMoments.of",
+    "merge|Moments",
+    "Logistic.fit|class_weights",
+    "QuadraticClassifier.log_proba|QDA",
+    "CCSClassifier.mean_scores",
+    "auroc",
+    "barycenter",
+    "TwoConcepts.sample",
+]
+
+
+@pytest.fixture
+def strict():
+    before = {name: getattr(jax.config, name) for name in STRICT}
+    for name, value in STRICT.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def assert_runs(name):
+    given = Given(plain)
+    jax.block_until_ready(CASES[name](given.own, given.own))
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_strict_promotion(name, strict):
+    assert_runs(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CASES if name not in QUICK])
+def test_strict_promotion_everywhere(name, strict):
+    assert_runs(name)
+
+
+def test_strict_promotion_under_the_users_own_jit(strict):
+    found = jax.jit(lambda x, z: ej.LEACE().fit(x, z, num_classes=2)(x))(jnp.array(X), Z)
+    assert found.shape == X.shape
+    slope = jax.grad(lambda a: ej.transport.distance(a, 2 * a + jnp.eye(5)))(jnp.eye(5))
+    assert np.isfinite(slope).all()
+
+
+def test_properties_of_results_under_strict_promotion(strict):
+    eraser, probe = fitted("LEACE"), fitted("Logistic")
+    found = [eraser.affine(), eraser.restrict(0), probe.bias]
+    for kind in ("Moments", "ClassMoments"):
+        one = moments(kind)
+        names = [name for name in dir(type(one)) if isinstance(getattr(type(one), name), property)]
+        found += [getattr(one, name) for name in names]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
