@@ -244,7 +244,7 @@ def _app() -> Any:
           dry_run: say how many cells, programs, trials and bytes it would be, compile and time one
             chunk of each program, and write nothing.
           shard: do the part I of N, I from 0; by itself in a SLURM job array or a jax.distributed
-            job.
+            job, where 0/1 does all of it.
           chunk: datasets at once.
           memory: megabytes for the rows of a chunk on each device.
         """
