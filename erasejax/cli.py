@@ -39,7 +39,9 @@ def _app() -> Any:
         concept: Annotated[str, arg(metavar="auto|classes|real")] = "auto",
         keep_mean: bool = True,
         shrinkage: float | None = None,
-        shrinkage_rule: Annotated[str | None, arg(metavar="fixed|none|oas")] = None,
+        shrinkage_rule: Annotated[
+            str | None, arg(metavar="fixed|none|schaefer-strimmer|oas")
+        ] = None,
         rank: int | None = None,
         rounds: int | None = None,
         probe: Annotated[str | None, arg(metavar="PROBE")] = None,
@@ -68,7 +70,8 @@ def _app() -> Any:
           concept: what labels that are numbers mean.
           keep_mean: project about the mean of the rows, not about the origin.
           shrinkage: of the correlations of the features, 0 to 1, for leace and splince.
-          shrinkage_rule: fixed takes --shrinkage; oas estimates it from the rows.
+          shrinkage_rule: fixed takes --shrinkage; schaefer-strimmer and oas estimate it from the
+            rows.
           rank: how many directions, for random-directions and rlace.
           rounds: the most rounds of inlp.
           probe: the linear probe of inlp: logistic, lda, least-squares, mean-difference, zero-one.

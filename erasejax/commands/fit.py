@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from erasejax import checks, io
+from erasejax.canonical import SHRINKAGE_RULES
 from erasejax.commands.certificate import Certificate, certify, certify_rows
 from erasejax.commands.common import check_output
 from erasejax.erasers import SPLINCE
@@ -64,7 +65,7 @@ def fit(
       concept: "auto", "classes" or "real".
       keep_mean: option of the method, None for its default; so are the next six.
       shrinkage: weight of the identity, in [0, 1].
-      shrinkage_rule: "fixed", "none" or "oas".
+      shrinkage_rule: one of `erasejax.canonical.SHRINKAGE_RULES`.
       rank: number of directions.
       rounds: the most rounds.
       probe: a key of `erasejax.registry.PROBES`.
@@ -214,7 +215,7 @@ def _check_shrinkage(shrinkage: float | None, rule: str | None) -> None:
         raise ValueError(f"--shrinkage: expected a number from 0 to 1, got {shrinkage:g}")
     if rule is None:
         return
-    checks.choice("--shrinkage-rule", rule, ("fixed", "none", "oas"))
+    checks.choice("--shrinkage-rule", rule, SHRINKAGE_RULES)
     if rule == "fixed" and shrinkage is None:
         raise ValueError("--shrinkage-rule fixed needs --shrinkage, a number from 0 to 1")
     if rule != "fixed" and shrinkage is not None:
