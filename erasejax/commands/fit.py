@@ -13,7 +13,7 @@ from erasejax import checks, io
 from erasejax.canonical import SHRINKAGE_RULES
 from erasejax.commands.certificate import Certificate, certify, certify_rows
 from erasejax.commands.common import check_output
-from erasejax.erasers import SPLINCE
+from erasejax.erasers import INLP, SPLINCE
 from erasejax.erasers.base import ClosedForm
 from erasejax.files import (
     Features,
@@ -134,6 +134,12 @@ def fit(
     io.save(eraser, out, overwrite=force, notes=notes)
     for text in checks.describe(int(eraser.status)):
         print(f"erasejax: {text}", file=sys.stderr)
+    if isinstance(config, INLP) and int(eraser.steps) == config.rounds:
+        left = f"{float(eraser.trace[-1]):.4g}"
+        print(
+            f"erasejax: the probe of the last of {config.rounds} rounds read {left}",
+            file=sys.stderr,
+        )
     line = (
         f"{out}: {method}, removes {int(eraser.rank)} of {features.shape[1]} dimensions, fitted on "
         f"{features.shape[0]} rows, {concepts}"

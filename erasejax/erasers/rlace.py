@@ -284,6 +284,7 @@ class _State(NamedTuple):
     mark: jax.Array  # () the loss that the next gain is counted from
     waited: jax.Array  # () steps since then
     done: jax.Array  # ()
+    first: jax.Array  # () bool: no step yet, but the loss where the climb begins
     count: jax.Array  # ()
 
 
@@ -327,10 +328,10 @@ def _climb(
         return product("dm,mr->dr", v / peak, transform), transform / peak
 
     def running(state: _State):
-        return ~state.done & (state.count < steps)
+        return ~state.done & (state.first | (state.count < steps))
 
     def body(state: _State) -> _State:
-        first = state.count == count
+        first = state.first
         v = state.v + state.step
         u, transform = orthonormal(v)
         # The probe's loss falls to its optimum: once below what a step needs, the step has failed.
@@ -370,14 +371,16 @@ def _climb(
             mark=jnp.where(gained, loss, state.mark),
             waited=waited,
             done=near,
+            first=state.first,
             count=state.count,
         )
         here = state._replace(step=state.step / 4, waited=waited)
         state = _where(taken, there, here)
         return state._replace(
-            trace=state.trace.at[state.count].set(-state.loss),
+            trace=state.trace.at[jnp.where(first, steps, state.count)].set(-state.loss),
             done=state.done | (waited >= _PATIENCE) | ~jnp.isfinite(loss),
-            count=state.count + 1,
+            first=jnp.bool_(False),
+            count=state.count + ~first,
         )
 
     nothing, worst = jnp.zeros_like(basis), jnp.full((), jnp.inf, dtype)
@@ -396,6 +399,7 @@ def _climb(
             mark=worst,
             waited=jnp.int32(0),
             done=checks.failed(moments.outcome),
+            first=jnp.bool_(True),
             count=count,
         ),
     )
