@@ -7,7 +7,7 @@ is the squared distance of the shrunk correlations to those of the fresh rows, a
 same without shrinkage.
 
     python -m bench.shrinkage
-    python -m bench.shrinkage --only mixed
+    python -m bench.shrinkage --only 16-features
 """
 
 import functools
@@ -19,36 +19,34 @@ import numpy as np
 import erasejax as ej
 from bench.harness import Figure, Row, measure
 from erasejax import canonical
-from erasejax.data import Dataset
 
 RULES = ("none", "schaefer-strimmer", "oas")
 SIZES, RATIOS = (4, 16, 64, 256), (0.5, 1, 2, 4, 16, 64)
 FRESH, LARGEST = 4096, 4096  # rows to score, the most rows to fit
-VALUES = 1 << 22  # of all rows that are drawn at a size, up to 1,000 times
-
-
-def classes(key: jax.Array, part: int, *, d: int, n: int, decay: float) -> Dataset:
-    kind = ej.datasets.GaussianClasses(rows=n // 2, dims=d, decay=decay, separation=1.0)
-    return kind.sample(key, part=part)
-
-
-def activations(key: jax.Array, part: int, *, d: int, n: int) -> Dataset:
-    kind = ej.datasets.Activations(rows=n // 2, dims=d, separation=1.0)
-    return kind.sample(key, part=part)
-
-
-def mixed(key: jax.Array, part: int, *, d: int, n: int) -> Dataset:
-    data = classes(key, part, d=d, n=n, decay=0.0)
-    mixing = jax.random.normal(jax.random.fold_in(key, 1), (d, d))
-    return data.replace(x=data.x @ mixing)  # pyright: ignore[reportAttributeAccessIssue]
-
-
+VALUES = 1 << 22  # of all fresh rows at a size
+# What Activations has by default, and with its habits taken away.
 KINDS = {
-    "isotropic": functools.partial(classes, decay=0.0),
-    "power law": functools.partial(classes, decay=1.0),
-    "activations": activations,
-    "mixed": mixed,
+    "isotropic": (0.0, 0.0, 1.0),
+    "power law": (1.0, 0.0, 1.0),
+    "activations": (1.0, 10.0, 100.0),
+    "mixed": (0.0, 0.0, 1.0),
 }
+
+
+@functools.partial(jax.jit, static_argnames=("d", "n"))
+def draw(keys: jax.Array, decay, mean, massive_scale, *, d: int, n: int):
+    """Returns rows to fit (draws, n, d), their labels, and others, of one population a key."""
+
+    def one(key):
+        options = {"dims": d, "separation": 1.0, "decay": decay, "mean": mean}
+        own, fresh = (
+            ej.datasets.Activations(rows=rows // 2, massive_scale=massive_scale, **options)
+            for rows in (n, FRESH)
+        )
+        data = own.sample(key)
+        return data.x, data.z, fresh.sample(key, part=1).x
+
+    return jax.lax.map(one, keys)
 
 
 def correlations(x: jax.Array) -> jax.Array:
@@ -56,32 +54,40 @@ def correlations(x: jax.Array) -> jax.Array:
     return x.T @ x / len(x)
 
 
-def trial(key: jax.Array, draw, d: int, n: int) -> jax.Array:
-    """Returns (rules, 3): weight, squared error of the correlations, damage to fresh rows."""
-    data, fresh = draw(key, 0, d=d, n=n), draw(key, 1, d=d, n=FRESH)
-    moments = ej.Moments.of(data)
-    own, target = correlations(data.x), correlations(fresh.x)
-    found = []
-    for rule in RULES:
-        weight = canonical.shrink(rule, 0.0, jnp.sum(own**2), moments)
-        error = jnp.sum(((1 - weight) * own + weight * jnp.eye(d) - target) ** 2)
-        erased = ej.LEACE(shrinkage_rule=rule).fit(data)(fresh.x)
-        found.append(jnp.stack([weight, error, ej.metrics.damage(fresh.x, erased)]))
-    return jnp.stack(found)
+@jax.jit
+def trials(x: jax.Array, z: jax.Array, fresh: jax.Array) -> jax.Array:
+    """Returns (rules, 3): weight, squared error of the correlations, damage; means over draws."""
+
+    def one(drawn):
+        x, z, fresh = drawn
+        data = ej.data.as_dataset(x, z, num_classes=2)
+        moments = ej.Moments.of(data)
+        own, target = correlations(x), correlations(fresh)
+        found = []
+        for rule in RULES:
+            weight = canonical.shrink(rule, 0.0, jnp.sum(own**2), moments)
+            shrunk = (1 - weight) * own + weight * jnp.eye(len(own))
+            erased = ej.LEACE(shrinkage_rule=rule).fit(data)(fresh)
+            damage = ej.metrics.damage(fresh, erased)
+            found.append(jnp.stack([weight, jnp.sum((shrunk - target) ** 2), damage]))
+        return jnp.stack(found)
+
+    return jnp.mean(jax.lax.map(one, (x, z, fresh)), axis=0)
 
 
-def table(kind: str, repeats: int) -> tuple[list[Row], list[Figure]]:
+def table(d: int, repeats: int) -> tuple[list[Row], list[Figure]]:
     del repeats  # nothing is timed
+    keys = jax.random.split(jax.random.key(0), int(np.clip(VALUES // (FRESH * d), 8, 1000)))
+    mixing = jax.random.normal(jax.random.key(1), (len(keys), d, d))
     figures = []
-    for d in SIZES:
-        for n in (int(d * ratio) for ratio in RATIOS):
-            if not 4 <= n <= LARGEST:
-                continue
-            draws = int(np.clip(VALUES // (FRESH * d), 8, 1000))
-            run = jax.jit(
-                lambda keys, d=d, n=n: jax.lax.map(lambda key: trial(key, KINDS[kind], d, n), keys)
-            )
-            found = np.asarray(run(jax.random.split(jax.random.key(0), draws))).mean(axis=0)
+    for n in (int(d * ratio) for ratio in RATIOS):
+        if not 4 <= n <= LARGEST:
+            continue
+        for kind, habits in KINDS.items():
+            x, z, fresh = draw(keys, *habits, d=d, n=n)
+            if kind == "mixed":
+                x, fresh = x @ mixing, fresh @ mixing
+            found = np.asarray(trials(x, z, fresh))
             group = f"{kind}, {n} x {d}"
             for rule, (weight, error, damage) in zip(RULES, found, strict=True):
                 figures.append(Figure(group, f"damage, {rule}", float(damage), "of the variance"))
@@ -93,7 +99,7 @@ def table(kind: str, repeats: int) -> tuple[list[Row], list[Figure]]:
 
 
 def main() -> None:
-    parts = {kind.replace(" ", "-"): functools.partial(table, kind) for kind in KINDS}
+    parts = {f"{d}-features": functools.partial(table, d) for d in SIZES}
     measure("Shrinkage", "fit", parts, about=__doc__, packages=("jax", "numpy"))
 
 

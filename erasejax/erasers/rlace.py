@@ -224,7 +224,7 @@ def _direct_game(
         basis = jnp.where(stage.fresh, stage.basis, before.found.basis)
         begin = before._replace(found=before.found._replace(basis=basis, trace=blank, steps=none))
         begin = _where(stage.last, best, begin)
-        accuracy = jnp.where(stage.rough, eps**0.5, 16 * eps).astype(dtype)
+        accuracy = jnp.where(stage.rough, *jnp.array([eps**0.5, 16 * eps], dtype))
         end = _climb(probe, prepared, data, moments, begin, accuracy)
         better = stage.last | ((stage.l2 == penalties[-1]) & (end.loss > best.loss))
         return (end, _where(better, end, best)), None

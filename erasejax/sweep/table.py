@@ -142,7 +142,7 @@ class Sweep:
         return tables[0] if len(tables) == 1 else _merged(tables)
 
     def _warn_of_gaps(self) -> None:
-        cells: dict[str, bool] = {}  # whether all seeds are there
+        cells: dict[Any, bool] = {}  # whether all seeds are there
         for piece in self._pieces:
             whole = piece.seeds == piece.planned
             cells[piece.cell.key] = cells.get(piece.cell.key, True) and whole
