@@ -52,7 +52,7 @@ _MEANING = {
     Status.NO_WEIGHT: "every weight is zero",
     Status.NEGATIVE_WEIGHT: "a weight is negative",
     Status.RANK_ZERO: "warning: nothing was removed, the class means already coincide",
-    Status.NOT_CONVERGED: "warning: the optimiser stopped before it converged",
+    Status.NOT_CONVERGED: "warning: the steps or rounds ran out before it converged",
     Status.TASK_GIVEN_UP: "warning: concept and task overlap; a direction of the task was erased",
     Status.UNEQUAL_RANK: (
         "warning: a class varies in fewer dimensions than another (too few rows?); the class "

@@ -39,7 +39,9 @@ def _app() -> Any:
         concept: Annotated[str, arg(metavar="auto|classes|real")] = "auto",
         keep_mean: bool = True,
         shrinkage: float | None = None,
-        shrinkage_rule: Annotated[str | None, arg(metavar="fixed|none|oas")] = None,
+        shrinkage_rule: Annotated[
+            str | None, arg(metavar="fixed|none|schaefer-strimmer|oas")
+        ] = None,
         rank: int | None = None,
         rounds: int | None = None,
         probe: Annotated[str | None, arg(metavar="PROBE")] = None,
@@ -70,7 +72,8 @@ def _app() -> Any:
           concept: what labels that are numbers mean.
           keep_mean: project about the mean of the rows, not about the origin.
           shrinkage: of the correlations of the features, 0 to 1, for leace and splince.
-          shrinkage_rule: fixed takes --shrinkage; oas estimates it from the rows.
+          shrinkage_rule: fixed takes --shrinkage; schaefer-strimmer and oas estimate it from the
+            rows.
           rank: how many directions, for random-directions and rlace.
           rounds: the most rounds of inlp.
           probe: the linear probe of inlp: logistic, lda, least-squares, mean-difference, zero-one.
@@ -258,7 +261,7 @@ def _app() -> Any:
           dry_run: say how many cells, programs, trials and bytes it would be, compile and time one
             chunk of each program, and write nothing.
           shard: do the part I of N, I from 0; by itself in a SLURM job array or a jax.distributed
-            job.
+            job, where 0/1 does all of it.
           chunk: datasets at once.
           memory: megabytes for the rows of a chunk on each device.
         """

@@ -171,6 +171,15 @@ class Moments:
         """Returns the moments of rows moved by an origin (2, d)."""
         return self.replace(mean_x=_add(self.mean_x, origin.astype(self.mean_x.dtype)))  # pyright: ignore
 
+    def _off(self, basis: jax.Array) -> "Moments":
+        """Returns moments with the xz of rows projected off orthonormal columns (d, r).
+
+        The rest stays that of the rows: rounding is of what they were.
+        """
+        unit = self.unit[:, None]
+        xz = self.xz - product("dr,er,ek->dk", basis / unit, basis * unit, self.xz)
+        return self.replace(xz=xz)  # pyright: ignore
+
     @property
     def total(self) -> jax.Array:
         """() total weight, rounded to one number."""

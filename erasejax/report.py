@@ -56,7 +56,9 @@ def _page(sweep: Sweep, title: str) -> str:
     drawn = pictures(frame, sweep.columns, classes=_classes(sweep))
     figures = "".join(_figure(picture) for picture in drawn)
     failed = int(summary["trials", "failed"].sum())
-    facts = [f"{len(frame):,} trials in {len(summary):,} cells"]
+    there, planned = sweep.trials
+    of = "" if there == planned else f" of {planned:,} that were asked for"
+    facts = [f"{len(frame):,} trials{of} in {len(summary):,} cells"]
     if missing:
         facts.append(f"{missing:,} blocks are not computed yet")
     if failed:
@@ -108,6 +110,8 @@ def _table(summary: Any, sweep: Sweep) -> str:
     shown = [key for key in keys if flat[key].nunique(dropna=False) > 1] or keys[:1]
     head = "".join(f"<th class=key>{html.escape(name)}</th>" for name in shown)
     head += "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    gaps = bool((flat["trials", "count"] < flat["trials", "planned"]).any())
+    head += "<th>trials</th>" if gaps else ""
     lines = []
     for _, row in flat.head(_ROWS).iterrows():
         cells = [f"<th scope=row>{html.escape(_text(row[key, '']))}</th>" for key in shown]
@@ -116,6 +120,10 @@ def _table(summary: Any, sweep: Sweep) -> str:
             text = "" if mean != mean else f"{mean:.4f}"
             text += f" <span>± {1.96 * se:.4f}</span>" if text and se == se and se > 0 else ""
             cells.append(f"<td>{text}</td>")
+        if gaps:
+            there, planned = row["trials", "count"], row["trials", "planned"]
+            of = f" <span>of {planned:,}</span>" if there < planned else ""
+            cells.append(f"<td>{there:,}{of}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     csv = flat.copy()
     csv.columns = [f"{a} {b}".strip() for a, b in csv.columns]

@@ -71,7 +71,8 @@ def barycenter(
       tolerance: relative change in Frobenius norm that ends the rounds; None for 8 eps.
 
     Returns:
-      (d, d) B, in squared units of x. NaN where an input is.
+      (d, d) B, in squared units of x. NaN where an input is. An array has no status that could say
+      that the rounds ran out: compare B with that of more `steps`.
 
     Raises:
       TypeError: covariances are not floating point.

@@ -185,6 +185,49 @@ def test_oas_is_scikit_learns():
         assert float(ours) == pytest.approx(OAS().fit(standard).shrinkage_, rel=0.05)
 
 
+def test_schaefer_strimmer_is_the_estimate_for_correlations():
+    from erasejax import canonical
+    from erasejax.data import as_dataset
+
+    for n, d, mixing in ((64, 4, 0.3), (400, 10, 0.3), (30, 60, 0.1)):
+        x, z = draw(3, n, d, 2)
+        x = x @ (np.eye(d) + mixing * np.random.default_rng(3).standard_normal((d, d)))
+        r = np.corrcoef(x.T)[~np.eye(d, dtype=bool)]
+        expected = min(((1 - r**2) ** 2).sum() / n / (r**2).sum(), 1)
+        moments = ej.Moments.of(as_dataset(x.astype(np.float32), z))
+        own = canonical.shrink("schaefer-strimmer", 0.0, jnp.asarray((r**2).sum() + d), moments)
+        # Variances are those of the mean square: the spread of the squares makes the difference.
+        spread = np.var(r**2) / np.mean((1 - r**2) ** 2)
+        assert expected * (1 - spread) * 0.999 < float(own) <= expected * 1.001
+    x, z = draw(4, 40, 60, 2)  # by the rows' Gram matrix, and by the covariance
+    method = ej.LEACE(shrinkage_rule="schaefer-strimmer")
+    fitted, solved = method.fit(x, z), method.solve(ej.Moments.of(as_dataset(x, z)))
+    np.testing.assert_allclose(fitted.matrix(), solved.matrix(), atol=1e-4)
+    assert common.gap_in_sd(x, fitted(x), z) < 1
+
+
+@pytest.mark.parametrize("ratio", [2, 16])
+def test_the_estimate_for_correlations_errs_less_than_that_for_covariances(ratio):
+    from erasejax import canonical
+    from erasejax.data import as_dataset
+
+    d, rng = 4, np.random.default_rng(0)
+    errors = {"none": [], "schaefer-strimmer": [], "oas": []}
+    for _ in range(100):
+        mixing = rng.standard_normal((d, d))
+        x = (rng.standard_normal((d * ratio, d)) @ mixing).astype(np.float32)
+        moments = ej.Moments.of(as_dataset(x, np.arange(len(x)) % 2))
+        own, covariance = np.corrcoef(x.T), mixing.T @ mixing
+        sd = np.sqrt(np.diag(covariance))
+        for rule, found in errors.items():
+            weight = float(canonical.shrink(rule, 0.0, jnp.asarray((own**2).sum()), moments))
+            shrunk = (1 - weight) * own + weight * np.eye(d)
+            found.append(((shrunk - covariance / np.outer(sd, sd)) ** 2).sum())
+    none, correlations, covariances = (np.mean(found) for found in errors.values())
+    assert correlations < none
+    assert correlations < covariances
+
+
 def two_concepts(seed, angle, n=800, d=10, dtype=np.float32):
     """A label and a real task whose whitened directions meet at an angle."""
     rng = np.random.default_rng(seed)

@@ -103,6 +103,27 @@ def test_inlp_stops_where_nothing_is_left():
     np.testing.assert_array_equal(nothing(erased), erased)
 
 
+def test_inlp_says_that_its_rounds_ran_out():
+    x, z = draw(1, 300, 8, 3)
+    nearest = ej.INLP(rounds=1, probe=ej.probes.MeanDifferenceProbe()).fit(x, z)
+    assert int(nearest.steps) == 1  # all of its rounds, and all there is to find
+    assert int(nearest.status) == 0
+    whole = ej.INLP(rounds=4, probe=ej.probes.LDA(), stop_at=0.0).fit(x, z)  # two a round
+    assert int(whole.rank) == 8
+    assert int(whole.status) == 0
+    method = ej.INLP(rounds=2, probe=ej.probes.LDA())
+    lanes = jnp.stack([jnp.asarray(x), ej.MeanDifference().fit(x, z)(jnp.asarray(x))])
+    found = jax.vmap(lambda x: method.fit(x, z, num_classes=3))(lanes)
+    np.testing.assert_array_equal(found.steps, [2, 0])
+    np.testing.assert_array_equal(found.status, [ej.Status.NOT_CONVERGED, ej.Status.RANK_ZERO])
+    assert found.trace[0, -1] > np.bincount(z).max() / len(z)
+    again = ej.probes.recursive(ej.probes.LDA(), x, z, rounds=2)
+    assert int(again.status) == ej.Status.NOT_CONVERGED
+    real = (x[:, 0] + x[:, 1] ** 2).astype(np.float32)
+    least_squares = ej.INLP(rounds=1, probe=ej.probes.LeastSquares())
+    assert int(least_squares.fit(x, real).status) == ej.Status.NOT_CONVERGED
+
+
 def test_inlp_of_a_real_concept_follows_r2():
     x, z = draw(2, 300, 8, 2)
     z = (x[:, 0] + 0.5 * x[:, 1]).astype(np.float32)
@@ -225,6 +246,35 @@ def test_rlace_is_closed_form_for_real_concepts_of_full_rank_and_a_game_below():
     assert left[0] < float(ej.metrics.linear_r2(x, z)) - 0.05
 
 
+@pytest.mark.parametrize("game", ["direct", "fantope"])
+def test_rlace_says_that_its_steps_ran_out(game):
+    x, z = draw(8, 80, 6, 3)
+    short = ej.RLACE(game=game, closed_form=False, steps=1, restarts=1).fit(x, z, key=KEY)
+    assert int(short.status) == ej.Status.NOT_CONVERGED
+    assert int(short.steps) == 1
+    if game == "direct":
+        enough = ej.RLACE(restarts=1).fit(x, z)
+        assert int(enough.status) == 0
+        assert 1 < int(enough.steps) < 100
+        assert (np.diff(enough.trace[: int(enough.steps)]) > -4 * EPS).all()
+
+
+@pytest.mark.slow
+def test_rlace_of_many_features_and_classes_is_no_worse_than_the_best_of_random_directions():
+    x, z = draw(0, 500, 64, 6)  # separable: almost every direction leaves almost no loss
+    own = ej.RLACE(restarts=2).fit(x, z)
+    assert int(own.status) == 0
+    found = refitted_loss(own, x, z)
+    for start in ("mean-difference", "random"):
+        one = ej.RLACE(restarts=0, start=start).fit(x, z, key=KEY)
+        assert found >= refitted_loss(one, x, z) - 4 * EPS**0.5
+    span = ej.MeanDifference().fit(x, z).matrix()
+    u = np.linalg.svd(np.eye(64) - span)[0][:, :5] @ np.eye(5)
+    for column in u.T:
+        eraser = ej.Ablation(directions=jnp.asarray(column, jnp.float32)).fit(x, z)
+        assert found > refitted_loss(eraser, x, z)
+
+
 def test_rlace_says_what_it_cannot_do():
     x, z = draw(7, 60, 5, 2)
     for options, message in (
@@ -258,7 +308,10 @@ def test_command_line(tmp_path, monkeypatch, capsys):
         code = cli.main(["fit", "x.npy", "z.npy", "--out", "e.safetensors", "--force", *options])
         return code, "".join(capsys.readouterr())
 
-    assert fit("--method", "inlp", "--rounds", "2", "--probe", "lda")[0] == 0
+    code, text = fit("--method", "inlp", "--rounds", "2", "--probe", "lda")
+    assert code == 0
+    assert "the steps or rounds ran out before it converged" in text
+    assert "the probe of the last of 2 rounds read 0." in text
     expected = ej.INLP(rounds=2, probe=ej.probes.LDA()).fit(x, z)
     loaded = ej.load("e.safetensors")
     assert isinstance(loaded, ej.TracedProjection)

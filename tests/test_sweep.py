@@ -310,16 +310,28 @@ def test_a_sweep_has_the_precision_of_its_caller(tmp_path):
 
 
 def test_shares(monkeypatch):
-    from erasejax.sweep.plan import share
+    from erasejax.sweep.plan import share, share_in_words
 
     assert share() == (0, 1)
+    assert not share_in_words(share())
     assert share("2/3") == (2, 3)
+    assert share_in_words((2, 3), "2/3") == "part 3 of 3 of the sweep, as shard 2/3 asks"
     for wrong in ("3/3", "a/b", "1", "-1/2"):
         with pytest.raises(ValueError, match="i/n"):
             share(wrong)
     for name, value in (("ID", 7), ("MIN", 3), ("MAX", 9), ("COUNT", 4), ("STEP", 2)):
         monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
     assert share() == (2, 4)
+    words = share_in_words(share())
+    assert words.startswith("part 3 of 4 of the sweep: this is task 7 of a SLURM job array of 4;")
+    assert "shard 0/1" in words
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    assert share() == (5, 8)
+    assert "of 4, process 1 of 2 of jax.distributed;" in share_in_words(share())
+    monkeypatch.undo()
+    for name, value in (("ID", 7), ("MIN", 3), ("MAX", 9), ("STEP", 2)):
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
     monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "3")
     with pytest.raises(ValueError, match="not evenly spaced"):
         share()

@@ -64,7 +64,11 @@ def test_a_dry_run_writes_nothing(spec, tmp_path, capsys):
 
 def test_one_shard_is_a_part(spec, tmp_path, capsys):
     assert main(["sweep", str(spec), "--out", str(tmp_path), "--shard", "1/2"]) == 0
-    assert "2 blocks, 2 missing" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "2 blocks, 2 missing, 24 of 48 trials" in said.out
+    assert "part 2 of 2 of the sweep, as shard 1/2 asks" in said.err
+    assert main(["sweep", str(spec), "--out", str(tmp_path), "--shard", "0/2", "--dry-run"]) == 0
+    assert re.search(r"share +part 1 of 2", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

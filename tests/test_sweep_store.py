@@ -10,12 +10,16 @@ import shutil
 import signal
 import subprocess
 import time
+import warnings
 
 import pytest
 
 import erasejax as ej
 from erasejax.replacing import remove_orphans, replacing
+from erasejax.report import report
 from erasejax.sweep import DamagedBlockError
+from erasejax.sweep.grid import grid
+from erasejax.sweep.store import Store, numerics
 from tests.sweeps import TINY, assert_same, finish, run_in_a_process
 
 # Many small blocks, so that a kill finds some of them written.
@@ -73,6 +77,43 @@ def test_a_grown_grid_runs_its_new_cells_only(whole, tmp_path):
     assert len(after) == 26 * 2 * 2
     assert len(found.to_pandas()) == 26 * 2 * 2 * 30
     assert len([*folder.glob("manifest-*.json")]) == 2
+
+
+def test_a_table_with_gaps_says_so(whole, tmp_path, monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        summary = whole.summary()
+    assert (summary["trials", "planned"] == 30).all()
+    assert repr(whole).endswith("48 blocks, 0 missing, 1,440 of 1,440 trials)")
+    # A task of a job array that runs a sweep of its own, in a folder of its own.
+    for name, value in (("ID", 1), ("MIN", 0), ("MAX", 3), ("COUNT", 4), ("STEP", 1)):
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+    with pytest.warns(UserWarning, match=r"part 2 of 4 .*task 1 of a SLURM job array.*shard 0/1"):
+        part = ej.sweep.run(MANY, out=tmp_path, chunk=CHUNK)
+    assert repr(part).endswith("12 blocks, 36 missing, 360 of 1,440 trials)")
+    for table in (part.summary, part.to_arrow, part.to_pandas, part.to_xarray):
+        with pytest.warns(UserWarning, match=r"360 of 1,440 trials .*36 of 48 cells lack seeds"):
+            table()
+    assert len(ej.sweep.run(MANY, out=tmp_path, shard="0/1", chunk=CHUNK).missing()) == 0
+
+
+def test_a_cell_of_fewer_seeds_than_asked_for_is_marked(tmp_path):
+    dataset = [{"name": "discrete-features", "rows": rows} for rows in (5, 6)]
+    ej.sweep.run({**TINY, "dataset": dataset[:1]}, out=tmp_path)
+    asked = grid({**TINY, "dataset": dataset, "seeds": 1032, "eraser": ["identity"]})
+    store = Store(tmp_path)
+    store.write_manifest(asked, numerics())  # killed before its first block
+    found = ej.sweep.open(tmp_path)
+    with pytest.warns(UserWarning, match=r"16 of 2,072 trials .*2 of 3 cells lack seeds"):
+        summary = found.summary().reset_index()
+    trials = summary.set_index("eraser")["trials"]
+    assert trials.loc["identity"].to_dict() == {"count": 8, "failed": 0, "planned": 1032}
+    assert trials.loc["mean-difference"].to_dict() == {"count": 8, "failed": 0, "planned": 8}
+    with pytest.warns(UserWarning, match="lack seeds"):
+        page = report(found, tmp_path / "page.html").read_text()
+    assert "16 trials of 2,072 that were asked for in 2 cells" in page
+    assert "<td>8 <span>of 1,032</span></td>" in page
+    assert "<td>8</td>" in page
 
 
 def test_what_a_longer_range_of_seeds_replaces_is_not_missing(tmp_path):

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from erasejax import checks, io
+from erasejax.canonical import SHRINKAGE_RULES
 from erasejax.commands.certificate import Certificate, certify, certify_rows
 from erasejax.commands.common import check_output
 from erasejax.commands.erasing import is_rounded, named_dtype
-from erasejax.erasers import SPLINCE
+from erasejax.erasers import INLP, SPLINCE
 from erasejax.erasers.base import ClosedForm
 from erasejax.files import (
     Features,
@@ -66,7 +67,7 @@ def fit(
       concept: "auto", "classes" or "real".
       keep_mean: option of the method, None for its default; so are the next six.
       shrinkage: weight of the identity, in [0, 1].
-      shrinkage_rule: "fixed", "none" or "oas".
+      shrinkage_rule: one of `erasejax.canonical.SHRINKAGE_RULES`.
       rank: number of directions.
       rounds: the most rounds.
       probe: a key of `erasejax.registry.PROBES`.
@@ -146,6 +147,12 @@ def fit(
     io.save(eraser, out, overwrite=force, notes=notes)
     for text in checks.describe(int(eraser.status)):
         print(f"erasejax: {text}", file=sys.stderr)
+    if isinstance(config, INLP) and int(eraser.steps) == config.rounds:
+        left = f"{float(eraser.trace[-1]):.4g}"
+        print(
+            f"erasejax: the probe of the last of {config.rounds} rounds read {left}",
+            file=sys.stderr,
+        )
     line = (
         f"{out}: {method}, removes {int(eraser.rank)} of {features.shape[1]} dimensions, fitted on "
         f"{features.shape[0]} rows, {concepts}"
@@ -239,7 +246,7 @@ def _check_shrinkage(shrinkage: float | None, rule: str | None) -> None:
         raise ValueError(f"--shrinkage: expected a number from 0 to 1, got {shrinkage:g}")
     if rule is None:
         return
-    checks.choice("--shrinkage-rule", rule, ("fixed", "none", "oas"))
+    checks.choice("--shrinkage-rule", rule, SHRINKAGE_RULES)
     if rule == "fixed" and shrinkage is None:
         raise ValueError("--shrinkage-rule fixed needs --shrinkage, a number from 0 to 1")
     if rule != "fixed" and shrinkage is not None:

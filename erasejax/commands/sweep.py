@@ -64,6 +64,8 @@ def _lines(found: Estimate) -> list[tuple[str, str]]:
         ("trials", f"{found.trials:,} to run"),
         ("disk", f"about {_size(found.bytes)}"),
     ]
+    if found.share:
+        lines.insert(1, ("share", found.share))
     if found.compile_s is not None and found.run_s is not None:
         lines.append((
             "time",

@@ -111,7 +111,7 @@ def published_game(
         last = jnp.minimum(_EVERY, steps - count * _EVERY)
         inner = jax.lax.fori_loop(0, last, functools.partial(iterate, key=here), inner)
         basis = jnp.linalg.eigh(inner[0])[1][:, -rank:]
-        response = best_response(probe, prepared, data, moments, basis)
+        response = best_response(probe, prepared, data, moments, basis, probe._begin(prepared))
         better = response.loss > best[1]
         best = (jnp.where(better, basis, best[0]), jnp.where(better, response.loss, best[1]))
         stopped = jnp.bool_(False)
@@ -136,5 +136,6 @@ def published_game(
         jnp.int32(0),
         checks.failed(moments.outcome),
     )
-    _, best, trace, count, _ = jax.lax.while_loop(running, epoch, first)
-    return Found(best[0], trace, jnp.minimum(count * _EVERY, steps))
+    _, best, trace, count, stopped = jax.lax.while_loop(running, epoch, first)
+    converged = stopped | (not data.is_classes)
+    return Found(best[0], trace, jnp.minimum(count * _EVERY, steps), converged)

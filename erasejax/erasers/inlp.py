@@ -25,7 +25,8 @@ class INLP(Eraser):
 
     Every round fits the probe to the original rows, seen through the orthogonal projection off all
     weights found so far (one orthonormal basis of them, never a product of projections). It ends
-    after `rounds`, or with a probe that predicts no better than the largest class.
+    with a probe that predicts no better than the largest class; or after `rounds`, with the warning
+    NOT_CONVERGED where the last of them still found something and the class means differ yet.
 
     Where features carry the label redundantly it takes many rounds: a weight follows the features
     that separate best for their noise, not the difference of the class means. That difference alone

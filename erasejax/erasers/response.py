@@ -9,6 +9,7 @@ from erasejax.data import Dataset, codes
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
 from erasejax.probes.base import Probe
+from erasejax.probes.search import Until
 from erasejax.projection import Projection
 
 __all__ = ["Found", "best_response"]
@@ -21,11 +22,13 @@ class Found(NamedTuple):
       basis: (d, rank) orthonormal.
       trace: (m,) the refitted losses; NaN beyond the last.
       steps: () int32, how many steps were made.
+      converged: () bool; False where the steps ran out first.
     """
 
     basis: jax.Array
     trace: jax.Array
     steps: jax.Array
+    converged: jax.Array
 
 
 class Response(NamedTuple):
@@ -35,16 +38,29 @@ class Response(NamedTuple):
       loss: () its loss with the penalty: mean nats for classes; for real concepts the share of the
         variance that is not explained, the mean over them.
       slope: (d, r) gradient of that loss in U.
+      along: (r, c) gradient of that loss in the weights along U, what keeps them orthogonal to it.
+      curvature: (n,) the second derivative of the loss in a score of each row, the mean over the
+        scores, times the row's share of the weight.
       probe: the fitted probe, its weights orthogonal to U.
+      end: where the fit to another basis may begin.
     """
 
     loss: jax.Array
     slope: jax.Array
+    along: jax.Array
+    curvature: jax.Array
     probe: Any
+    end: Any
 
 
 def best_response(
-    probe: Probe, prepared: Any, data: Dataset, moments: Moments, basis: jax.Array
+    probe: Probe,
+    prepared: Any,
+    data: Dataset,
+    moments: Moments,
+    basis: jax.Array,
+    start: Any,
+    until: Until | None = None,
 ) -> Response:
     """Fits the probe to what a projection leaves.
 
@@ -57,6 +73,8 @@ def best_response(
       data: the rows, about their mean; zeros where the weight is 0.
       moments: of these rows.
       basis: (d, r) orthonormal U.
+      start: `probe._begin(prepared)`, or the `end` of a response to another basis.
+      until: where the fit may end before its optimum, or None.
     """
     dtype = basis.dtype
     through = Projection(
@@ -66,7 +84,7 @@ def best_response(
         rank=jnp.int32(0),
         status=moments.outcome,
     )
-    fitted = probe._fit_through(prepared, data, through, None)
+    fitted, end = probe._follow_through(prepared, data, through, start, until)
     weight = fitted.weight.reshape(basis.shape[0], -1)
     weight = weight - product("dr,er,ec->dc", basis, basis, weight)
     fitted = fitted.replace(weight=weight.reshape(fitted.weight.shape))
@@ -84,12 +102,16 @@ def best_response(
     if not data.is_classes:
         left = jnp.where((share != 0)[:, None], scores - z, 0)
         residual = 2 * left * per_variance
+        curvature = jnp.broadcast_to(2 * jnp.mean(per_variance), share.shape)
         losses = jnp.sum(left**2 * per_variance, axis=1)  # pyright: ignore
     elif columns == 1:
         residual = jax.nn.sigmoid(scores) - z[:, 1:]
+        curvature = jax.nn.sigmoid(scores[:, 0]) * jax.nn.sigmoid(-scores[:, 0])
         losses = jax.nn.softplus(scores[:, 0]) - scores[:, 0] * z[:, 1]
     else:
         residual = jax.nn.softmax(scores) - z
+        p = jax.nn.softmax(scores)
+        curvature = jnp.sum(p * (1 - p), axis=1) / (columns - 1)
         losses = jax.nn.logsumexp(scores, axis=1) - jnp.sum(jnp.where(z > 0, scores, 0), axis=1)  # pyright: ignore
     loss = jnp.sum(jnp.where(share != 0, share * losses, 0))  # pyright: ignore
     pull = product("nr,nc->rc", along, share[:, None] * residual)
@@ -97,4 +119,11 @@ def best_response(
         penalty = probe.l2 / 2 * jnp.sum(weight**2)  # pyright: ignore[reportAttributeAccessIssue]
     else:
         penalty = probe.l2 * jnp.sum(weight**2 * per_variance)  # pyright: ignore[reportAttributeAccessIssue]
-    return Response(loss + penalty, -product("dc,rc->dr", weight, pull), fitted)
+    return Response(
+        loss=loss + penalty,
+        slope=-product("dc,rc->dr", weight, pull),
+        along=pull,
+        curvature=jnp.where(share != 0, share * curvature, 0),  # pyright: ignore
+        probe=fitted,
+        end=end,
+    )

@@ -105,6 +105,29 @@ class Probe:
         """
         return self._fit(data.replace(x=through(data.x)), key)  # pyright: ignore[reportAttributeAccessIssue]
 
+    def _begin(self, prepared: Any) -> Any:
+        """Returns where the first of several fits begins, the next of which follow each other."""
+        return None
+
+    def _follow_through(
+        self,
+        prepared: Any,
+        data: Dataset,
+        through: Projection,
+        start: Any,
+        until: Any,
+    ) -> tuple[Any, Any]:
+        """Returns the probe fitted as by `_fit_through`, and where the next fit may begin.
+
+        Args:
+          prepared: what `_prepare` made of the rows, perhaps for another penalty.
+          data: the rows themselves.
+          through: the projection.
+          start: where the fit before it ended, through another projection, or `_begin`.
+          until: `Until`, where a fit that iterates may end before its optimum, or None.
+        """
+        return self._fit_through(prepared, data, through, None), start
+
 
 @program
 def _fit(

@@ -146,7 +146,8 @@ class CCS(ContrastProbe):
     Published settings are the defaults; `learning_rate` is per step and not free of units: with
     features much smaller than 1, `scale="common"` helps.
 
-    `fit` needs a key.
+    `fit` needs a key. As published, all epochs are run and nothing tests whether the loss has
+    settled, so NOT_CONVERGED is never set: compare `start_losses`.
 
     Attributes:
       learning_rate: () of AdamW, per epoch.

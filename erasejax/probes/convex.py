@@ -9,13 +9,13 @@ from erasejax import checks
 from erasejax.canonical import null_model, whitening
 from erasejax.checks import Status
 from erasejax.data import Dataset
-from erasejax.linalg import product, safe_reciprocal
+from erasejax.linalg import safe_reciprocal
 from erasejax.moments import Moments
 from erasejax.probes.base import LinearClassifier, Probe
 from erasejax.probes.losses import Loss
 from erasejax.probes.newton import newton
 from erasejax.probes.problem import Point, standardized
-from erasejax.probes.search import Prepared, prepare, search
+from erasejax.probes.search import Prepared, Start, Until, begin, prepare, search
 from erasejax.projection import Projection
 
 __all__ = ["ConvexClassifier"]
@@ -60,7 +60,7 @@ class ConvexClassifier(Probe):
         else:
             nothing = moments.xz[:, :0]
             ready = prepare(problem, moments, whole=False)
-            point, converged = search(ready, nothing, idle, 10 * self.max_steps)
+            point, converged, _ = search(ready, nothing, idle, 10 * self.max_steps)
         return self._assemble(point, converged, moments, idle, status)
 
     def _prepare(self, data: Dataset) -> Prepared | None:
@@ -69,17 +69,41 @@ class ConvexClassifier(Probe):
         moments = Moments.of(data)
         return prepare(self._problem(data, moments), moments, whole=True)
 
+    def _begin(self, prepared: Prepared | None) -> Start | None:
+        return None if prepared is None else begin(prepared)
+
     def _fit_through(
         self, prepared: Prepared | None, data: Dataset, through: Projection, key: jax.Array | None
     ) -> LinearClassifier:
         if prepared is None:
             return super()._fit_through(prepared, data, through, key)
+        return self._search_through(prepared, through, None, None)[0]
+
+    def _follow_through(
+        self,
+        prepared: Prepared | None,
+        data: Dataset,
+        through: Projection,
+        start: Start | None,
+        until: Until | None,
+    ) -> tuple[LinearClassifier, Start | None]:
+        if prepared is None:
+            return super()._follow_through(prepared, data, through, start, until)
+        problem = prepared.problem._replace(l2=jnp.asarray(self.l2))
+        return self._search_through(prepared._replace(problem=problem), through, start, until)
+
+    def _search_through(
+        self,
+        prepared: Prepared,
+        through: Projection,
+        start: Start | None,
+        until: Until | None,
+    ) -> tuple[LinearClassifier, Start | None]:
         moments, basis = prepared.moments, through.kernel
-        unit = moments.unit[:, None]
-        free = moments.xz - product("dr,er,ek->dk", basis / unit, basis * unit, moments.xz)
-        idle, status = _null(moments.replace(xz=free))  # pyright: ignore
-        point, converged = search(prepared, basis, idle, 10 * self.max_steps)
-        return self._assemble(point, converged, moments, idle, status)
+        idle, status = _null(moments._off(basis))
+        most = 10 * self.max_steps
+        point, converged, end = search(prepared, basis, idle, most, start, until)
+        return self._assemble(point, converged, moments, idle, status), end
 
     def _is_small(self, data: Dataset) -> bool:
         columns = self._loss(data.num_classes or 2, jnp.float32).columns

@@ -71,7 +71,8 @@ class QDA(Probe):
     """Quadratic discriminant analysis: Gaussian classes, maximum likelihood.
 
     The covariance of a class divides by its weight, as scikit-learn's does from 1.8 on; before, it
-    divides by the weight less one. Its log-odds are a likelihood.
+    divides by the weight less one, and finds a trace of order 1/n after `QLEACE`. Its log-odds are
+    a likelihood.
 
     Everything is decided in coordinates in which the pooled covariance within the classes is the
     identity. Dimensions that it lacks (16 eps sqrt(d) of the largest eigenvalue, in units of the

@@ -8,6 +8,8 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from erasejax import checks, linalg
+from erasejax.canonical import null_model
+from erasejax.checks import Status
 from erasejax.data import Dataset, centered, codes
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
@@ -33,7 +35,8 @@ class Recursion:
         for the round that was stopped at.
       steps: () int32, the rounds that found something.
       center: (d,) mean of the rows.
-      status: () uint32 bits, see `erasejax.checks.Status`.
+      status: () uint32 bits, see `erasejax.checks.Status`. NOT_CONVERGED where the last round's
+        probe still found something, and something is left; or where a probe's own fit did not.
     """
 
     probes: Any
@@ -189,6 +192,10 @@ def recurse(
         status=moments.outcome,
     )
     last, _, _ = jax.lax.while_loop(running, body, (first, jnp.int32(0), jnp.bool_(False)))
+    # Where the means of what is left coincide, the next probe of a convex loss is the constant.
+    nothing, _ = null_model(moments._off(last.basis))
+    unfinished = checks.flag((last.steps == rounds) & ~nothing, Status.NOT_CONVERGED)
+    last = last.replace(status=last.status | unfinished)  # pyright: ignore[reportAttributeAccessIssue]
     return checks.poison(last, last.status)
 
 

@@ -27,7 +27,8 @@ class ZeroOne(Probe):
     and the class-mean difference, each improved by random steps of falling length, with the best
     threshold exact along each direction: a lower bound on the best accuracy.
 
-    `fit` needs a key. Two classes only.
+    `fit` needs a key. Two classes only. The search has no test of convergence, so NOT_CONVERGED is
+    never set.
 
     Attributes:
       restarts: static; directions searched side by side, with more than two features.

@@ -19,7 +19,7 @@ from erasejax.sweep.cells import Cell, Config, Grid, Part
 from erasejax.sweep.store import Block, DamagedBlockError, Store, ranges
 from erasejax.sweep.trial import Ask, Stack
 
-__all__ = ["Item", "Plan", "Program", "plan", "share", "stacks"]
+__all__ = ["Item", "Plan", "Program", "plan", "share", "share_in_words", "stacks"]
 
 _FEW = 4  # items that are not worth a program of their own
 _ARRAY = ("ID", "MIN", "MAX", "COUNT", "STEP")  # variables of a SLURM job array
@@ -112,10 +112,9 @@ def share(text: str | None = None) -> tuple[int, int]:
         if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
             raise ValueError(f"shard: expected i/n with i from 0 to n - 1, such as 0/4; got {text}")
         return int(index), int(count)
-    found = [os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in _ARRAY]
     index, count = jax.process_index(), jax.process_count()
-    if all(value.isdecimal() for value in found):
-        own, lowest, highest, tasks, step = map(int, found)
+    if array := _job_array():
+        own, lowest, highest, tasks, step = array
         if (highest - lowest) // step + 1 != tasks:
             raise ValueError(
                 f"shard: the {tasks} tasks of this job array, from {lowest} to {highest}, are not "
@@ -124,6 +123,33 @@ def share(text: str | None = None) -> tuple[int, int]:
             )
         index, count = (own - lowest) // step * count + index, tasks * count
     return index, count
+
+
+def _job_array() -> list[int] | None:
+    """Returns ID, MIN, MAX, COUNT and STEP of the SLURM array task that this is, or None."""
+    found = [os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in _ARRAY]
+    return [int(value) for value in found] if all(map(str.isdecimal, found)) else None
+
+
+def share_in_words(part: tuple[int, int], text: str | None = None) -> str:
+    """Returns which share of a sweep a process does, why, and how to change that; "" for all of it.
+
+    Args:
+      part: (index, count), what `share` made of the text.
+      text: as there.
+    """
+    index, count = part
+    if count == 1:
+        return ""
+    own = f"part {index + 1} of {count} of the sweep"
+    if text is not None:
+        return f"{own}, as shard {text} asks"
+    reasons = []
+    if array := _job_array():
+        reasons.append(f"task {array[0]} of a SLURM job array of {array[3]}")
+    if jax.process_count() > 1:
+        reasons.append(f"process {jax.process_index()} of {jax.process_count()} of jax.distributed")
+    return f"{own}: this is {', '.join(reasons)}; shard 0/1 does all of it"
 
 
 def plan(

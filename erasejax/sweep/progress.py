@@ -32,6 +32,13 @@ class Progress:
         elif self._show:
             print(f"sweep: {what}", file=sys.stderr, flush=True)
 
+    def note(self, what: str) -> None:
+        """Says what is to stay in sight."""
+        if self._bar is not None:
+            self._bar.write(f"sweep: {what}", file=sys.stderr)
+        else:
+            self.say(what)
+
     def advance(self, trials: int) -> None:
         """Counts trials that are done."""
         self._seen += trials

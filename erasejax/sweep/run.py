@@ -4,6 +4,7 @@ import collections
 import contextlib
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ from jax.sharding import Mesh, PartitionSpec
 from erasejax.programs import own_rules
 from erasejax.sweep.cells import Config
 from erasejax.sweep.grid import grid
-from erasejax.sweep.plan import Item, Plan, Program, leaves_of, plan, share, stacks
+from erasejax.sweep.plan import Item, Plan, Program, leaves_of, plan, share, share_in_words, stacks
 from erasejax.sweep.progress import Progress
 from erasejax.sweep.store import Store, numerics
 from erasejax.sweep.table import Sweep
@@ -44,6 +45,7 @@ class Estimate(NamedTuple):
       bytes: of the missing blocks on disk, about.
       compile_s: seconds to compile; None where nothing was timed.
       run_s: seconds to run, from one chunk of every program.
+      share: which share this process does, and why; "" for all of it.
     """
 
     cells: int
@@ -54,6 +56,7 @@ class Estimate(NamedTuple):
     bytes: int
     compile_s: float | None = None
     run_s: float | None = None
+    share: str = ""
 
 
 def run(
@@ -73,12 +76,14 @@ def run(
 
     All local devices are used. Several processes may share a folder: with `shard`, in a SLURM job
     array, or under jax.distributed each does its part; without, two may compute the same block.
+    Which part a process does, and why, is said: a job array whose tasks run a sweep each, in a
+    folder each, wants shard="0/1".
 
     Args:
       spec: a table, see `erasejax.sweep.grid.grid`; or the path of one, .toml or .py.
       out: the folder; made if need be.
       progress: whether to show a bar; under jax.distributed the first process shows it.
-      shard: "i/n", the part of this process.
+      shard: "i/n", the part of this process; "0/1" is all of it, wherever it runs.
       chunk: datasets at once; None for what fits `memory`.
       memory: bytes for the rows of a chunk on each device, drawn and erased; None for what suits
         the device.
@@ -92,10 +97,16 @@ def run(
       OSError: the disk is full, or the folder cannot be written.
       MemoryError: a chunk does not fit the device.
       ModuleNotFoundError: the extra `sweep` is not installed.
+
+    Warns:
+      UserWarning: it does only a part, because of where it runs, and no progress is shown.
     """
     _check(chunk=chunk, memory=memory)
     resolved = grid(spec)
     part = share(shard)
+    words = share_in_words(part, shard)
+    if words and shard is None and not progress:
+        warnings.warn(words, stacklevel=2)
     store = Store(out, create=True)
     store.clean()
     now = numerics()
@@ -104,6 +115,8 @@ def run(
     with contextlib.closing(
         Progress(todo.trials, show=progress and jax.process_index() == 0)
     ) as show:
+        if words:
+            show.note(words)
         show.say(f"{todo.blocks - todo.missing:,} of {todo.blocks:,} blocks are stored")
         if todo.programs:
             show.say("tracing")
@@ -152,11 +165,18 @@ def estimate(
     _check(chunk=chunk, memory=memory)
     resolved = grid(spec)
     store = None if out is None or not (Path(out) / "blocks").is_dir() else Store(out)
-    todo = plan(resolved, store, numerics(), share(shard))
+    part = share(shard)
+    todo = plan(resolved, store, numerics(), part)
     ready = [Traced(program, jax.local_devices(), chunk, memory) for program in todo.programs]
     cells = sum(1 for product in resolved.parts for _ in product.cells())
     found = Estimate(
-        cells, len(ready), todo.blocks, todo.blocks - todo.missing, todo.trials, _bytes(todo)
+        cells,
+        len(ready),
+        todo.blocks,
+        todo.blocks - todo.missing,
+        todo.trials,
+        _bytes(todo),
+        share=share_in_words(part, shard),
     )
     if not measure:
         return found

@@ -25,12 +25,19 @@ class _Piece(NamedTuple):
       stored: the blocks to read, of one numerics.
       numerics: theirs.
       missing: what was asked for and is not stored; None if all is.
+      planned: how many seeds were asked for.
     """
 
     cell: Cell
     stored: tuple[Block, ...]
     numerics: Mapping[str, Any]
     missing: Block | None
+    planned: int
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds are stored."""
+        return max((block.last - block.first for block in self.stored), default=0)
 
 
 class Sweep:
@@ -64,7 +71,14 @@ class Sweep:
     def __repr__(self) -> str:
         stored = sum(len(piece.stored) for piece in self._pieces)
         missing = sum(piece.missing is not None for piece in self._pieces)
-        return f"Sweep({str(self.path)!r}, {stored} blocks, {missing} missing)"
+        there, planned = self.trials
+        trials = f"{there:,} of {planned:,} trials"
+        return f"Sweep({str(self.path)!r}, {stored} blocks, {missing} missing, {trials})"
+
+    @property
+    def trials(self) -> tuple[int, int]:
+        """How many trials there are, and how many were asked for."""
+        return sum(p.seeds for p in self._pieces), sum(p.planned for p in self._pieces)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -96,12 +110,14 @@ class Sweep:
           ValueError: nothing is stored yet.
 
         Warns:
-          UserWarning: some cells are of another precision or version than others.
+          UserWarning: some trials that were asked for are not there, or some cells are of another
+            precision or version than others.
         """
         pa = require("pyarrow", "sweep")
         chosen = [i for i, piece in enumerate(self._pieces) if piece.stored]
         if not chosen:
             raise ValueError(f"{self.path}: nothing is stored yet; run the sweep")
+        self._warn_of_gaps()
         self._warn_of_mixture()
         with ThreadPoolExecutor(4) as pool:
             tables = list(pool.map(self._read, [self._pieces[i] for i in chosen]))
@@ -124,6 +140,20 @@ class Sweep:
     def _read(self, piece: _Piece) -> Any:
         tables = [self._store.read(block, piece.numerics) for block in piece.stored]
         return tables[0] if len(tables) == 1 else _merged(tables)
+
+    def _warn_of_gaps(self) -> None:
+        cells: dict[Any, bool] = {}  # whether all seeds are there
+        for piece in self._pieces:
+            whole = piece.seeds == piece.planned
+            cells[piece.cell.key] = cells.get(piece.cell.key, True) and whole
+        there, planned = self.trials
+        if there < planned:
+            lacking = sum(not whole for whole in cells.values())
+            warnings.warn(
+                f"{self.path}: {there:,} of {planned:,} trials are there; {lacking:,} of "
+                f"{len(cells):,} cells lack seeds, see missing(); running the sweep again goes on",
+                stacklevel=4,
+            )
 
     def _warn_of_mixture(self) -> None:
         kinds = {json.dumps(dict(piece.numerics)) for piece in self._pieces if piece.stored}
@@ -179,7 +209,8 @@ class Sweep:
 
         Columns are pairs (number, statistic): mean, sd (from dataset to dataset), se (of the mean),
         the quantiles q05, q50 and q95, and count, how many trials have the number. Trials whose
-        status has an error bit have none; `failed` counts them.
+        status has an error bit have none; `failed` counts them. The columns (trials, count) and
+        (trials, planned) say how many trials of a cell there are, and how many were asked for.
 
         Args:
           frame: what `to_pandas` returned, if it is at hand.
@@ -206,7 +237,20 @@ class Sweep:
             parts[name, "count"] = count
         parts["trials", "count"] = groups.size()
         parts["trials", "failed"] = groups["status"].sum()
-        return pd.DataFrame(parts)
+        summary = pd.DataFrame(parts)
+        planned = self._planned(axes)
+        keys = summary.index.to_frame(index=False)[axes].itertuples(index=False, name=None)
+        summary["trials", "planned"] = [planned[_key(key)] for key in keys]
+        return summary
+
+    def _planned(self, axes: Sequence[str]) -> dict[tuple, int]:
+        """Returns how many trials were asked for with the same values of some axes."""
+        described = self._described()
+        found: dict[tuple, int] = {}
+        for i, piece in enumerate(self._pieces):
+            key = _key([described[name][i] for name in axes])
+            found[key] = found.get(key, 0) + piece.planned
+        return found
 
 
 def _pieces(manifests: Sequence[Manifest], store: Store) -> list[_Piece]:
@@ -232,7 +276,10 @@ def _pieces(manifests: Sequence[Manifest], store: Store) -> list[_Piece]:
             if ready:
                 stored, numerics = ready, now
         cell = next(iter(next(iter(kinds.values())).values())).cell
-        pieces.append(_Piece(cell, stored, numerics, missing))
+        planned = max(
+            block.last - block.first for asked in kinds.values() for block in asked.values()
+        )
+        pieces.append(_Piece(cell, stored, numerics, missing, planned))
     return pieces
 
 
@@ -284,6 +331,17 @@ def _describe(cells: Sequence[Cell]) -> dict[str, list[Any]]:
     if len({cell.labels for cell in cells}) > 1:
         columns["labels"] = [cell.labels for cell in cells]
     return columns
+
+
+def _key(values: Sequence[Any]) -> tuple:
+    """Returns values of axes as a key: numbers as floats, and None where there is none."""
+
+    def plain(value):
+        if isinstance(value, str):
+            return value
+        return None if value is None or value != value else float(value)
+
+    return tuple(plain(value) for value in values)
 
 
 def _flat(value: Any) -> Any:
