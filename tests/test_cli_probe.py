@@ -1,7 +1,13 @@
+import re
+
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import csv, parquet
 
 from erasejax import streaming
+from erasejax.commands.split import shares, split_groups
+from erasejax.files import Labels
 from tests.command import D, bad, ok
 
 
@@ -70,3 +76,85 @@ def test_bad_input_to_probe(here, data, capsys):
         ("x.npy z.npy --eraser x.npy", "not a safetensors file"),
     ]:
         assert message in bad(capsys, "probe", *argv.split())
+
+
+GROUPS = np.repeat(np.arange(15), 4)  # four rows of one class each in x.npy's order
+
+
+@pytest.fixture
+def named(here, data):
+    """Names of four rows, each of one class, in files of every kind."""
+    order = np.argsort(np.asarray(data.z), kind="stable")
+    np.save("x.npy", np.asarray(data.x)[order])
+    np.save("z.npy", np.asarray(data.z)[order])
+    np.save("names.npy", np.array([f"name {g:02d}" for g in GROUPS]))
+    return here
+
+
+def test_probe_of_groups(named, capsys):
+    argv = ["probe", "x.npy", "z.npy", "--probes", "mean-difference", "--groups"]
+    out = ok(capsys, *argv, "names.npy")
+    assert "60 rows in 15 groups, 3 classes, 0 (20), 1 (20), 2 (20)" in out
+    assert "on the same 60 rows in 15 groups" in out
+    rows = [int(n) for n in re.findall(r"(\d+) rows [ABC] in \d groups", out)]
+    assert sum(rows) == 60
+    assert all(n % 4 == 0 for n in rows)
+    assert "erased rows in 10 groups that the eraser has not seen" in out
+    np.save("ids.npy", GROUPS * 7 - 3.0)
+    assert ok(capsys, *argv, "ids.npy") == out
+    np.save("alone.npy", np.arange(60))
+    assert "60 rows in 60 groups" in ok(capsys, *argv, "alone.npy")
+
+
+def test_groups_in_a_column_are_no_feature(named, capsys):
+    x = np.load("x.npy")
+    names = {f"f{j}": x[:, j] for j in range(D)}
+    table = pa.table({**names, "name": np.load("names.npy"), "label": np.load("z.npy")})
+    parquet.write_table(table, "t.parquet")
+    csv.write_csv(table, "t.csv")
+    argv = ["--probes", "mean-difference", "--groups"]
+    expected = ok(capsys, "probe", "x.npy", "z.npy", *argv, "names.npy")
+    for kind in ("parquet", "csv"):
+        file = f"t.{kind}"
+        out = ok(capsys, "probe", file, f"{file}:label", *argv, f"{file}:name")
+        assert out == expected
+    wrong = bad(capsys, "probe", "t.csv:f0,name", "t.csv:label", *argv, "t.csv:name")
+    assert "'name' holds the groups, it cannot be a feature" in wrong
+
+
+def test_bad_groups(named, capsys):
+    np.save("short.npy", GROUPS[:-1])
+    np.save("half.npy", GROUPS / 2)
+    np.save("few.npy", np.arange(60) // 10)  # two of each class
+    for file, message in [
+        ("short.npy", "short.npy: holds 59 group ids, but x.npy has 60 rows"),
+        ("half.npy", "expected groups as integers or text, got floats such as 0.5"),
+        ("few.npy", "class '0' is in 2 groups; fresh rows are a split in 3 parts of whole groups"),
+        ("none.npy", "no such file"),
+    ]:
+        assert message in bad(capsys, "probe", "x.npy", "z.npy", "--groups", file)
+
+
+def test_parts_hold_whole_groups_and_even_classes():
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 30, 90)
+    of = np.repeat(np.arange(90), sizes).astype(np.int32)
+    groups = Labels(of, tuple(map(str, range(90))))
+    for z in (rng.integers(0, 3, 90)[of], rng.integers(0, 3, len(of))):
+        labels = Labels(z.astype(np.int32), ("a", "b", "c"))
+        split = split_groups(labels, groups, 3, 0)
+        assert sorted(np.concatenate(split)) == list(range(len(of)))
+        assert sum(len(np.unique(of[part])) for part in split) == 90
+        rows = np.array([np.bincount(z[part], minlength=3) for part in split])
+        # The last groups that are placed are small, and fill what is missing.
+        assert (np.abs(rows / rows.mean(axis=0) - 1) < 0.1).all()
+        assert shares(labels, split) == ""
+        assert not np.array_equal(split_groups(labels, groups, 3, 1)[0], split[0])
+    # One name has half of all rows.
+    of = np.r_[np.zeros(60, np.int32), 1 + np.arange(60, dtype=np.int32) // 5]
+    labels = Labels(
+        np.r_[np.zeros(60, np.int32), np.arange(60, dtype=np.int32) // 5 % 2], ("a", "b")
+    )
+    split = split_groups(labels, Labels(of, tuple(map(str, range(13)))), 2, 0)
+    assert shares(labels, split).startswith("whole groups made the parts unequal: ")
+    assert "rows, a " in shares(labels, split)

@@ -245,7 +245,7 @@ def _protocol(
     kinds: dict[str, Any],
     train: Dataset,
     test: Dataset,
-    groups: list[np.ndarray | None],
+    groups: list[Any],
     key: jax.Array,
     *,
     held_out: bool,
@@ -291,7 +291,7 @@ def _protocol(
     whole, together = left[0], groups[0]
     if held_out:
         if together is not None:
-            together = np.concatenate(groups)  # pyright: ignore[reportArgumentType]
+            together = np.concatenate(groups)
         x, z = (np.concatenate([np.asarray(getattr(part, n)) for part in left]) for n in ("x", "z"))
         whole = dataclasses.replace(whole, x=x, z=z)
     return Protocol(

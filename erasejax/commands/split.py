@@ -39,9 +39,10 @@ def split_rows(labels: Labels, parts: int, seed: int) -> list[np.ndarray]:
 def split_groups(labels: Labels, groups: Labels, parts: int, seed: int) -> list[np.ndarray]:
     """Splits groups of rows at random into parts as equal as they allow, in rows of each class.
 
-    The groups that hold most of a class come first. Each goes to the part that has least of its
-    classes: with n_j rows of class j in all, c_j in a part and y_j in the group, the part of the
-    least sum over j of (c_j / n_j) (y_j / n_j), and of these that of the fewest rows.
+    The groups that hold most of a class come first; those within a factor of two class by class, in
+    random order. Each goes to the part that has least of its classes: with n_j rows of class j in
+    all, c_j in a part and y_j in the group, the part of the least sum over j of
+    (c_j / n_j) (y_j / n_j), and of these that of the fewest rows.
 
     Args:
       labels: classes.
@@ -62,7 +63,8 @@ def split_groups(labels: Labels, groups: Labels, parts: int, seed: int) -> list[
             raise ValueError(_too_few(labels, j, int(held), parts, "group"))
     share = rows / rows.sum(axis=0)
     order = np.random.default_rng(seed).permutation(count)
-    order = order[np.argsort(-share[order].max(axis=1), kind="stable")]
+    most = np.floor(np.log2(share[order].max(axis=1)))
+    order = order[np.lexsort((share[order].argmax(axis=1), -most))]
     has, size = np.zeros((parts, k)), np.zeros(parts, np.int64)
     part = np.zeros(count, np.int64)
     for group in order:

@@ -49,32 +49,23 @@ class Grouping(NamedTuple):
         """Returns rows (m, d) about a mean of their own."""
         return rows - self.root[:, None] * product("m,md->d", self.root, rows)
 
-    def design_effect(self, x: jax.Array, concept: jax.Array, count: jax.Array) -> jax.Array:
+    def design_effect(self, x: jax.Array, concept: jax.Array) -> jax.Array:
         """Returns the variance of Cov(x, z) over what it is of independent rows, ().
 
         Both are sums, over all entries of the covariance, of the squares of what groups, or rows,
-        add to it, less what x owes to the concept. A mean and r slopes were fitted to the rows; the
-        more of so many groups.
+        add to it, less what x owes to the concept.
 
         Args:
           x: (n, d) orthonormal columns of rows times their roots.
           concept: (n, r) the same of the concept.
-          count: () effective number of rows.
         """
         rest = x - product("nr,mr->nm", concept, product("nm,nr->mr", x, concept))
-        groups = _squares(self.concept, self.rows(rest), self.count)
-        rows = _squares(concept, rest, count)
+        groups = jnp.sum(jnp.sum(self.concept**2, axis=1) * jnp.sum(self.rows(rest) ** 2, axis=1))
+        rows = jnp.sum(jnp.sum(concept**2, axis=1) * jnp.sum(rest**2, axis=1))
         return jnp.where(rows > 0, groups * safe_reciprocal(rows, rows > 0), 1)
 
     def _sum(self, rows: jax.Array) -> jax.Array:
         return jax.ops.segment_sum(rows, self.groups, self.num_groups)
-
-
-def _squares(concept: jax.Array, rest: jax.Array, count: jax.Array) -> jax.Array:
-    """Returns the variance of the covariance of the concept and residuals, all entries, ()."""
-    spent = 1 + concept.shape[1]
-    squares = jnp.sum(concept**2, axis=1) * jnp.sum(rest**2, axis=1)
-    return jnp.sum(squares) * count / jnp.maximum(count - spent, 1)
 
 
 def group_rows(concept: jax.Array, root: jax.Array, groups: jax.Array, num_groups: int) -> Grouping:

@@ -178,17 +178,19 @@ def _test(
     r2 = trace = jnp.where(null, 0, jnp.sum(_cross(rows) ** 2))
     rank = jnp.sum((rows.basis != 0).any(axis=0))
     rank_concept = jnp.sum((rows.concept != 0).any(axis=0))
-    units, design_effect = rows, jnp.ones_like(trace)
+    units, means, design_effect = rows, 1, jnp.ones_like(trace)
     if groups is not None and num_groups is not None:
         status |= checks.flag((groups >= num_groups).any(), checks.Status.LABEL_RANGE)
         n = num_groups
         units, design_effect = _of_groups(rows, groups, num_groups)
+        means = jnp.sum(units.root**2)  # none where no group has a share in it
         trace = jnp.where(null, 0, jnp.sum(_cross(units) ** 2))
     p, q = (jnp.sum((a != 0).any(axis=0)).astype(trace.dtype) for a in (units.basis, units.concept))
     most = jnp.minimum(p, q)
     df = p * q
-    df_residual = most * (units.count - 1 - jnp.maximum(p, q))
-    usable = (df > 0) & (df_residual > 0)
+    df_residual = most * (units.count - means - jnp.maximum(p, q))
+    rounding = 64 * jnp.finfo(trace.dtype).eps * most * units.count
+    usable = (df > 0) & (df_residual > rounding)
     a, b = jnp.where(usable, df / 2, jnp.nan), jnp.where(usable, df_residual / 2, jnp.nan)
     norm = key is not None and n < 2 * d
     statistic, detectable = trace, jnp.full_like(trace, jnp.nan)
@@ -242,7 +244,7 @@ def _of_groups(rows: _Rows, groups: jax.Array, num_groups: int) -> tuple[_Rows, 
         root=grouping.root,
         count=grouping.count,
     )
-    return units, grouping.design_effect(rows.basis, rows.concept, rows.count)
+    return units, grouping.design_effect(rows.basis, rows.concept)
 
 
 def _whitened(data: Dataset, moments: Moments) -> tuple[_Rows, jax.Array]:
