@@ -48,18 +48,22 @@ def _app() -> Any:
         max_rank: int | None = None,
         certificate: bool = True,
         seed: int = 0,
+        drop: Annotated[str | None, arg(metavar="COLUMNS")] = None,
+        encoding: Annotated[str | None, arg(metavar="NAME")] = None,
         force: bool = False,
     ) -> None:
         """Fit an eraser to features and labels, and save it.
 
         The rows are streamed, so files may be larger than memory (.npy, .parquet, .safetensors).
         Files are .npy, .npz, .csv, .parquet or .safetensors; name a part of one as x.npz:key or
-        table.csv:column. Integers, booleans and text are class labels. Of the rows fitted on it
-        prints the damage, a share of their variance, and the certificate linear_r2, the share of
-        the concept that least squares reads, before and after.
+        table.csv:column, and columns as table.csv:a,b or 'table.csv:f*'. Integers, booleans and text
+        are class labels. Of the rows fitted on it prints the damage, a share of their variance, and
+        the certificate linear_r2, the share of the concept that least squares reads, before and
+        after.
 
         Args:
-          x: features, (rows, features). Of a table all columns but the labels' and the task's.
+          x: features, (rows, features). Of a table all columns but the labels', the task's and an
+            index of pandas; or one column of lists of numbers.
           labels: one label a row.
           out: where to save the eraser, a .safetensors file.
           method: mean-difference, sal, leace, splince, oracle-leace, qleace, alf-qleace, inlp,
@@ -77,6 +81,8 @@ def _app() -> Any:
           max_rank: at most so many directions beyond leace's, for alf-qleace.
           certificate: compute the damage and linear_r2, which takes the covariance of the features.
           seed: for methods that draw.
+          drop: columns of a table that are no features; names and patterns, commas between.
+          encoding: of text in the files, such as cp1252; UTF-8 if nothing is said.
           force: replace the output if it exists.
         """
         from erasejax import commands
@@ -101,6 +107,8 @@ def _app() -> Any:
                 max_rank=max_rank,
                 certificate=certificate,
                 seed=seed,
+                drop=drop,
+                encoding=encoding,
                 force=force,
             )
         )
@@ -113,6 +121,8 @@ def _app() -> Any:
         *,
         out: Path,
         labels: Annotated[str | None, arg(metavar="FILE")] = None,
+        drop: Annotated[str | None, arg(metavar="COLUMNS")] = None,
+        encoding: Annotated[str | None, arg(metavar="NAME")] = None,
         force: bool = False,
     ) -> None:
         """Erase a concept from a file of features.
@@ -125,11 +135,17 @@ def _app() -> Any:
           x: features. Of a table the columns that the eraser was fitted on.
           out: where to write; .npy, .npz, .csv, .parquet or .safetensors.
           labels: labels of these rows, for oracle-leace and qleace, which read them.
+          drop: columns of a table that are no features; names and patterns, commas between.
+          encoding: of text in the files, such as cp1252; UTF-8 if nothing is said.
           force: replace the output if it exists.
         """
         from erasejax import commands
 
-        print(commands.apply(eraser, x, out=out, labels=labels, force=force))
+        print(
+            commands.apply(
+                eraser, x, out=out, labels=labels, drop=drop, encoding=encoding, force=force
+            )
+        )
 
     @app.command
     def probe(
@@ -142,6 +158,8 @@ def _app() -> Any:
         probes: str = "logistic,lda,mean-difference",
         keep_mean: bool = True,
         seed: int = 0,
+        drop: Annotated[str | None, arg(metavar="COLUMNS")] = None,
+        encoding: Annotated[str | None, arg(metavar="NAME")] = None,
         weights: bool = False,
     ) -> None:
         """Show what probes read before and after erasing.
@@ -160,6 +178,8 @@ def _app() -> Any:
           probes: logistic, lda, qda, least-squares, mean-difference, mlp, zero-one; commas between.
           keep_mean: project about the mean of the rows, not about the origin.
           seed: of the split, and of methods and probes that draw.
+          drop: columns of a table that are no features; names and patterns, commas between.
+          encoding: of text in the files, such as cp1252; UTF-8 if nothing is said.
           weights: also show how long the weight vectors of linear probes are, per sd of x.
         """
         from rich.console import Console
@@ -176,6 +196,8 @@ def _app() -> Any:
             probes=probes,
             keep_mean=None if keep_mean else False,
             seed=seed,
+            drop=drop,
+            encoding=encoding,
         )
         console = Console()
         if not console.is_terminal:
@@ -187,15 +209,23 @@ def _app() -> Any:
             print(caption)
 
     @app.command
-    def info(file: File, /) -> None:
+    def info(
+        file: File,
+        /,
+        *,
+        drop: Annotated[str | None, arg(metavar="COLUMNS")] = None,
+        encoding: Annotated[str | None, arg(metavar="NAME")] = None,
+    ) -> None:
         """Say what a file holds: a saved eraser or probe, or data.
 
         Args:
           file: what to look at; name a part of it as x.npz:key.
+          drop: columns of a table to pass over; names and patterns, commas between.
+          encoding: of text in the file, such as cp1252; UTF-8 if nothing is said.
         """
         from erasejax import commands
 
-        lines = commands.info(file)
+        lines = commands.info(file, drop=drop, encoding=encoding)
         width = max(len(name) for name, _ in lines)
         for name, text in lines:
             print(f"{name:<{width}}  {text}")

@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from erasejax.commands.common import check_dims, check_output, load_eraser
-from erasejax.files import open_features, open_writer, read_labels_again
+from erasejax.files import open_features, open_writer, parse, read_labels_again
 from erasejax.streaming import check_rows, padded_blocks, read_blocks
 
 __all__ = ["apply"]
@@ -17,6 +17,8 @@ def apply(
     *,
     out: str | os.PathLike[str],
     labels: str | None = None,
+    drop: str | None = None,
+    encoding: str | None = None,
     force: bool = False,
 ) -> str:
     """Erases a concept from a file of features.
@@ -26,6 +28,8 @@ def apply(
       x: features. Of a table the columns that the eraser was fitted on.
       out: file to write; the extension says the format.
       labels: labels of these rows, for an eraser that reads them; among those of the fit.
+      drop: columns that are no features, see `erasejax.files.open_features`.
+      encoding: of text in the files, None for UTF-8.
       force: replace `out` if it exists.
 
     Returns:
@@ -41,11 +45,13 @@ def apply(
         raise ValueError(f"{eraser}: this eraser reads the labels of the rows; give --labels FILE")
     if labels is not None and not function.needs_z:
         raise ValueError(f"{eraser}: this eraser reads no labels; leave out --labels")
-    features = open_features(x, labels=labels, columns=notes.get("columns"))
+    features = open_features(
+        parse(x, encoding), labels=labels, columns=notes.get("columns"), drop=drop
+    )
     check_dims(function, eraser, features)
     concept = None
     if labels is not None:
-        concept = read_labels_again(labels, notes.get("class_names"))
+        concept = read_labels_again(parse(labels, encoding), notes.get("class_names"))
         check_rows(features, concept)
     with open_writer(
         out, features.shape, features.dtype, columns=features.columns, overwrite=force

@@ -19,7 +19,7 @@ from erasejax.commands.verdict import LinearLeak, measure, sentences
 from erasejax.data import Dataset
 from erasejax.erasers import SPLINCE
 from erasejax.erasers.base import Eraser
-from erasejax.files import Labels, open_features, read_labels, read_labels_again
+from erasejax.files import Labels, open_features, parse, read_labels, read_labels_again
 from erasejax.registry import PROBES, configure, look_up
 from erasejax.streaming import check_rows
 
@@ -88,6 +88,8 @@ def probe(
     probes: str = "logistic,lda,mean-difference",
     keep_mean: bool | None = None,
     seed: int = 0,
+    drop: str | None = None,
+    encoding: str | None = None,
 ) -> tuple[Labels, list[Protocol]]:
     """Scores probes before and after erasing.
 
@@ -99,6 +101,8 @@ def probe(
       probes: keys of `erasejax.registry.PROBES` with commas between them.
       keep_mean: option of the method, None for its default.
       seed: of the split, and of methods and probes that draw.
+      drop: columns that are no features, see `erasejax.files.open_features`.
+      encoding: of text in the files, None for UTF-8.
 
     Returns:
       The labels, and one `Protocol` with `eraser`, else two.
@@ -116,11 +120,13 @@ def probe(
         raise ValueError(f"{method}: fit it first and give the file as --eraser")
     names = list(dict.fromkeys(name.strip() for name in probes.split(",")))
     kinds = {name: look_up("probe", name, PROBES)() for name in names}
-    features = open_features(x, labels=labels, columns=notes.get("columns"))
+    features = open_features(
+        parse(x, encoding), labels=labels, columns=notes.get("columns"), drop=drop
+    )
     if fitted and fitted.needs_z and notes.get("class_names"):  # it reads labels, by their numbers
-        concepts = read_labels_again(labels, notes["class_names"])
+        concepts = read_labels_again(parse(labels, encoding), notes["class_names"])
     else:
-        concepts = read_labels(labels, concept="classes")
+        concepts = read_labels(parse(labels, encoding), concept="classes")
     check_rows(features, concepts)
     k = len(concepts.names or ())
     if k != 2 and "zero-one" in kinds:

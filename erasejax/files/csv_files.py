@@ -4,7 +4,7 @@ import codecs
 import os
 from typing import Any
 
-from erasejax.files.sources import MessageError, Source
+from erasejax.files.sources import MessageError, Source, show
 
 __all__ = ["not_text", "read_csv"]
 
@@ -148,7 +148,7 @@ def _check_closed(source: Source, last: Any) -> None:
         tail = file.read()
     if not tail.rstrip(b"\r\n \0").endswith(b'"'):
         raise MessageError(
-            f"{source.path}: a quote is opened and never closed, before {last.splitlines()[0]!r:.60}"
+            f"{source.path}: a quote is never closed, it stands before {show(last.splitlines()[0])}"
         )
 
 

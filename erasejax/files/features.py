@@ -233,7 +233,7 @@ def _table_features(
         names = table.require(tuple(columns))
     else:
         names = tuple(name for name in table.columns if name not in aside)
-    dropped = table.choose(drop) if drop is not None else ()
+    dropped = set(table.choose(drop)) if drop is not None else set()
     names = tuple(name for name in names if name not in dropped)
     if not names:
         raise ValueError(

@@ -87,7 +87,9 @@ class Table(NamedTuple):
         return next((n for n in (name, name.strip()) if n in self.types), None)
 
     def _unknown(self, what: str) -> str:
-        known = ", ".join(map(show, list(self.types)[:8])) + (", ..." if len(self.types) > 8 else "")
+        known = ", ".join(map(show, list(self.types)[:8])) + (
+            ", ..." if len(self.types) > 8 else ""
+        )
         return f"{self.source.path}: has {what}; it has {known}"
 
     def matrix(self, names: tuple[str, ...]) -> tuple[np.dtype, int]:
@@ -114,7 +116,7 @@ class Table(NamedTuple):
         return np.result_type(*set(dtypes)), len(names)
 
     def integers(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Returns the columns of integers among columns of floats; none where there are no floats."""
+        """Returns the columns of integers, if there are columns of floats beside them."""
         import pyarrow as pa
 
         if not any(pa.types.is_floating(self.types[name]) for name in names):
@@ -317,7 +319,9 @@ def _csv(source: Source) -> tuple[Table, list[str]]:
         return iter(data.select(columns).to_batches(max_chunksize=rows))
 
     names = data.column_names
-    return Table(source, dict(zip(names, data.schema.types, strict=True)), data.num_rows, batches), names
+    return Table(
+        source, dict(zip(names, data.schema.types, strict=True)), data.num_rows, batches
+    ), names
 
 
 def _parquet(source: Source) -> tuple[Table, list[str]]:
