@@ -56,10 +56,10 @@ def _app() -> Any:
 
         The rows are streamed, so files may be larger than memory (.npy, .parquet, .safetensors).
         Files are .npy, .npz, .csv, .parquet or .safetensors; name a part of one as x.npz:key or
-        table.csv:column, and columns as table.csv:a,b or 'table.csv:f*'. Integers, booleans and text
-        are class labels. Of the rows fitted on it prints the damage, a share of their variance, and
-        the certificate linear_r2, the share of the concept that least squares reads, before and
-        after.
+        table.csv:column, and several columns as table.csv:a,b or 'table.csv:f*'. Integers, booleans
+        and text are class labels. Of the rows fitted on it prints the damage, a share of their
+        variance, and the certificate linear_r2, the share of the concept that least squares reads,
+        before and after.
 
         Args:
           x: features, (rows, features). Of a table all columns but the labels', the task's and an

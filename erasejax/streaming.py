@@ -60,8 +60,7 @@ def read_blocks(
     if isinstance(x, Features):
         features = x
     else:
-        others = {"labels": _spec(z), "task": _spec(task)}
-        features = open_features(parse(x, encoding), drop=drop, **others)
+        features = open_features(parse(x, encoding), labels=_spec(z), task=_spec(task), drop=drop)
     labels = z if isinstance(z, Labels) else read_labels(parse(z, encoding), concept=concept)
     check_rows(features, labels)
     kept = read_task(parse(task, encoding)) if isinstance(task, str | os.PathLike) else task

@@ -33,7 +33,10 @@ def read_csv(source: Source) -> Any:
     """
     encoding = source.encoding or _encoding(source)
     data = _parse(source, encoding)
-    names = data.column_names
+    try:
+        names = data.column_names
+    except UnicodeDecodeError:
+        raise MessageError(not_text(source, "the line of column names")) from None
     stripped = [name.strip() for name in names]
     if len(set(stripped)) == len(set(names)):
         names = stripped
@@ -92,9 +95,7 @@ def _parse(source: Source, encoding: str) -> Any:
         try:
             return csv.read_csv(source.path, read, parse, convert)
         except UnicodeError as error:
-            if source.encoding is None:
-                raise MessageError(not_text(source, "the line of column names")) from None
-            raise MessageError(f"{source.path}: is not {source.encoding}: {error}") from None
+            raise MessageError(f"{source.path}: is not {encoding}: {error}") from None
         except pa.ArrowInvalid as error:
             if not any(words in str(error) for words in _TOO_SMALL):
                 raise

@@ -177,4 +177,5 @@ def readable(source: Source) -> Generator[None, None, None]:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         if "allow_pickle" in reason or "Python objects" in reason:
             reason = "it holds Python objects, not numbers"
+        reason = "".join(c if c.isprintable() else repr(c)[1:-1] for c in reason)
         raise MessageError(f"{source}: cannot be read as {source.kind}: {reason}") from None

@@ -293,7 +293,8 @@ def is_list(kind: Any) -> bool:
 def _is_text(kind: Any) -> bool:
     import pyarrow as pa
 
-    return any(f(kind) for f in (pa.types.is_string, pa.types.is_large_string))
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(test(kind) for test in tests)
 
 
 def _short(text: Any) -> str:
