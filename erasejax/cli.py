@@ -156,6 +156,7 @@ def _app() -> Any:
         method: str | None = None,
         eraser: str | None = None,
         probes: str = "logistic,lda,mean-difference",
+        groups: Annotated[str | None, arg(metavar="FILE")] = None,
         keep_mean: bool = True,
         seed: int = 0,
         drop: Annotated[str | None, arg(metavar="COLUMNS")] = None,
@@ -170,12 +171,16 @@ def _app() -> Any:
         scores it says what linear probes could read of the erased rows; on rows that the eraser
         has not seen, with a test and the smallest leak that the test would find.
 
+        Rows of one name, sentence or template are not independent: intervals are too short and the
+        test finds leaks that are none. Say with --groups which rows belong together.
+
         Args:
           x: features, (rows, features).
           labels: one class label a row.
           method: how to erase; mean-difference if nothing is said.
           eraser: file of an eraser fitted elsewhere, instead of a method.
           probes: logistic, lda, qda, least-squares, mean-difference, mlp, zero-one; commas between.
+          groups: which rows belong together, one id a row, integers or text; no group is split.
           keep_mean: project about the mean of the rows, not about the origin.
           seed: of the split, and of methods and probes that draw.
           drop: columns of a table that are no features; names and patterns, commas between.
@@ -188,12 +193,13 @@ def _app() -> Any:
         from erasejax.commands.probe import render
 
         _check_seed(seed)
-        labels_read, protocols = scores(
+        summary, protocols = scores(
             x,
             labels,
             method=method,
             eraser=eraser,
             probes=probes,
+            groups=groups,
             keep_mean=None if keep_mean else False,
             seed=seed,
             drop=drop,
@@ -202,7 +208,7 @@ def _app() -> Any:
         console = Console()
         if not console.is_terminal:
             console.width = 110
-        print(f"{len(labels_read.values)} rows, {labels_read}")
+        print(summary)
         for title, table, caption in render(protocols, weights=weights):
             print(f"\n{title}")
             console.print(table)

@@ -24,6 +24,7 @@ from jax.core import Tracer
 from erasejax.class_moments import ClassMoments
 from erasejax.erasers.oracle_leace import OracleProjection
 from erasejax.erasers.quadratic import ClassTransport
+from erasejax.foreign import own
 from erasejax.moments import Moments
 from erasejax.pairs import PairNormalization, Pairs
 from erasejax.probes.base import LinearClassifier, LinearLikelihood, LinearRegressor
@@ -168,7 +169,7 @@ def load(path: str | os.PathLike[str]) -> Any:
             if jax.dtypes.canonicalize_dtype(value.dtype) != value.dtype:
                 narrowed.append(name)
             # A copy: the array must not change with the file.
-            return jnp.array(value, dtype=jax.dtypes.canonicalize_dtype(value.dtype))
+            return own(value)
 
         obj = _decode(path, header.tree, "", tensor)
     if narrowed:

@@ -8,6 +8,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from erasejax.data import Dataset, as_dataset
 from erasejax.moments import Moments, combine
+from erasejax.programs import program
 
 __all__ = ["sharded_moments"]
 
@@ -66,7 +67,7 @@ def _sharded(mesh: Mesh, axis: str, covariance: bool, task: bool):
         own = Moments.of(data, covariance=covariance, task=task)
         return combine(own, axis, mesh.shape[axis])
 
-    return jax.jit(
+    return program(
         jax.shard_map(
             local,
             mesh=mesh,

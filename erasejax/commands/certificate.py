@@ -9,7 +9,9 @@ from erasejax import canonical, checks, metrics
 from erasejax.data import Dataset
 from erasejax.erasers.oracle_leace import OracleProjection
 from erasejax.linalg import product, safe_reciprocal, two_sum
+from erasejax.metrics.guardedness import vanishes
 from erasejax.moments import Moments
+from erasejax.programs import program
 from erasejax.projection import Projection
 
 __all__ = ["Certificate", "certify", "certify_rows", "erased_moments"]
@@ -63,7 +65,7 @@ def erased_moments(eraser: Any, moments: Moments) -> Moments:
     """Returns the moments of r(x) from those of x: they are linear.
 
     With P = I - K T^T the covariances of x with the concept become P Sigma_xz, and S becomes
-    P S P^T; `OracleProjection` subtracts B^T z.
+    P S P^T; `OracleProjection` subtracts B^T z. Features that are set to the centre are constant.
 
     Args:
       eraser: `Projection` or `OracleProjection`.
@@ -71,36 +73,39 @@ def erased_moments(eraser: Any, moments: Moments) -> Moments:
 
     Under jit: pure.
     """
+    unit, flat = moments.unit, jnp.zeros(moments.mean.shape, bool)
     if isinstance(eraser, OracleProjection):
-        back = product("kd,ke->de", eraser.slopes, moments.xz.T)
-        both = product("kd,kj,je->de", eraser.slopes, moments.zz, eraser.slopes)
-        xz = moments.xz - product("kd,kj->dj", eraser.slopes, moments.zz)
+        slopes = eraser.slopes / unit
+        back = product("kd,ke->de", slopes, moments.xz.T)
+        both = product("kd,kj,je->de", slopes, moments.zz, slopes)
+        xz = moments.xz - product("kd,kj->dj", slopes, moments.zz)
         shift = product("k,kd->d", _mean_z(moments) - eraser.mean_z, eraser.slopes)
     else:
-        kernel, test = eraser.kernel, eraser.test
+        flat = flat if eraser.flat is None else eraser.flat
+        kernel, test = eraser.kernel / unit[:, None], eraser.test * unit[:, None]
         read = product("dr,de->re", test, moments.xx)
         back = product("dr,re->de", kernel, read)
         both = product("dr,re,es,fs->df", kernel, read, test, kernel)
         xz = moments.xz - product("dr,er,ek->dk", kernel, test, moments.xz)
-        shift = product("dr,er,e->d", kernel, test, moments.mean - eraser.center)
+        shift = _shift(eraser, moments)
     high, low = two_sum(moments.mean_x[0], -shift)
     return moments.replace(  # pyright: ignore[reportAttributeAccessIssue]
         mean_x=jnp.stack(two_sum(high, low + moments.mean_x[1])),
-        xx=moments.xx - (back + back.T) + both,
-        xz=xz,
+        xx=jnp.where(flat[:, None] | flat, 0, moments.xx - (back + back.T) + both),
+        xz=jnp.where(flat[:, None], 0, xz),
         status=moments.status | eraser.status,
     )
 
 
-@jax.jit
+@program
 def _certify(eraser: Any, moments: Moments) -> Certificate:
     moments = _concept_only(moments)
     erased = erased_moments(eraser, moments)
     # A feature that is erased whole has no spread left: its rounding is measured by what it had.
-    null = canonical.is_null(erased) | canonical.is_null(erased.replace(xx=moments.xx))  # pyright: ignore[reportAttributeAccessIssue]
+    null = vanishes(erased) | vanishes(erased.replace(xx=moments.xx))  # pyright: ignore[reportAttributeAccessIssue]
     return Certificate(
         _damage(eraser, moments),
-        _linear_r2(moments, canonical.is_null(moments)),
+        _linear_r2(moments, vanishes(moments)),
         _linear_r2(erased, null),
     )
 
@@ -124,18 +129,32 @@ def _linear_r2(moments: Moments, null: jax.Array) -> jax.Array:
 
 def _damage(eraser: Projection | OracleProjection, moments: Moments) -> jax.Array:
     """Returns what `metrics.damage` does, from moments."""
-    inverse_n = safe_reciprocal(moments.total, moments.total > 0)
+    # In units of the largest deviation: squares neither overflow nor vanish.
+    spread = moments.spread
+    largest = jnp.max(spread)
+    share = safe_reciprocal(largest, largest > 0)
     if isinstance(eraser, OracleProjection):
-        moved = product("kd,kj,jd->", eraser.slopes, moments.zz, eraser.slopes) * inverse_n
-        shift = product("k,kd->d", _mean_z(moments) - eraser.mean_z, eraser.slopes)
+        inverse_n = safe_reciprocal(moments.total, moments.total > 0)
+        slopes = eraser.slopes * share
+        moved = product("kd,kj,jd->d", slopes, moments.zz * inverse_n, slopes)
+        shift = product("k,kd->d", _mean_z(moments) - eraser.mean_z, slopes)
     else:
-        read = product("dr,de,es->rs", eraser.test, moments.covariance, eraser.test)
-        moved = product("rs,dr,ds->", read, eraser.kernel, eraser.kernel)
-        lag = moments.mean - eraser.center
-        shift = product("dr,er,e->d", eraser.kernel, eraser.test, lag)
-    squares = jnp.diagonal(moments.xx) if moments.xx.ndim == 2 else moments.xx
-    variance = jnp.sum(squares) * inverse_n
-    return (jnp.maximum(moved, 0) + jnp.sum(shift**2)) / variance
+        sd = moments.sd[:, None]
+        test, kernel = eraser.test * sd, eraser.kernel * share
+        read = product("dr,de,es->rs", test, moments.correlation, test)
+        moved = product("rs,dr,ds->d", read, kernel, kernel)
+        shift = _shift(eraser, moments) * share
+        if eraser.flat is not None:
+            moved = jnp.where(eraser.flat, (spread * share) ** 2, moved)
+    variance = jnp.sum((spread * share) ** 2)
+    return (jnp.sum(jnp.maximum(moved, 0)) + jnp.sum(shift**2)) / variance
+
+
+def _shift(eraser: Projection, moments: Moments) -> jax.Array:
+    """Returns how far erasing moves the mean back, (d,)."""
+    lag = moments.mean - eraser.center
+    shift = product("dr,er,e->d", eraser.kernel, eraser.test, lag)
+    return shift if eraser.flat is None else jnp.where(eraser.flat, lag, shift)
 
 
 def _mean_z(moments: Moments) -> jax.Array:

@@ -7,6 +7,7 @@ import jax
 from erasejax import checks
 from erasejax.data import Dataset, as_dataset
 from erasejax.moments import Moments
+from erasejax.programs import program
 
 __all__ = ["ClosedForm", "Eraser"]
 
@@ -85,11 +86,11 @@ class ClosedForm(Eraser):
         raise NotImplementedError
 
 
-@jax.jit
+@program
 def _fit(method: Eraser, data: Dataset, key: jax.Array | None) -> Any:
     return method._fit(data, key)
 
 
-@jax.jit
+@program
 def _solve(method: ClosedForm, moments: Moments) -> Any:
     return method._solve(moments)

@@ -13,6 +13,7 @@ from erasejax.data import Dataset, as_dataset, codes
 from erasejax.erasers.base import ClosedForm
 from erasejax.linalg import product
 from erasejax.moments import Moments
+from erasejax.programs import program
 
 __all__ = ["OracleLEACE", "OracleProjection"]
 
@@ -58,7 +59,7 @@ class OracleProjection:
           ValueError: shapes do not match the fit.
         """
         k, d = self.slopes.shape[-2:]
-        data = as_dataset(x, z, num_classes=k if self.one_hot else None)
+        data = as_dataset(x, z, num_classes=k if self.one_hot else None, decided=True)
         columns = k if self.one_hot else codes(data, jnp.float32)[0].shape[1]
         if data.x.shape[1] != d or columns != k:
             raise ValueError(
@@ -68,7 +69,7 @@ class OracleProjection:
         return _apply(self, data)
 
 
-@jax.jit
+@program
 def _apply(oracle: OracleProjection, data: Dataset) -> jax.Array:
     dtype = checks.compute_dtype(data.x, oracle.slopes)
     columns, _ = codes(data, dtype)
@@ -95,12 +96,13 @@ class OracleLEACE(ClosedForm):
     def _solve(self, moments: Moments) -> OracleProjection:
         axes, _ = concept_axes(moments)
         whiten, status = whitening(moments)
-        slopes = product("kr,dr->kd", whiten, axes)
-        scaled = axes / jnp.where(moments.sd > 0, moments.sd, 1)[:, None]
-        singular = jnp.linalg.svd(scaled, compute_uv=False)
+        slopes = product("kr,dr->kd", whiten, axes * moments.sd[:, None])
+        singular = jnp.linalg.svd(axes, compute_uv=False)
         eps = jnp.finfo(axes.dtype).eps
         rank = jnp.sum(singular > 8 * eps * axes.shape[0] ** 0.5).astype(jnp.int32)
         status = status | checks.flag(rank == 0, Status.RANK_ZERO)
+        # What varies by less than the dtype can say cannot be moved by that much either.
+        status = status | checks.flag(moments.flat.any(), Status.UNRESOLVED)
         return checks.poison(
             OracleProjection(
                 slopes=slopes,

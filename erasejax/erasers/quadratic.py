@@ -12,10 +12,11 @@ from erasejax import checks, transport
 from erasejax.canonical import concept_axes
 from erasejax.checks import Status
 from erasejax.class_moments import ClassMoments, concept_status
-from erasejax.data import Dataset, as_dataset
+from erasejax.data import Dataset, as_dataset, class_labels, describe_concept
 from erasejax.erasers.base import Eraser
 from erasejax.erasers.leace import LEACE
 from erasejax.linalg import product, safe_reciprocal
+from erasejax.programs import program
 from erasejax.projection import Projection, TracedProjection
 
 __all__ = ["ALFQLEACE", "QLEACE", "ClassTransport"]
@@ -61,16 +62,13 @@ class ClassTransport:
           ValueError: shapes do not match the fit.
         """
         k, d = self.class_means.shape[-2:]
-        z = checks.as_array("z", z)
-        if z.ndim != 1 or jnp.issubdtype(z.dtype, jnp.floating):
-            raise TypeError(f"z: expected class labels, integers (n,), got {z.dtype} {z.shape}")
-        data = as_dataset(x, z, num_classes=k)
+        data = as_dataset(x, class_labels(z), num_classes=k)
         if data.x.shape[1] != d:
             raise ValueError(f"x: this eraser was fitted on {d} features, got {data.x.shape}")
         return _apply(self, data)
 
 
-@jax.jit
+@program
 def _apply(eraser: ClassTransport, data: Dataset) -> jax.Array:
     dtype = checks.compute_dtype(data.x, eraser.maps)
     x = data.x.astype(dtype)
@@ -104,15 +102,15 @@ class _ClassForm(Eraser):
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
         if not data.is_classes:
-            name = type(self).__name__
-            raise TypeError(f"z: {name} erases class labels, integers (n,); got {data.z.dtype}")
+            name, got = type(self).__name__, describe_concept(data.z)
+            raise TypeError(f"z: {name} erases class labels, integers (n,); got {got}")
         return self._solve(ClassMoments.of(data))
 
     def _solve(self, moments: ClassMoments) -> Any:
         raise NotImplementedError
 
 
-@jax.jit
+@program
 def _solve(method: _ClassForm, moments: ClassMoments) -> Any:
     return method._solve(moments)
 
@@ -148,17 +146,19 @@ class QLEACE(_ClassForm):
         scale = moments.sd
         varies = scale > 0
         inverse = safe_reciprocal(scale, varies)
-        unit = moments.covariances * jnp.outer(inverse, inverse)
+        unit = moments.unit_covariances(scale)
         maps, unequal = _equalising(unit, share, scale)
         d = scale.shape[0]
         eye = jnp.eye(d, dtype=unit.dtype)
         maps = jnp.where(jnp.outer(varies, varies), scale[:, None] * maps * inverse, eye)
+        # Too close to each other for this dtype to move them by their differences: the centre.
+        maps = jnp.where(overall.flat[:, None], 0, maps)
 
         axes, _ = concept_axes(overall)
-        sd = overall.sd
-        singular = jnp.linalg.svd(axes / jnp.where(sd > 0, sd, 1)[:, None], compute_uv=False)
+        singular = jnp.linalg.svd(axes, compute_uv=False)
         eps = float(jnp.finfo(unit.dtype).eps)
         status = concept_status(moments) | checks.flag(unequal, Status.UNEQUAL_RANK)
+        status = status | checks.flag(~jnp.isfinite(maps).all(), Status.NONFINITE)
         return checks.poison(
             ClassTransport(
                 maps=jnp.where(present[:, None, None], maps, eye),
@@ -300,7 +300,8 @@ class ALFQLEACE(_ClassForm):
         sd = overall.sd
         largest = jnp.where(jnp.max(sd) > 0, jnp.max(sd), 1)
         p, share = leace.matrix(), moments.share
-        covariances = product("ij,kjl,ml->kim", p, moments.covariances / largest**2, p)
+        common = jnp.full_like(sd, largest)
+        covariances = product("ij,kjl,ml->kim", p, moments.unit_covariances(common), p)
         mean = product("k,kij->ij", share, covariances)
         gaps = jnp.where((share > 0)[:, None, None], covariances - mean, 0)
         noise = 8 * eps * d**0.5 * jnp.linalg.norm(mean)

@@ -93,6 +93,7 @@ def open_features(
     *,
     labels: str | os.PathLike[str] | None = None,
     task: str | os.PathLike[str] | None = None,
+    groups: str | os.PathLike[str] | None = None,
     columns: Sequence[str] | None = None,
     drop: str | None = None,
 ) -> Features:
@@ -105,6 +106,7 @@ def open_features(
         commas between them, "table.csv:a,b" or "table.csv:f*", or one column of lists.
       labels: where the labels come from. If that is a column of the same table, it is no feature.
       task: where a task comes from; the same holds.
+      groups: where groups of rows come from; the same holds.
       columns: which columns of a table to take where `spec` names none, instead of all.
       drop: columns of a table that are no features, named as in `spec`: "id,meta_*".
 
@@ -118,7 +120,9 @@ def open_features(
     """
     source = parse(spec)
     if source.is_table:
-        return _table_features(source, {"labels": labels, "task": task}, columns, drop)
+        return _table_features(
+            source, {"labels": labels, "task": task, "groups": groups}, columns, drop
+        )
     if drop is not None:
         raise ValueError(f"{source}: has no columns with names; leave out --drop")
     if source.kind == ".safetensors":

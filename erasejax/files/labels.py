@@ -13,7 +13,7 @@ from erasejax.files.features import open_features
 from erasejax.files.sources import Source, parse, read_array, show
 from erasejax.files.tables import is_list, open_table
 
-__all__ = ["Labels", "read_labels", "read_labels_again", "read_task"]
+__all__ = ["Labels", "read_groups", "read_labels", "read_labels_again", "read_task"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +163,34 @@ def read_task(spec: str | os.PathLike[str]) -> Labels:
             "several rows each, or floats for quantities"
         )
     return read_labels(spec, concept="real" if values.dtype.kind == "f" else "classes")
+
+
+def read_groups(spec: str | os.PathLike[str]) -> Labels:
+    """Reads which rows belong together: one id a row, integers or text, whole floats too.
+
+    Args:
+      spec: file, with a part where it has parts, as in `read_labels`.
+
+    Returns:
+      `Labels`, whose classes are the groups; one alone, or one a row, is no error here.
+
+    Raises:
+      ValueError: the file is damaged, an id is missing, or is a fraction.
+      FileNotFoundError: there is no such file.
+      ModuleNotFoundError: reading tables needs pyarrow.
+    """
+    values = _values(spec)
+    if not len(values):
+        raise ValueError(f"{spec}: holds no groups")
+    if values.dtype.kind == "f":
+        _check_finite(spec, values)
+        if (values != np.round(values)).any():
+            raise ValueError(
+                f"{spec}: expected groups as integers or text, got floats such as "
+                f"{values[np.argmax(values != np.round(values))]:g}"
+            )
+    found, codes = np.unique(values, return_inverse=True)
+    return Labels(codes.astype(np.int32), tuple(str(value) for value in found), str(spec))
 
 
 def _is_wide(spec: str | os.PathLike[str]) -> bool:

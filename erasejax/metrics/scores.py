@@ -5,7 +5,6 @@ which are scored. On one and the same rows an erased label has exactly zero weig
 on fresh rows finds the estimation error of the eraser.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from erasejax import checks
-from erasejax.data import Dataset, as_dataset, codes
-from erasejax.linalg import safe_reciprocal
+from erasejax.data import Dataset, as_dataset, class_labels, codes, describe_concept
+from erasejax.foreign import as_jax_or_numpy
+from erasejax.linalg import power_of_two, safe_reciprocal
+from erasejax.programs import program
 from erasejax.ranks import sort_marked
 
 __all__ = [
@@ -193,12 +194,10 @@ def majority_rate(z: Any, *, weights: Any = None, num_classes: int | None = None
     Raises:
       TypeError: z is not class labels.
     """
-    z = checks.as_array("z", z)
+    z = class_labels(z)
     data = as_dataset(
         jnp.zeros((len(z), 1), jnp.float32), z, weights=weights, num_classes=num_classes
     )
-    if not data.is_classes:
-        raise TypeError(f"z: expected integer class labels (n,), got {data.z.dtype} {data.z.shape}")
     size = jnp.sum(_members(data), axis=0)
     return jnp.max(size) / jnp.sum(size)
 
@@ -225,11 +224,15 @@ def damage(x: Any, y: Any, *, weights: Any = None) -> jax.Array:
     return _damage(Dataset(x=x.astype(dtype), z=y.astype(dtype), weights=weights))
 
 
-@jax.jit
+@program
 def _damage(pair: Dataset) -> jax.Array:
-    moved, centred = pair.x - pair.z, pair.x - _mean(pair.x, pair)
-    # One common scale: squares neither overflow nor vanish.
-    scale = jnp.max(jnp.abs(centred))
+    seen = jnp.ones(len(pair.x), bool) if pair.weights is None else pair.weights != 0
+    # One common scale, a power of two, before anything is added up.
+    largest = power_of_two(jnp.max(jnp.where(seen[:, None], jnp.abs(pair.x), 0)))
+    x, moved = (rows / jnp.where(largest > 0, largest, 1) for rows in (pair.x, pair.x - pair.z))
+    centred = x - _mean(x, pair)
+    # And squares neither overflow nor vanish.
+    scale = jnp.max(jnp.where(seen[:, None], jnp.abs(centred), 0))
     inverse = safe_reciprocal(scale, scale > 0)
     moved = _mean(jnp.sum((moved * inverse) ** 2, axis=1), pair)
     return moved / _mean(jnp.sum((centred * inverse) ** 2, axis=1), pair)
@@ -239,11 +242,11 @@ def _rows(probe: Any, x: Any, z: Any, weights: Any) -> Dataset:
     """Returns the rows, with the number of classes the probe knows."""
     if isinstance(x, Dataset):
         return as_dataset(x, z, weights=weights)
-    z = checks.as_array("z", z)
+    z = as_jax_or_numpy("z", z)
     classes = None
     if z.ndim == 1 and not jnp.issubdtype(z.dtype, jnp.floating):
         classes = probe.num_classes
-    return as_dataset(x, z, weights=weights, num_classes=classes)
+    return as_dataset(x, z, weights=weights, num_classes=classes, decided=True)
 
 
 def labelled(probe: Any, x: Any, z: Any, weights: Any) -> Dataset:
@@ -254,11 +257,11 @@ def labelled(probe: Any, x: Any, z: Any, weights: Any) -> Dataset:
     """
     data = _rows(probe, x, z, weights)
     if not data.is_classes:
-        raise TypeError(f"z: expected integer class labels (n,), got {data.z.dtype} {data.z.shape}")
+        raise TypeError(f"z: expected integer class labels (n,), got {describe_concept(data.z)}")
     return data
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@program(static_argnums=0)
 def _score(core: Callable[[Any, Dataset], jax.Array], probe: Any, data: Dataset) -> jax.Array:
     """Returns core(probe, data), NaN where the probe failed."""
     return jnp.where(checks.failed(probe.status), jnp.nan, core(probe, data))

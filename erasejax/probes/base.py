@@ -7,10 +7,12 @@ import jax.numpy as jnp
 from flax import struct
 
 from erasejax import checks
-from erasejax.canonical import is_null
-from erasejax.data import Dataset, as_dataset, weigh_classes
+from erasejax.canonical import null_model
+from erasejax.checks import Status
+from erasejax.data import Dataset, as_dataset, describe_concept, weigh_classes
 from erasejax.linalg import product
 from erasejax.moments import Moments
+from erasejax.programs import program
 from erasejax.projection import Projection
 
 __all__ = [
@@ -76,7 +78,8 @@ class Probe:
         """
         name = type(self).__name__
         if not data.is_classes and not self.real_concepts:
-            raise TypeError(f"z: {name} predicts class labels, integers (n,); got {data.z.dtype}")
+            got = describe_concept(data.z)
+            raise TypeError(f"z: {name} predicts class labels, integers (n,); got {got}")
         return checks.drawing_key(name, key, draws=self.needs_key)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
@@ -100,7 +103,7 @@ class Probe:
         return self._fit(data.replace(x=through(data.x)), key)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-@jax.jit
+@program
 def _fit(probe: Probe, data: Dataset, key: jax.Array | None) -> Any:
     return probe._fit(data, key)
 
@@ -137,7 +140,7 @@ class FittedProbe:
         raise NotImplementedError
 
 
-@jax.jit
+@program
 def _scores(probe: FittedProbe, x: jax.Array) -> jax.Array:
     return probe._scores(x)
 
@@ -241,7 +244,7 @@ def linear_classifier(
 
     Args:
       kind: which fitted class to build.
-      weight: (d, k).
+      weight: (d, k), of features as they are.
       offset: (k,) scores at the mean.
       moments: of the fitting rows.
       share: (k,) class frequencies.
@@ -250,10 +253,34 @@ def linear_classifier(
     Returns:
       `kind`, NaN where status has an error. Two classes are folded into one score.
     """
-    null = is_null(moments)
+    null, unresolved = null_model(moments)
     weight = jnp.where(null, 0, weight)
     offset = jnp.where(null, jnp.log(share), offset)
+    overflow = ((share > 0) & ~jnp.isfinite(offset)).any()
+    status = status | checks.flag(overflow, Status.NONFINITE)
     if weight.shape[1] == 2:
         weight, offset = weight[:, 1] - weight[:, 0], offset[1] - offset[0]
+    return linear_probe(kind, weight, offset, moments, status | unresolved)
+
+
+def linear_probe(
+    kind: type[LinearProbe],
+    weight: jax.Array,
+    offset: jax.Array,
+    moments: Moments,
+    status: jax.Array,
+) -> Any:
+    """Builds a fitted linear probe; NaN, and NONFINITE, where a weight overflows.
+
+    Args:
+      kind: which fitted class to build.
+      weight: (d,) or (d, c).
+      offset: () or (c,) scores at the mean, which is known to more digits than the centre has.
+      moments: of the fitting rows.
+      status: () status bits.
+    """
+    lag = (moments.mean_x[0] - moments.mean) + moments.mean_x[1]
+    offset = offset - product("d,d...->...", lag, weight)
+    status = status | checks.flag(~jnp.isfinite(weight).all(), Status.NONFINITE)
     probe = kind(weight=weight, offset=offset, center=moments.mean, status=status)
     return checks.poison(probe, status)

@@ -1,6 +1,5 @@
 """One probe after another, each blind to the directions of those before it."""
 
-import functools
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from erasejax.data import Dataset, as_dataset, centered, codes
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
 from erasejax.probes.base import LinearProbe, Probe, decide
+from erasejax.programs import program
 from erasejax.projection import Projection
 
 __all__ = ["Recursion", "recurse", "recursive"]
@@ -85,7 +85,7 @@ def recursive(
     return _recursive(*config, data, key, rounds)
 
 
-@functools.partial(jax.jit, static_argnames="rounds")
+@program(static_argnames="rounds")
 def _recursive(probe, stop_at, data: Dataset, key, rounds: int) -> Recursion:
     return recurse(probe, stop_at, data, key, rounds)
 
