@@ -315,6 +315,22 @@ def numbers(config: T, dtype: Any) -> T:
     return jax.tree_util.tree_map_with_path(number, config)
 
 
+def result_dtype(x: jax.Array, dtype: Any) -> np.dtype:
+    """Returns the dtype of erased rows: that of x, or the one asked for.
+
+    Raises:
+      ValueError: it is no float dtype, or one that JAX does not keep.
+    """
+    if dtype is None:
+        return x.dtype
+    wanted = np.dtype(dtype)
+    if not jnp.issubdtype(wanted, jnp.floating) or wanted.itemsize == 1:
+        raise ValueError(f"dtype: expected a float dtype of 16 bits or more, got {wanted}")
+    if jax.dtypes.canonicalize_dtype(wanted) != wanted:
+        raise ValueError(f"dtype: JAX keeps {wanted} only where jax_enable_x64 is set")
+    return wanted
+
+
 def compute_dtype(*arrays: ArrayLike) -> jnp.dtype:
     """Returns the dtype statistics are computed in: at least float32, float64 where it is used."""
     return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)

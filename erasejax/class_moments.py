@@ -9,9 +9,10 @@ from flax import struct
 
 from erasejax import canonical, checks, linalg, solves
 from erasejax.checks import Status
-from erasejax.data import Dataset, as_dataset, class_labels, codes, describe_concept
+from erasejax.data import Dataset, class_labels, codes, describe_concept
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments, _batch, _merge
+from erasejax.origin import as_dataset_about, moved
 from erasejax.programs import program
 from erasejax.provisional import combine_columns
 
@@ -58,7 +59,7 @@ class ClassMoments:
         Raises:
           TypeError: the concept is not class labels.
         """
-        data = as_dataset(data)
+        data, origin = as_dataset_about(data)
         if data.num_classes is None:
             got = describe_concept(data.z)
             raise TypeError(f"z: expected class labels, integers (n,), got {got}")
@@ -73,7 +74,15 @@ class ClassMoments:
         # One class at a time: side by side they would hold k copies of each block of rows.
         classes = jax.lax.map(one, jnp.arange(data.num_classes))
         # A row of no class is in no lane, and spoils them all.
-        return cls(classes.replace(status=classes.status | status))
+        return moved(cls(classes.replace(status=classes.status | status)), origin)
+
+    def _moved(self, origin: jax.Array) -> "ClassMoments":
+        """Returns the moments of rows moved by an origin (2, d)."""
+        present = (self.classes.count[:, 0] > 0)[:, None, None]
+        there = jax.vmap(lambda one: one._moved(origin))(self.classes)
+        # A class without rows has no mean to move.
+        mean_x = jnp.where(present, there.mean_x, self.classes.mean_x)
+        return ClassMoments(there.replace(mean_x=mean_x))
 
     def update(self, x: Any, z: Any, weights: Any = None) -> "ClassMoments":
         """Returns these moments with more rows added.
@@ -93,10 +102,10 @@ class ClassMoments:
         Under jit: pure; carry it through `lax.scan`. Rows of weight 0 are never read.
         """
         k, d = self.classes.xz.shape[0], self.classes.xz.shape[1]
-        data = as_dataset(x, class_labels(z), weights=weights, num_classes=k)
+        data, origin = as_dataset_about(x, class_labels(z), weights=weights, num_classes=k)
         if data.x.shape[1] != d:
             raise ValueError(f"update: these moments hold d={d} features, got x {data.x.shape}")
-        return _update(self, data)
+        return _update(self, data, origin)
 
     def merge(self, other: "ClassMoments") -> "ClassMoments":
         """Returns the moments of the rows of both together, as `erasejax.merge` does.
@@ -141,6 +150,11 @@ class ClassMoments:
         return self.classes.mean_x[:, 0] + self.classes.mean_x[:, 1]
 
     @property
+    def rest(self) -> jax.Array:
+        """(k, d) what rounding took from the class means."""
+        return (self.classes.mean_x[:, 0] - self.means) + self.classes.mean_x[:, 1]
+
+    @property
     def covariances(self) -> jax.Array:
         """(k, d, d) covariances, dividing by the weight of the class; 0 for classes without rows.
 
@@ -183,9 +197,9 @@ class ClassMoments:
 
 
 @program
-def _update(moments: ClassMoments, data: Dataset) -> ClassMoments:
+def _update(moments: ClassMoments, data: Dataset, origin: jax.Array | None) -> ClassMoments:
     data = data.replace(x=data.x.astype(moments.classes.xz.dtype))  # pyright: ignore
-    return _merge_classes(moments, ClassMoments.of(data))
+    return _merge_classes(moments, moved(ClassMoments.of(data), origin))
 
 
 @program

@@ -47,6 +47,7 @@ def _app() -> Any:
         target: float | None = None,
         max_rank: int | None = None,
         certificate: bool = True,
+        dtype: Annotated[str | None, arg(metavar="DTYPE")] = None,
         seed: int = 0,
         drop: Annotated[str | None, arg(metavar="COLUMNS")] = None,
         encoding: Annotated[str | None, arg(metavar="NAME")] = None,
@@ -59,7 +60,8 @@ def _app() -> Any:
         table.csv:column, and several columns as table.csv:a,b or 'table.csv:f*'. Integers, booleans
         and text are class labels. Of the rows fitted on it prints the damage, a share of their
         variance, and the certificate linear_r2, the share of the concept that least squares reads,
-        before and after.
+        before and after. After is of the rows as they will be written: rounding to float16 or
+        bfloat16 may bring the concept back, and a line says so.
 
         Args:
           x: features, (rows, features). Of a table all columns but the labels', the task's and an
@@ -80,6 +82,8 @@ def _app() -> Any:
           target: share of the difference of the class covariances to remove, for alf-qleace.
           max_rank: at most so many directions beyond leace's, for alf-qleace.
           certificate: compute the damage and linear_r2, which takes the covariance of the features.
+          dtype: certify rows written as float64, float32, float16 or bfloat16; that of x if left
+            out.
           seed: for methods that draw.
           drop: columns of a table that are no features; names and patterns, commas between.
           encoding: of text in the files, such as cp1252; UTF-8 if nothing is said.
@@ -106,6 +110,7 @@ def _app() -> Any:
                 target=target,
                 max_rank=max_rank,
                 certificate=certificate,
+                dtype=dtype,
                 seed=seed,
                 drop=drop,
                 encoding=encoding,
@@ -121,20 +126,23 @@ def _app() -> Any:
         *,
         out: Path,
         labels: Annotated[str | None, arg(metavar="FILE")] = None,
+        dtype: Annotated[str | None, arg(metavar="DTYPE")] = None,
         drop: Annotated[str | None, arg(metavar="COLUMNS")] = None,
         encoding: Annotated[str | None, arg(metavar="NAME")] = None,
         force: bool = False,
     ) -> None:
         """Erase a concept from a file of features.
 
-        Rows are streamed. float64 features are computed and written in float32 unless
-        JAX_ENABLE_X64=1 is set; integers become float32.
+        Rows are streamed. float64 features are computed about their mean in float32, and written in
+        float32, unless JAX_ENABLE_X64=1 is set; with --dtype float64 the mean keeps its digits.
+        Integers become float32.
 
         Args:
           eraser: file saved by fit.
           x: features. Of a table the columns that the eraser was fitted on.
           out: where to write; .npy, .npz, .csv, .parquet or .safetensors.
           labels: labels of these rows, for oracle-leace and qleace, which read them.
+          dtype: of the output, float64, float32, float16 or bfloat16; that of x if left out.
           drop: columns of a table that are no features; names and patterns, commas between.
           encoding: of text in the files, such as cp1252; UTF-8 if nothing is said.
           force: replace the output if it exists.
@@ -143,7 +151,14 @@ def _app() -> Any:
 
         print(
             commands.apply(
-                eraser, x, out=out, labels=labels, drop=drop, encoding=encoding, force=force
+                eraser,
+                x,
+                out=out,
+                labels=labels,
+                dtype=dtype,
+                drop=drop,
+                encoding=encoding,
+                force=force,
             )
         )
 

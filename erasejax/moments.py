@@ -20,9 +20,10 @@ from flax import struct
 
 from erasejax import checks, linalg
 from erasejax.checks import Status
-from erasejax.data import Dataset, as_dataset, codes
+from erasejax.data import Dataset, codes
 from erasejax.foreign import as_jax_or_numpy
 from erasejax.linalg import product, safe_reciprocal, two_sum
+from erasejax.origin import as_dataset_about, moved
 from erasejax.programs import program
 from erasejax.provisional import combine_columns, provisional_fit, units
 
@@ -113,9 +114,10 @@ class Moments:
           covariance: as in `init`.
           task: whether to include the dataset's task.
         """
-        data = as_dataset(data)
+        data, origin = as_dataset_about(data)
         columns = data.task.shape[1] if task and data.task is not None else 0
-        return _batch(data, covariance=covariance, one_hot=data.is_classes, task=columns)
+        own = _batch(data, covariance=covariance, one_hot=data.is_classes, task=columns)
+        return moved(own, origin)
 
     def update(self, x: Any, z: Any, weights: Any = None, *, task: Any = None) -> "Moments":
         """Returns these moments with more rows added.
@@ -141,7 +143,9 @@ class Moments:
         if z.ndim == 1 and not labels and not jnp.issubdtype(z.dtype, jnp.floating):
             z = z[:, None]  # binary labels kept as one column
         classes = k if labels else None
-        data = as_dataset(x, z, weights=weights, num_classes=classes, task=task, decided=True)
+        data, origin = as_dataset_about(
+            x, z, weights=weights, num_classes=classes, task=task, decided=True
+        )
         columns = k if labels or z.ndim == 1 else z.shape[1]
         if data.x.shape[1] != d or columns != k or (z.ndim == 1 and not labels and k != 1):
             raise ValueError(
@@ -155,7 +159,11 @@ class Moments:
                 f"task: these moments hold {self.task} task columns, got "
                 f"{None if data.task is None else data.task.shape}"
             )
-        return _update(self, data)
+        return _update(self, data, origin)
+
+    def _moved(self, origin: jax.Array) -> "Moments":
+        """Returns the moments of rows moved by an origin (2, d)."""
+        return self.replace(mean_x=_add(self.mean_x, origin.astype(self.mean_x.dtype)))  # pyright: ignore
 
     @property
     def total(self) -> jax.Array:
@@ -277,12 +285,11 @@ class Moments:
 
 
 @program
-def _update(moments: Moments, data: Dataset) -> Moments:
+def _update(moments: Moments, data: Dataset, origin: jax.Array | None) -> Moments:
     data = data.replace(x=data.x.astype(moments.xz.dtype))  # pyright: ignore
     full = moments.xx.ndim == 2
-    return _merge(
-        moments, _batch(data, covariance=full, one_hot=moments.one_hot, task=moments.task)
-    )
+    own = _batch(data, covariance=full, one_hot=moments.one_hot, task=moments.task)
+    return _merge(moments, moved(own, origin))
 
 
 def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Moments:

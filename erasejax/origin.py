@@ -16,7 +16,7 @@ from erasejax.data import Dataset, as_dataset
 from erasejax.foreign import as_jax_or_numpy
 from erasejax.linalg import two_sum
 
-__all__ = ["as_dataset_about", "features_about", "move_point", "moved", "restored"]
+__all__ = ["as_dataset_about", "features_about", "move_point", "moved", "rows_about"]
 
 
 def features_about(
@@ -59,6 +59,8 @@ def features_about(
 def as_dataset_about(x: Any, z: Any = None, **options: Any) -> tuple[Dataset, jax.Array | None]:
     """Returns what `as_dataset` does, of features about an origin; and (2, d) the origin, or None.
 
+    See `features_about`.
+
     Args:
       x: as for `as_dataset`.
       z: as for `as_dataset`.
@@ -87,6 +89,21 @@ def move_point(point: jax.Array, origin: jax.Array) -> tuple[jax.Array, jax.Arra
     return two_sum(total, rest + origin[1])
 
 
-def restored(rows: jax.Array, origin: jax.Array | None) -> jax.Array:
-    """Returns rows (..., d) about zero that were about an origin (2, d), or None."""
-    return rows if origin is None else origin[0] + (origin[1] + rows)
+def rows_about(name: str, y: Any, origin: jax.Array | None) -> jax.Array:
+    """Returns features about an origin that is given, that of others.
+
+    Args:
+      name: of the argument.
+      y: (n, d) floats.
+      origin: (2, d), or None for zero.
+
+    Raises:
+      TypeError: y is not floating point.
+      ValueError: y has another number of axes, or no rows or columns.
+    """
+    found = as_jax_or_numpy(name, y)
+    if origin is None or found.shape[-1:] != origin.shape[1:]:
+        return checks.features(name, found)
+    if isinstance(found, np.ndarray) and found.dtype.kind == "f" and found.dtype.itemsize > 4:
+        return checks.features(name, found - np.asarray(origin, np.float64).sum(axis=0))
+    return (checks.features(name, found) - origin[0]) - origin[1]

@@ -1,11 +1,18 @@
-"""What erasing does to the rows it was fitted on, computed from their moments: no second pass."""
+"""What erasing does to the rows it was fitted on, and what rounding them brings back.
 
+Erasing is linear, so the moments of erased rows follow from those of the rows, without a second
+pass. Rounding is not: where the dtype that is written matters, the rounded rows are read.
+"""
+
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from erasejax import canonical, checks, metrics
+from erasejax.commands.erasing import erase, is_rounded
 from erasejax.data import Dataset
 from erasejax.erasers.oracle_leace import OracleProjection
 from erasejax.linalg import product, safe_reciprocal, two_sum
@@ -14,7 +21,7 @@ from erasejax.moments import Moments
 from erasejax.programs import program
 from erasejax.projection import Projection
 
-__all__ = ["Certificate", "certify", "certify_rows", "erased_moments"]
+__all__ = ["Certificate", "certify", "certify_rows", "erased_moments", "rounding_shows"]
 
 
 class Certificate(NamedTuple):
@@ -23,15 +30,35 @@ class Certificate(NamedTuple):
     Attributes:
       damage: the mean of |r(x) - x|^2 as a share of the variance of x; None if not computed.
       before: `metrics.linear_r2` of the concept from x, or None.
-      after: the same from r(x).
+      after: the same from r(x) as it will be written, rounded to its dtype.
+      unrounded: the same from r(x) in float32.
     """
 
     damage: Any
     before: Any
     after: Any
+    unrounded: Any
 
 
-def certify(eraser: Any, moments: Moments) -> Certificate:
+def rounding_shows(moments: Moments, dtype: np.dtype) -> bool:
+    """Returns whether rows rounded to a dtype may differ from what their moments say of them.
+
+    In float16 and bfloat16 always. In float32 where a mean is so far out that the spacing of
+    numbers there exceeds what `canonical.null_model` counts as rounding by arithmetic.
+
+    Args:
+      moments: of the rows.
+      dtype: in which they will be written.
+    """
+    if is_rounded(dtype):
+        return True
+    far = 16 * max(moments.xz.shape[1], 2) * moments.sd < jnp.abs(moments.mean)
+    return dtype.itemsize == 4 and bool(far.any())
+
+
+def certify(
+    eraser: Any, moments: Moments, *, dtype: np.dtype, blocks: Iterable[Dataset]
+) -> Certificate:
     """Returns the certificate of an eraser on the rows of `moments`.
 
     Without the covariance linear_r2 is not computed, nor, but for `OracleProjection`, the damage.
@@ -39,26 +66,55 @@ def certify(eraser: Any, moments: Moments) -> Certificate:
     Args:
       eraser: `Projection` or `OracleProjection`.
       moments: of the rows, with or without a task.
+      dtype: in which erased rows will be written.
+      blocks: the rows again, read only where `rounding_shows`.
+
+    Raises:
+      ValueError: a value is too large for the dtype.
     """
     oracle = isinstance(eraser, OracleProjection)
-    if moments.xx.ndim == 2:
-        return _certify(eraser, moments)
-    return Certificate(_damage(eraser, _concept_only(moments)) if oracle else None, None, None)
+    if moments.xx.ndim == 1:
+        damage = _damage(eraser, _concept_only(moments)) if oracle else None
+        return Certificate(damage, None, None, None)
+    certified = _certify(eraser, moments)
+    if not rounding_shows(moments, dtype):
+        return certified
+    rounded = Moments.init(
+        moments.mean.shape[0],
+        moments.zz.shape[0] - moments.task,
+        dtype=moments.mean.dtype,
+        one_hot=moments.one_hot,
+    )
+    for block in blocks:
+        erased = erase(eraser, np.asarray(block.x), block.z, dtype)
+        rounded = rounded.update(erased, block.z, block.weights)
+    return certified._replace(after=_linear_r2(rounded, vanishes(rounded)))
 
 
-def certify_rows(eraser: Any, data: Dataset) -> Certificate:
+def certify_rows(eraser: Any, data: Dataset, *, dtype: np.dtype) -> Certificate:
     """Returns the certificate of an eraser on rows in memory.
 
     Args:
       eraser: a fitted eraser.
-      data: the rows, in at least float32.
+      data: the rows.
+      dtype: in which erased rows will be written.
+
+    Raises:
+      ValueError: a value is too large for the dtype.
     """
-    erased = eraser(data.x, data.z) if eraser.needs_z else eraser(data.x)
-    return Certificate(
-        metrics.damage(data.x, erased),
-        metrics.linear_r2(data.replace(task=None)),  # pyright: ignore[reportAttributeAccessIssue]
-        metrics.linear_r2(data.replace(x=erased, task=None)),  # pyright: ignore[reportAttributeAccessIssue]
-    )
+    x = np.asarray(data.x)
+    wide = np.dtype(checks.compute_dtype(x))
+
+    def r2(x: np.ndarray) -> jax.Array:
+        # At least float32: what is rounded is the rows, not the reading of them.
+        x = x.astype(np.promote_types(x.dtype, np.float32) if x.dtype.kind == "f" else np.float32)
+        return metrics.linear_r2(data.replace(x=x, task=None))  # pyright: ignore[reportAttributeAccessIssue]
+
+    erased = erase(eraser, x, data.z, wide)
+    after = unrounded = r2(erased)
+    if dtype != wide:
+        after = r2(erase(eraser, x, data.z, dtype))
+    return Certificate(metrics.damage(x, erased), r2(x), after, unrounded)
 
 
 def erased_moments(eraser: Any, moments: Moments) -> Moments:
@@ -103,11 +159,9 @@ def _certify(eraser: Any, moments: Moments) -> Certificate:
     erased = erased_moments(eraser, moments)
     # A feature that is erased whole has no spread left: its rounding is measured by what it had.
     null = vanishes(erased) | vanishes(erased.replace(xx=moments.xx))  # pyright: ignore[reportAttributeAccessIssue]
-    return Certificate(
-        _damage(eraser, moments),
-        _linear_r2(moments, vanishes(moments)),
-        _linear_r2(erased, null),
-    )
+    after = _linear_r2(erased, null)
+    before = _linear_r2(moments, vanishes(moments))
+    return Certificate(_damage(eraser, moments), before, after, after)
 
 
 def _concept_only(moments: Moments) -> Moments:
@@ -118,6 +172,7 @@ def _concept_only(moments: Moments) -> Moments:
     )
 
 
+@program
 def _linear_r2(moments: Moments, null: jax.Array) -> jax.Array:
     """Returns what `metrics.linear_r2` does, from moments."""
     solved = canonical.solve_moments(moments, rule="none", shrinkage=0.0)

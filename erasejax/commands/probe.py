@@ -14,6 +14,7 @@ import numpy as np
 from flax import struct
 
 from erasejax import checks, metrics
+from erasejax.commands import erasing
 from erasejax.commands.common import check_dims, load_eraser
 from erasejax.commands.split import shares, split_groups, split_rows
 from erasejax.commands.verdict import LinearLeak, in_groups, measure, sentences
@@ -154,11 +155,11 @@ def probe(
         parts = split_groups(concepts, together, count, seed)
         if told := shares(concepts, parts):
             summary += f"\n{told}"
-    every = features.array()
+    every = features.array(exact=True)
 
     def rows(index: np.ndarray | slice) -> Dataset:
         z = jnp.asarray(concepts.values[index])
-        return Dataset(x=jnp.asarray(every[index]), z=z, num_classes=k)
+        return Dataset(x=every[index], z=z, num_classes=k)
 
     def ids(index: np.ndarray | slice) -> np.ndarray | None:
         return None if together is None else together.values[index]
@@ -237,7 +238,7 @@ def _length(fitted: Any, x: jax.Array) -> float | None:
     """Returns the length of a probe's weights in units of the features' spread; None without."""
     if not hasattr(fitted, "weight"):
         return None
-    sd = jnp.std(x.astype(fitted.weight.dtype), axis=0)
+    sd = np.std(np.asarray(x, np.float64), axis=0).astype(fitted.weight.dtype)
     return float(jnp.linalg.norm(fitted.weight * (sd if fitted.weight.ndim == 1 else sd[:, None])))
 
 
@@ -261,8 +262,9 @@ def _protocol(
     `groups` are those of the rows of each, or None.
     """
 
-    def erase(part: Dataset) -> jax.Array:
-        return eraser(part.x, part.z) if eraser.needs_z else eraser(part.x)
+    def erase(part: Dataset) -> Any:
+        x = np.asarray(part.x)
+        return erasing.erase(eraser, x, part.z, x.dtype)
 
     lines = []
     for name, kind in kinds.items():
@@ -297,7 +299,7 @@ def _protocol(
     if held_out:
         if together is not None:
             together = np.concatenate(groups)  # pyright: ignore[reportArgumentType]
-        x, z = (jnp.concatenate([getattr(part, n) for part in left]) for n in ("x", "z"))
+        x, z = (np.concatenate([np.asarray(getattr(part, n)) for part in left]) for n in ("x", "z"))
         whole = dataclasses.replace(whole, x=x, z=z)
     return Protocol(
         title,

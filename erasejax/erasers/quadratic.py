@@ -12,10 +12,11 @@ from erasejax import checks, transport
 from erasejax.canonical import concept_axes
 from erasejax.checks import Status
 from erasejax.class_moments import ClassMoments, concept_status
-from erasejax.data import Dataset, as_dataset, class_labels, describe_concept
+from erasejax.data import Dataset, class_labels, describe_concept
 from erasejax.erasers.base import Eraser
 from erasejax.erasers.leace import LEACE
 from erasejax.linalg import product, safe_reciprocal
+from erasejax.origin import as_dataset_about, move_point
 from erasejax.programs import program
 from erasejax.projection import Projection, TracedProjection
 
@@ -32,6 +33,7 @@ class ClassTransport:
       center: (d,) mu, the mean of all rows.
       rank: () int32, rank of the covariance of x with the labels.
       status: () uint32 bits, see `erasejax.checks.Status`.
+      rest: (k, d) what rounding took from the class means, or None for zeros.
     """
 
     maps: jax.Array
@@ -39,6 +41,7 @@ class ClassTransport:
     center: jax.Array
     rank: jax.Array
     status: jax.Array
+    rest: jax.Array | None = None
 
     needs_z = True
 
@@ -47,41 +50,58 @@ class ClassTransport:
         """How many features the eraser was fitted on, d."""
         return self.class_means.shape[-1]
 
-    def __call__(self, x: Any, z: Any) -> jax.Array:
+    def __call__(self, x: Any, z: Any, *, dtype: Any = None) -> jax.Array:
         """Erases the concept from rows whose class is known.
 
         Args:
           x: (n, d) floats.
           z: (n,) integer class labels. A row with a label outside [0, k) becomes NaN.
+          dtype: static; of the result, as for a `Projection`.
 
         Returns:
-          (n, d) in x's dtype; NaN where fitting failed.
+          (n, d) in that dtype; NaN where fitting failed.
 
         Raises:
           TypeError: x is not floating point, or z is not class labels.
-          ValueError: shapes do not match the fit.
+          ValueError: shapes do not match the fit, or JAX does not keep the dtype.
         """
         k, d = self.class_means.shape[-2:]
-        data = as_dataset(x, class_labels(z), num_classes=k)
+        data, origin = as_dataset_about(x, class_labels(z), num_classes=k)
         if data.x.shape[1] != d:
             raise ValueError(f"x: this eraser was fitted on {d} features, got {data.x.shape}")
-        return _apply(self, data)
+        return _apply(self, data, origin, checks.result_dtype(data.x, dtype))
+
+    def _moved(self, origin: jax.Array) -> "ClassTransport":
+        """Returns the same eraser for rows moved by an origin (2, d)."""
+        means, rest = move_point(self.class_means, origin)
+        return self.replace(  # pyright: ignore
+            class_means=means,
+            center=move_point(self.center, origin)[0],
+            rest=rest if self.rest is None else rest + self.rest,
+        )
 
 
-@program
-def _apply(eraser: ClassTransport, data: Dataset) -> jax.Array:
+@program(static_argnums=3)
+def _apply(
+    eraser: ClassTransport, data: Dataset, origin: jax.Array | None, result_dtype: Any
+) -> jax.Array:
+    if origin is not None:
+        eraser = eraser._moved(-origin)
     dtype = checks.compute_dtype(data.x, eraser.maps)
     x = data.x.astype(dtype)
+    rest = jnp.zeros_like(eraser.class_means) if eraser.rest is None else eraser.rest
 
     def one(j: jax.Array, erased: jax.Array) -> jax.Array:
         own = data.z == j
         # Rows of other classes are not multiplied: far from this mean they could overflow.
-        centred = jnp.where(own[:, None], x - eraser.class_means[j], 0)
+        centred = jnp.where(own[:, None], (x - eraser.class_means[j]) - rest[j], 0)
         moved = eraser.center + product("nd,ed->ne", centred, eraser.maps[j])
         return jnp.where(own[:, None], moved, erased)
 
-    erased = lax.fori_loop(0, eraser.maps.shape[0], one, jnp.full_like(x, jnp.nan))
-    return erased.astype(data.x.dtype)
+    result = lax.fori_loop(0, eraser.maps.shape[0], one, jnp.full_like(x, jnp.nan))
+    if origin is not None:
+        result = origin[0] + (origin[1] + result)
+    return result.astype(result_dtype)
 
 
 class _ClassForm(Eraser):
@@ -166,6 +186,7 @@ class QLEACE(_ClassForm):
                 center=overall.mean,
                 rank=jnp.sum(singular > 8 * eps * d**0.5).astype(jnp.int32),
                 status=status,
+                rest=jnp.where(present[:, None], moments.rest, 0),
             ),
             status,
         )

@@ -21,14 +21,17 @@ class Features:
     """Rows of features in a file, read when asked for.
 
     Integers and booleans become float32. float64 becomes float32 unless jax's x64 mode is on.
-    float16 and bfloat16 stay as they are. Columns of integers among columns of floats are warned of
-    when they are read, unless somebody has named them.
+    float16 and bfloat16 stay as they are. Blocks that are `exact` are float64 where the file holds
+    float64, or integers of 32 bits or more: what subtracts their mean keeps more digits that way.
+    Columns of integers among columns of floats are warned of when they are read, unless somebody
+    has named them.
 
     Attributes:
       source: where they come from.
       shape: (n, d).
-      dtype: of the blocks.
+      dtype: in which they are used.
       columns: names of the features, where the file has them.
+      wide: whether the file holds numbers that only float64 holds exactly.
     """
 
     source: Source
@@ -36,8 +39,9 @@ class Features:
     dtype: np.dtype
     columns: tuple[str, ...] | None
     _read: Callable[[int], Iterator[np.ndarray]]
+    wide: bool = False
 
-    def blocks(self, rows: int) -> Iterator[np.ndarray]:
+    def blocks(self, rows: int, *, exact: bool = False) -> Iterator[np.ndarray]:
         """Yields (rows, d) arrays in the order of the file; the last one may be shorter.
 
         Only about one block is in memory at a time, but for .npz and .csv files, which are read
@@ -45,6 +49,7 @@ class Features:
 
         Args:
           rows: rows in a block.
+          exact: whether blocks are float64 where only that holds the numbers of the file.
 
         Yields:
           Finite float arrays.
@@ -55,6 +60,7 @@ class Features:
         """
         bad, first, start = 0, None, 0
         for block in _rechunk(self._read(rows), rows):
+            whole = block
             with np.errstate(over="ignore"):
                 block = block.astype(self.dtype, copy=False)
             finite = np.isfinite(block)
@@ -66,7 +72,7 @@ class Features:
                     first = (start + int(where[0][0]), int(where[0][1]), value)
             start += len(block)
             if first is None:
-                yield block
+                yield whole.astype(np.float64, copy=False) if exact and self.wide else block
         if start != self.shape[0]:
             raise ValueError(f"{self.source}: expected {self.shape[0]} rows, found {start}")
         if first is not None:
@@ -78,13 +84,16 @@ class Features:
                 f"{column}{name}, counted from 0; remove or fill them"
             )
 
-    def array(self) -> np.ndarray:
+    def array(self, *, exact: bool = False) -> np.ndarray:
         """Returns all rows, (n, d).
+
+        Args:
+          exact: as for `blocks`.
 
         Raises:
           ValueError: a value is NaN or infinite.
         """
-        (whole,) = self.blocks(self.shape[0])
+        (whole,) = self.blocks(self.shape[0], exact=exact)
         return whole
 
 
@@ -120,9 +129,8 @@ def open_features(
     """
     source = parse(spec)
     if source.is_table:
-        return _table_features(
-            source, {"labels": labels, "task": task, "groups": groups}, columns, drop
-        )
+        others = {"labels": labels, "task": task, "groups": groups}
+        return _table_features(source, others, columns, drop)
     if drop is not None:
         raise ValueError(f"{source}: has no columns with names; leave out --drop")
     if source.kind == ".safetensors":
@@ -136,7 +144,9 @@ def open_features(
             rest = read_array(source) if source.kind == ".npy" else array
             yield rest[start : start + rows]
 
-    return Features(source, array.shape, _float_dtype(source, array.dtype), None, read)
+    return Features(
+        source, array.shape, _float_dtype(source, array.dtype), None, read, _is_wide(array.dtype)
+    )
 
 
 def _check_shape(source: Source, shape: tuple[int, ...]) -> None:
@@ -169,6 +179,11 @@ def _float_dtype(source: Source, dtype: np.dtype) -> np.dtype:
     raise ValueError(f"{source}: expected numbers, got {dtype}")
 
 
+def _is_wide(dtype: np.dtype) -> bool:
+    """Returns whether only float64 holds such numbers exactly."""
+    return dtype.itemsize >= 8 and dtype.kind == "f" or dtype.itemsize >= 4 and dtype.kind in "iu"
+
+
 def _rechunk(arrays: Iterator[np.ndarray], rows: int) -> Iterator[np.ndarray]:
     """Yields the same rows in blocks of `rows`, the last one shorter."""
     held: list[np.ndarray] = []
@@ -199,7 +214,7 @@ def _tensor_features(source: Source) -> Features:
                 block = file.get_slice(name)[start : min(start + rows, shape[0])]
             yield block
 
-    return Features(source, shape, _float_dtype(source, dtype), None, read)
+    return Features(source, shape, _float_dtype(source, dtype), None, read, _is_wide(dtype))
 
 
 def _table_features(
@@ -256,6 +271,7 @@ def _table_features(
         _float_dtype(source, dtype),
         names if len(names) == width else None,
         read,
+        _is_wide(dtype),
     )
 
 

@@ -144,6 +144,8 @@ class Table(NamedTuple):
             return np.dtype(np.float16)
         if pa.types.is_float64(kind) or pa.types.is_decimal(kind):
             return np.dtype(np.float64)
+        if pa.types.is_integer(kind) and kind.bit_width >= 32:  # float32 ends at 2^24
+            return np.dtype(np.float64)
         is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
         if is_number or pa.types.is_boolean(kind) or pa.types.is_null(kind):
             return np.dtype(np.float32)

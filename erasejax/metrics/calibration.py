@@ -52,7 +52,7 @@ def expected_calibration_error(
         raise TypeError(f"expected_calibration_error: {name} has no likelihood (no log_proba)")
     if int(bins) != bins or bins < 1:
         raise ValueError(f"bins: expected a positive whole number, got {bins}")
-    return _calibration(probe, labelled(probe, x, z, weights), int(bins))
+    return _calibration(*labelled(probe, x, z, weights), int(bins))
 
 
 @program(static_argnums=2)

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 from flax import struct
 
 from erasejax import canonical, checks, linalg, tails
-from erasejax.data import Dataset, as_dataset, codes
+from erasejax.data import Dataset, codes
 from erasejax.groups import count_groups, number_groups
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.metrics import sign_flips
 from erasejax.metrics.grouping import group_rows
 from erasejax.moments import Moments
+from erasejax.origin import as_dataset_about
 from erasejax.programs import program
 
 __all__ = ["GuardednessTest", "canonical_correlations", "guardedness_test", "linear_r2"]
@@ -135,7 +136,7 @@ def guardedness_test(
     if int(permutations) != permutations or permutations < 1:
         raise ValueError(f"permutations: expected a positive whole number, got {permutations}")
     key = checks.drawing_key(method, key, draws=method == "sign_flip")
-    data = as_dataset(x, z, weights=weights, num_classes=num_classes)
+    data, _ = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
     data = data.replace(task=None)  # pyright: ignore[reportAttributeAccessIssue]
     count = None
     if groups is not None:
@@ -309,7 +310,7 @@ def canonical_correlations(
       TypeError: x is not floating point, or z is missing.
       ValueError: shapes do not match, or num_classes is missing.
     """
-    return _correlations(as_dataset(x, z, weights=weights, num_classes=num_classes))
+    return _correlations(as_dataset_about(x, z, weights=weights, num_classes=num_classes)[0])
 
 
 def linear_r2(
@@ -334,7 +335,7 @@ def linear_r2(
       TypeError: x is not floating point, or z is missing.
       ValueError: shapes do not match, or num_classes is missing.
     """
-    return _linear_r2(as_dataset(x, z, weights=weights, num_classes=num_classes))
+    return _linear_r2(as_dataset_about(x, z, weights=weights, num_classes=num_classes)[0])
 
 
 @program

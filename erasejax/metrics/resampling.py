@@ -92,7 +92,7 @@ def bootstrap(
     """
     if int(resamples) != resamples or resamples < 1:
         raise ValueError(f"resamples: expected a positive whole number, got {resamples}")
-    data = labelled(probe, x, z, weights)
+    probe, data = labelled(probe, x, z, weights)
     level = checks.as_array("level", level, checks.compute_dtype(data.x))
     key = checks.as_key(key)
     if groups is not None:

@@ -15,6 +15,7 @@ from erasejax import checks
 from erasejax.data import Dataset, as_dataset, class_labels, codes, describe_concept
 from erasejax.foreign import as_jax_or_numpy
 from erasejax.linalg import power_of_two, safe_reciprocal
+from erasejax.origin import as_dataset_about, features_about, moved, rows_about
 from erasejax.programs import program
 from erasejax.ranks import sort_marked
 
@@ -44,7 +45,7 @@ def accuracy(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.A
     Raises:
       TypeError: z is not class labels.
     """
-    return _score(_accuracy, probe, labelled(probe, x, z, weights))
+    return _score(_accuracy, *labelled(probe, x, z, weights))
 
 
 def _accuracy(probe: Any, data: Dataset) -> jax.Array:
@@ -68,7 +69,7 @@ def balanced_accuracy(probe: Any, x: Any, z: Any = None, *, weights: Any = None)
     Raises:
       TypeError: z is not class labels.
     """
-    return _score(_balanced_accuracy, probe, labelled(probe, x, z, weights))
+    return _score(_balanced_accuracy, *labelled(probe, x, z, weights))
 
 
 def _balanced_accuracy(probe: Any, data: Dataset) -> jax.Array:
@@ -97,7 +98,7 @@ def auroc(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.Arra
     Raises:
       TypeError: z is not class labels.
     """
-    return _score(_auroc, probe, labelled(probe, x, z, weights))
+    return _score(_auroc, *labelled(probe, x, z, weights))
 
 
 def _auroc(probe: Any, data: Dataset) -> jax.Array:
@@ -139,7 +140,7 @@ def log_loss(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.A
     """
     if not hasattr(probe, "log_proba"):
         raise TypeError(f"log_loss: {type(probe).__name__} has no likelihood (no log_proba)")
-    return _score(_log_loss, probe, labelled(probe, x, z, weights))
+    return _score(_log_loss, *labelled(probe, x, z, weights))
 
 
 def _log_loss(probe: Any, data: Dataset) -> jax.Array:
@@ -164,7 +165,7 @@ def r2(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.Array:
     Raises:
       ValueError: the shape of z does not match the probe.
     """
-    return _score(_r2, probe, _rows(probe, x, z, weights))
+    return _score(_r2, *_rows(probe, x, z, weights))
 
 
 def _r2(probe: Any, data: Dataset) -> jax.Array:
@@ -216,7 +217,8 @@ def damage(x: Any, y: Any, *, weights: Any = None) -> jax.Array:
     Raises:
       ValueError: shapes differ.
     """
-    x, y = checks.features("x", x), checks.features("y", y)
+    x, origin = features_about("x", x)
+    y = rows_about("y", y, origin)
     if x.shape != y.shape:
         raise ValueError(f"y: expected the shape of x {x.shape}, got {y.shape}")
     dtype = checks.compute_dtype(x, y)
@@ -238,27 +240,31 @@ def _damage(pair: Dataset) -> jax.Array:
     return moved / _mean(jnp.sum((centred * inverse) ** 2, axis=1), pair)
 
 
-def _rows(probe: Any, x: Any, z: Any, weights: Any) -> Dataset:
-    """Returns the rows, with the number of classes the probe knows."""
-    if isinstance(x, Dataset):
-        return as_dataset(x, z, weights=weights)
-    z = as_jax_or_numpy("z", z)
+def _rows(probe: Any, x: Any, z: Any, weights: Any) -> tuple[Any, Dataset]:
+    """Returns the rows, with the number of classes the probe knows, and the probe for such rows."""
     classes = None
-    if z.ndim == 1 and not jnp.issubdtype(z.dtype, jnp.floating):
-        classes = probe.num_classes
-    return as_dataset(x, z, weights=weights, num_classes=classes, decided=True)
+    if not isinstance(x, Dataset):
+        z = as_jax_or_numpy("z", z)
+        if z.ndim == 1 and not jnp.issubdtype(z.dtype, jnp.floating):
+            classes = probe.num_classes
+    if not hasattr(probe, "_moved"):  # it reads rows as they are
+        return probe, as_dataset(x, z, weights=weights, num_classes=classes, decided=True)
+    data, origin = as_dataset_about(x, z, weights=weights, num_classes=classes, decided=True)
+    return probe if origin is None else moved(probe, -origin), data
 
 
-def labelled(probe: Any, x: Any, z: Any, weights: Any) -> Dataset:
-    """Returns the rows, with as many classes as the probe tells apart.
+def labelled(probe: Any, x: Any, z: Any, weights: Any) -> tuple[Any, Dataset]:
+    """Returns a probe and rows, with as many classes as it tells apart.
+
+    Of float64 rows both may be about an origin of their own.
 
     Raises:
       TypeError: z is not class labels.
     """
-    data = _rows(probe, x, z, weights)
+    probe, data = _rows(probe, x, z, weights)
     if not data.is_classes:
         raise TypeError(f"z: expected integer class labels (n,), got {describe_concept(data.z)}")
-    return data
+    return probe, data
 
 
 @program(static_argnums=0)

@@ -9,9 +9,10 @@ from flax import struct
 from erasejax import checks
 from erasejax.canonical import null_model
 from erasejax.checks import Status
-from erasejax.data import Dataset, as_dataset, describe_concept, weigh_classes
+from erasejax.data import Dataset, describe_concept, weigh_classes
 from erasejax.linalg import product
 from erasejax.moments import Moments
+from erasejax.origin import as_dataset_about, features_about, move_point, moved
 from erasejax.programs import program
 from erasejax.projection import Projection
 
@@ -64,11 +65,11 @@ class Probe:
 
         Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
         """
-        data = as_dataset(x, z, weights=weights, num_classes=num_classes)
+        data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
         key = self._check(data, key)
         if class_weights is not None:
             data = weigh_classes(data, class_weights)
-        return _fit(checks.numbers(self, checks.compute_dtype(data.x)), data, key)
+        return _fit(checks.numbers(self, checks.compute_dtype(data.x)), data, key, origin)
 
     def _check(self, data: Dataset, key: jax.Array | None) -> jax.Array | None:
         """Checks that the probe is made for this kind of concept; returns the key, if it draws.
@@ -104,8 +105,10 @@ class Probe:
 
 
 @program
-def _fit(probe: Probe, data: Dataset, key: jax.Array | None) -> Any:
-    return probe._fit(data, key)
+def _fit(
+    probe: Probe, data: Dataset, key: jax.Array | None, origin: jax.Array | None = None
+) -> Any:
+    return moved(probe._fit(data, key), origin)
 
 
 class FittedProbe:
@@ -131,18 +134,22 @@ class FittedProbe:
           TypeError: x is not floating point.
           ValueError: x has another number of features.
         """
-        x = checks.features("x", x)
+        x, origin = features_about("x", x)
         if x.shape[1] != self.dims:
             raise ValueError(f"x: this probe was fitted on {self.dims} features, got {x.shape}")
-        return _scores(self, x)
+        return _scores(self, x, origin)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         raise NotImplementedError
 
+    def _moved(self, origin: jax.Array) -> Any:
+        """Returns the same probe for rows moved by an origin (2, d)."""
+        raise NotImplementedError
+
 
 @program
-def _scores(probe: FittedProbe, x: jax.Array) -> jax.Array:
-    return probe._scores(x)
+def _scores(probe: FittedProbe, x: jax.Array, origin: jax.Array | None) -> jax.Array:
+    return (probe if origin is None else probe._moved(-origin))._scores(x)
 
 
 class Classifier(FittedProbe):
@@ -194,6 +201,11 @@ class LinearProbe(FittedProbe):
     def dims(self) -> int:
         """How many features the probe was fitted on, d."""
         return self.weight.shape[0]
+
+    def _moved(self, origin: jax.Array) -> Any:
+        center, lag = move_point(self.center, origin)
+        offset = self.offset - product("d,d...->...", lag, self.weight)
+        return self.replace(center=center, offset=offset)  # pyright: ignore
 
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(checks.compute_dtype(x, self.weight))

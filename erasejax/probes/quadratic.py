@@ -11,6 +11,7 @@ from erasejax.checks import Status
 from erasejax.class_moments import ClassMoments, concept_status, null_model
 from erasejax.data import Dataset
 from erasejax.linalg import product, safe_reciprocal
+from erasejax.origin import move_point
 from erasejax.probes.base import Likelihood, Probe
 
 __all__ = ["QDA", "QuadraticClassifier"]
@@ -46,6 +47,11 @@ class QuadraticClassifier(Likelihood):
     def dims(self) -> int:
         """How many features the probe was fitted on, d."""
         return self.means.shape[1]
+
+    def _moved(self, origin: jax.Array) -> "QuadraticClassifier":
+        means, rest = move_point(self.means, origin)
+        rest = rest if self.rest is None else rest + self.rest
+        return self.replace(means=means, rest=rest)  # pyright: ignore
 
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(checks.compute_dtype(x, self.whiten))
@@ -113,12 +119,11 @@ class QDA(Probe):
         used = (share > 0)[:, None, None] & ~null
         whiten = jnp.where(used, whiten * inverse, 0)
         status = status | checks.flag(~jnp.isfinite(whiten).all(), Status.NONFINITE)
-        high = moments.classes.mean_x[:, 0]
         probe = QuadraticClassifier(
             whiten=whiten,
             means=moments.means,
             offset=jnp.log(share) - jnp.where(null, 0, jnp.sum(spread, axis=1)),
             status=status,
-            rest=(high - moments.means) + moments.classes.mean_x[:, 1],
+            rest=moments.rest,
         )
         return checks.poison(probe, status)

@@ -8,9 +8,10 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from erasejax import checks, linalg
-from erasejax.data import Dataset, as_dataset, centered, codes
+from erasejax.data import Dataset, centered, codes
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
+from erasejax.origin import as_dataset_about, move_point, moved
 from erasejax.probes.base import LinearProbe, Probe, decide
 from erasejax.programs import program
 from erasejax.projection import Projection
@@ -41,6 +42,11 @@ class Recursion:
     steps: jax.Array
     center: jax.Array
     status: jax.Array
+
+    def _moved(self, origin: jax.Array) -> "Recursion":
+        probes = jax.vmap(lambda probe: probe._moved(origin))(self.probes)
+        center = move_point(self.center, origin)[0]
+        return self.replace(probes=probes, center=center)  # pyright: ignore
 
 
 def recursive(
@@ -79,10 +85,10 @@ def recursive(
 
     Under jit: pure; one loop, that ends under vmap when the last lane does.
     """
-    data = as_dataset(x, z, weights=weights, num_classes=num_classes)
+    data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
     key = probe._check(data, key)
     config = checks.numbers((probe, stop_at), checks.compute_dtype(data.x))
-    return _recursive(*config, data, key, rounds)
+    return moved(_recursive(*config, data, key, rounds), origin)
 
 
 @program(static_argnames="rounds")

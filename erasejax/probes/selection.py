@@ -9,9 +9,10 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from erasejax import checks
-from erasejax.data import Dataset, as_dataset, codes
+from erasejax.data import Dataset, codes
 from erasejax.groups import count_groups, number_groups
 from erasejax.linalg import safe_reciprocal
+from erasejax.origin import as_dataset_about, moved
 from erasejax.probes.base import Likelihood, Probe
 from erasejax.programs import program
 
@@ -33,6 +34,9 @@ class Selection:
     l2: jax.Array
     losses: jax.Array
     status: jax.Array
+
+    def _moved(self, origin: jax.Array) -> "Selection":
+        return self.replace(probe=moved(self.probe, origin))  # pyright: ignore
 
 
 def select_l2(
@@ -79,7 +83,7 @@ def select_l2(
 
     Under jit: pure.
     """
-    data = as_dataset(x, z, weights=weights, num_classes=num_classes)
+    data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
     if not hasattr(probe, "l2"):
         raise TypeError(f"probe: {type(probe).__name__} has no l2")
     probe._check(data, key)
@@ -94,7 +98,9 @@ def select_l2(
     values = checks.as_array("l2", l2, checks.compute_dtype(data.x))
     if values.ndim != 1 or not len(values):
         raise ValueError(f"l2: expected penalties (m,), got shape {values.shape}")
-    return _select(checks.numbers(probe, values.dtype), data, groups, values, key, folds)
+    return moved(
+        _select(checks.numbers(probe, values.dtype), data, groups, values, key, folds), origin
+    )
 
 
 @program(static_argnames="folds")
