@@ -51,19 +51,23 @@ def _app() -> Any:
         certificate: bool = True,
         dtype: Annotated[str | None, arg(metavar="DTYPE")] = None,
         seed: int = 0,
+        drop: Annotated[str | None, arg(metavar="COLUMNS")] = None,
+        encoding: Annotated[str | None, arg(metavar="NAME")] = None,
         force: bool = False,
     ) -> None:
         """Fit an eraser to features and labels, and save it.
 
         The rows are streamed, so files may be larger than memory (.npy, .parquet, .safetensors).
         Files are .npy, .npz, .csv, .parquet or .safetensors; name a part of one as x.npz:key or
-        table.csv:column. Integers, booleans and text are class labels. Of the rows fitted on it
-        prints the damage, a share of their variance, and the certificate linear_r2, the share of
-        the concept that least squares reads, before and after. After is of the rows as they will be
-        written: rounding to float16 or bfloat16 may bring the concept back, and a line says so.
+        table.csv:column, and several columns as table.csv:a,b or 'table.csv:f*'. Integers, booleans
+        and text are class labels. Of the rows fitted on it prints the damage, a share of their
+        variance, and the certificate linear_r2, the share of the concept that least squares reads,
+        before and after. After is of the rows as they will be written: rounding to float16 or
+        bfloat16 may bring the concept back, and a line says so.
 
         Args:
-          x: features, (rows, features). Of a table all columns but the labels' and the task's.
+          x: features, (rows, features). Of a table all columns but the labels', the task's and an
+            index of pandas; or one column of lists of numbers.
           labels: one label a row.
           out: where to save the eraser, a .safetensors file.
           method: mean-difference, sal, leace, splince, oracle-leace, qleace, alf-qleace, inlp,
@@ -84,6 +88,8 @@ def _app() -> Any:
           dtype: certify rows written as float64, float32, float16 or bfloat16; that of x if left
             out.
           seed: for methods that draw.
+          drop: columns of a table that are no features; names and patterns, commas between.
+          encoding: of text in the files, such as cp1252; UTF-8 if nothing is said.
           force: replace the output if it exists.
         """
         from erasejax import commands
@@ -109,6 +115,8 @@ def _app() -> Any:
                 certificate=certificate,
                 dtype=dtype,
                 seed=seed,
+                drop=drop,
+                encoding=encoding,
                 force=force,
             )
         )
@@ -122,6 +130,8 @@ def _app() -> Any:
         out: Path,
         labels: Annotated[str | None, arg(metavar="FILE")] = None,
         dtype: Annotated[str | None, arg(metavar="DTYPE")] = None,
+        drop: Annotated[str | None, arg(metavar="COLUMNS")] = None,
+        encoding: Annotated[str | None, arg(metavar="NAME")] = None,
         force: bool = False,
     ) -> None:
         """Erase a concept from a file of features.
@@ -136,11 +146,24 @@ def _app() -> Any:
           out: where to write; .npy, .npz, .csv, .parquet or .safetensors.
           labels: labels of these rows, for oracle-leace and qleace, which read them.
           dtype: of the output, float64, float32, float16 or bfloat16; that of x if left out.
+          drop: columns of a table that are no features; names and patterns, commas between.
+          encoding: of text in the files, such as cp1252; UTF-8 if nothing is said.
           force: replace the output if it exists.
         """
         from erasejax import commands
 
-        print(commands.apply(eraser, x, out=out, labels=labels, dtype=dtype, force=force))
+        print(
+            commands.apply(
+                eraser,
+                x,
+                out=out,
+                labels=labels,
+                dtype=dtype,
+                drop=drop,
+                encoding=encoding,
+                force=force,
+            )
+        )
 
     @app.command
     def probe(
@@ -154,6 +177,8 @@ def _app() -> Any:
         groups: Annotated[str | None, arg(metavar="FILE")] = None,
         keep_mean: bool = True,
         seed: int = 0,
+        drop: Annotated[str | None, arg(metavar="COLUMNS")] = None,
+        encoding: Annotated[str | None, arg(metavar="NAME")] = None,
         weights: bool = False,
     ) -> None:
         """Show what probes read before and after erasing.
@@ -176,6 +201,8 @@ def _app() -> Any:
           groups: which rows belong together, one id a row, integers or text; no group is split.
           keep_mean: project about the mean of the rows, not about the origin.
           seed: of the split, and of methods and probes that draw.
+          drop: columns of a table that are no features; names and patterns, commas between.
+          encoding: of text in the files, such as cp1252; UTF-8 if nothing is said.
           weights: also show how long the weight vectors of linear probes are, per sd of x.
         """
         from rich.console import Console
@@ -193,6 +220,8 @@ def _app() -> Any:
             groups=groups,
             keep_mean=None if keep_mean else False,
             seed=seed,
+            drop=drop,
+            encoding=encoding,
         )
         console = Console()
         if not console.is_terminal:
@@ -204,15 +233,23 @@ def _app() -> Any:
             print(caption)
 
     @app.command
-    def info(file: File, /) -> None:
+    def info(
+        file: File,
+        /,
+        *,
+        drop: Annotated[str | None, arg(metavar="COLUMNS")] = None,
+        encoding: Annotated[str | None, arg(metavar="NAME")] = None,
+    ) -> None:
         """Say what a file holds: a saved eraser or probe, or data.
 
         Args:
           file: what to look at; name a part of it as x.npz:key.
+          drop: columns of a table to pass over; names and patterns, commas between.
+          encoding: of text in the file, such as cp1252; UTF-8 if nothing is said.
         """
         from erasejax import commands
 
-        lines = commands.info(file)
+        lines = commands.info(file, drop=drop, encoding=encoding)
         width = max(len(name) for name, _ in lines)
         for name, text in lines:
             print(f"{name:<{width}}  {text}")

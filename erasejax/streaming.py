@@ -25,21 +25,26 @@ def read_blocks(
     *,
     task: Spec | Labels | None = None,
     concept: str = "auto",
+    drop: str | None = None,
+    encoding: str | None = None,
     rows: int | None = None,
     progress: str | None = None,
 ) -> Iterator[Dataset]:
     """Reads features with a concept in blocks of rows, about one block in memory at a time.
 
-    Files are .npy, .npz, .csv, .parquet or .safetensors; a part is named as in "acts.npz:layer_7"
-    or "table.parquet:a,b". All labels are read before the first block, so that classes have the
-    same numbers in every block: the sorted different values are 0, 1, ..., k - 1.
+    Files are .npy, .npz, .csv, .parquet or .safetensors; a part is named as in "acts.npz:layer_7",
+    "table.parquet:a,b" or "table.parquet:f*". All labels are read before the first block, so that
+    classes have the same numbers in every block: the sorted different values are 0, 1, ..., k - 1.
 
     Args:
-      x: file of features, (n, d). Of a table all columns but those of the labels and the task.
+      x: file of features, (n, d). Of a table all columns but those of the labels and the task,
+        and an index of pandas.
       z: file of labels, (n,). Integers, booleans and text are classes.
       task: file of a second concept that should survive; classes become one-hot columns, floats
         columns.
       concept: "auto", "classes" or "real": what labels that are floats mean.
+      drop: columns of a table that are no features, such as "id,meta_*".
+      encoding: of text in the files, as Python names it, such as "cp1252"; None for UTF-8.
       rows: rows in a block; None for about 16 MiB.
       progress: what a progress bar says, which shows if it takes a second; None for no bar.
 
@@ -52,10 +57,13 @@ def read_blocks(
       FileNotFoundError: there is no such file.
       ModuleNotFoundError: tables need pyarrow, a bar needs tqdm.
     """
-    features = x if isinstance(x, Features) else open_features(x, labels=_spec(z), task=_spec(task))
-    labels = z if isinstance(z, Labels) else read_labels(z, concept=concept)
+    if isinstance(x, Features):
+        features = x
+    else:
+        features = open_features(parse(x, encoding), labels=_spec(z), task=_spec(task), drop=drop)
+    labels = z if isinstance(z, Labels) else read_labels(parse(z, encoding), concept=concept)
     check_rows(features, labels)
-    kept = read_task(task) if isinstance(task, str | os.PathLike) else task
+    kept = read_task(parse(task, encoding)) if isinstance(task, str | os.PathLike) else task
     if kept is not None:
         check_rows(features, kept, what="task entries")
     start, n = 0, features.shape[0]
@@ -80,6 +88,8 @@ def stream_moments(
     *,
     task: Spec | Labels | None = None,
     concept: str = "auto",
+    drop: str | None = None,
+    encoding: str | None = None,
     covariance: bool = True,
     rows: int | None = None,
     progress: str | None = None,
@@ -89,10 +99,13 @@ def stream_moments(
     Give them to `solve` of a closed-form eraser: `LEACE().solve(stream_moments("x.npy", "z.npy"))`.
 
     Args:
-      x: file of features, see `read_blocks`; so are z, task, concept, rows and progress.
+      x: file of features, see `read_blocks`; so are z, task, concept, drop, encoding, rows
+        and progress.
       z: file of labels.
       task: file of a second concept, for `SPLINCE`.
       concept: "auto", "classes" or "real".
+      drop: columns that are no features.
+      encoding: of text in the files.
       covariance: False keeps variances only, O(d) memory instead of O(d^2).
       rows: rows in a block.
       progress: what a progress bar says.
@@ -106,8 +119,8 @@ def stream_moments(
       ModuleNotFoundError: tables need pyarrow, a bar needs tqdm.
     """
     moments = None
-    blocks = read_blocks(x, z, task=task, concept=concept, rows=rows, progress=progress)
-    for block in blocks:
+    options = {"task": task, "concept": concept, "drop": drop, "encoding": encoding}
+    for block in read_blocks(x, z, rows=rows, progress=progress, **options):
         if moments is None:
             moments = Moments.init(
                 block.x.shape[1],

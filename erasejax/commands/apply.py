@@ -6,7 +6,7 @@ import numpy as np
 
 from erasejax.commands.common import check_dims, check_output, load_eraser
 from erasejax.commands.erasing import erase, is_coarse, is_rounded, named_dtype
-from erasejax.files import open_features, open_writer, read_labels_again
+from erasejax.files import open_features, open_writer, parse, read_labels_again
 from erasejax.files.writing import written_dtype
 from erasejax.streaming import check_rows, padded_blocks, read_blocks
 
@@ -20,6 +20,8 @@ def apply(
     out: str | os.PathLike[str],
     labels: str | None = None,
     dtype: str | None = None,
+    drop: str | None = None,
+    encoding: str | None = None,
     force: bool = False,
 ) -> str:
     """Erases a concept from a file of features.
@@ -31,6 +33,8 @@ def apply(
       labels: labels of these rows, for an eraser that reads them; among those of the fit.
       dtype: of the output, a name of `erasejax.commands.erasing.DTYPES`; None for that of the
         features, and float32 for bfloat16 where the format does not have it.
+      drop: columns that are no features, see `erasejax.files.open_features`.
+      encoding: of text in the files, None for UTF-8.
       force: replace `out` if it exists.
 
     Returns:
@@ -49,11 +53,13 @@ def apply(
         raise ValueError(f"{eraser}: this eraser reads the labels of the rows; give --labels FILE")
     if labels is not None and not function.needs_z:
         raise ValueError(f"{eraser}: this eraser reads no labels; leave out --labels")
-    features = open_features(x, labels=labels, columns=notes.get("columns"))
+    features = open_features(
+        parse(x, encoding), labels=labels, columns=notes.get("columns"), drop=drop
+    )
     check_dims(function, eraser, features)
     concept = None
     if labels is not None:
-        concept = read_labels_again(labels, notes.get("class_names"))
+        concept = read_labels_again(parse(labels, encoding), notes.get("class_names"))
         check_rows(features, concept)
     written = written_dtype(out, features.dtype) if wanted is None else wanted
     coarse = np.zeros(features.shape[1], bool)

@@ -19,6 +19,7 @@ from erasejax.erasers.base import ClosedForm
 from erasejax.files import (
     Features,
     Labels,
+    Source,
     open_features,
     parse,
     read_array,
@@ -54,6 +55,8 @@ def fit(
     certificate: bool = True,
     dtype: str | None = None,
     seed: int = 0,
+    drop: str | None = None,
+    encoding: str | None = None,
     force: bool = False,
 ) -> str:
     """Fits an eraser to files and saves it.
@@ -78,6 +81,8 @@ def fit(
       dtype: in which erased rows will be written and so are certified, a name of
         `erasejax.commands.erasing.DTYPES`; None for that of the features.
       seed: for methods that draw.
+      drop: columns that are no features, see `erasejax.files.open_features`.
+      encoding: of text in the files, None for UTF-8.
       force: replace `out` if it exists.
 
     Returns:
@@ -112,11 +117,11 @@ def fit(
     if task is not None and not keeps:
         raise ValueError(f"--task is no option of {method}; splince keeps a task")
     if directions is not None:
-        config = config.replace(directions=_directions(directions))
-    features = open_features(x, labels=labels, task=task)
-    concepts = read_labels(labels, concept=concept)
+        config = config.replace(directions=_directions(parse(directions, encoding)))
+    features = open_features(parse(x, encoding), labels=labels, task=task, drop=drop)
+    concepts = read_labels(parse(labels, encoding), concept=concept)
     check_rows(features, concepts)
-    kept = None if task is None else read_task(task)
+    kept = None if task is None else read_task(parse(task, encoding))
     if kept is not None:
         check_rows(features, kept, what="task entries")
     written = features.dtype if wanted is None else wanted
@@ -253,24 +258,24 @@ def _check_shrinkage(shrinkage: float | None, rule: str | None) -> None:
         raise ValueError(f"--shrinkage is for --shrinkage-rule fixed, got {rule}")
 
 
-def _directions(spec: str) -> jax.Array:
+def _directions(source: Source) -> jax.Array:
     """Reads directions, (d,) or (d, r).
 
     Raises:
       ValueError: they are no finite numbers.
     """
-    source = parse(spec)
     if source.is_table:
-        array = open_features(spec).array()
+        array = open_features(source).array()
     else:
         array = read_array(source)
     if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
         raise ValueError(
-            f"{spec}: expected directions, numbers (d,) or (d, r), got {array.dtype} {array.shape}"
+            f"{source}: expected directions, numbers (d,) or (d, r), got {array.dtype} "
+            f"{array.shape}"
         )
     array = np.asarray(array, np.float64)
     if not np.isfinite(array).all():
-        raise ValueError(f"{spec}: the directions hold NaN or infinity")
+        raise ValueError(f"{source}: the directions hold NaN or infinity")
     return jnp.asarray(array)
 
 

@@ -8,8 +8,7 @@ import safetensors
 
 from erasejax import checks, io
 from erasejax.files import Source, open_table, parse, read_array
-from erasejax.files.labels import show
-from erasejax.files.sources import readable
+from erasejax.files.sources import readable, show
 
 __all__ = ["info"]
 
@@ -17,11 +16,15 @@ _SHOWN = 20  # columns, arrays and classes listed
 _CHUNK = 1 << 22
 
 
-def info(file: str) -> list[tuple[str, str]]:
+def info(
+    file: str, *, drop: str | None = None, encoding: str | None = None
+) -> list[tuple[str, str]]:
     """Describes a file that erasejax wrote, or a file of data.
 
     Args:
       file: path, with a part where it has parts.
+      drop: columns of a table to pass over.
+      encoding: of its text, None for UTF-8.
 
     Returns:
       Lines, as pairs of a name and a text.
@@ -30,11 +33,13 @@ def info(file: str) -> list[tuple[str, str]]:
       ValueError: the file is damaged or unknown.
       FileNotFoundError: there is no such file.
     """
-    source = parse(file)
+    source = parse(file, encoding)
+    if drop is not None and not source.is_table:
+        raise ValueError(f"{source}: has no columns with names; leave out --drop")
     if source.kind == ".safetensors" and source.part is None and _is_ours(source):
         return _saved(str(source.path))
     if source.is_table:
-        return _table(source)
+        return _table(source, drop)
     if source.part is None and source.kind != ".npy":
         arrays = _arrays(source)
         if len(arrays) != 1:
@@ -129,12 +134,17 @@ def _array(source: Source) -> list[tuple[str, str]]:
     return lines
 
 
-def _table(source: Source) -> list[tuple[str, str]]:
+def _table(source: Source, drop: str | None) -> list[tuple[str, str]]:
     import pyarrow as pa
 
     table = open_table(source)
-    names = table.choose(source.part) if source.part else tuple(table.types)
+    names = table.choose(source.part) if source.part else table.columns
+    dropped = set(table.choose(drop)) if drop is not None else set()
+    names = [name for name in names if name not in dropped]
     lines = [("file", str(source)), ("shape", f"{table.rows} rows, {len(names)} columns")]
+    if table.index:
+        text = ", ".join(map(show, table.index))
+        lines.append(("index", f"{text}, of pandas; no feature unless it is named"))
     for name in names[:_SHOWN]:
         column = table.column(name)
         missing = column.null_count

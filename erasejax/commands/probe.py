@@ -21,7 +21,7 @@ from erasejax.commands.verdict import LinearLeak, in_groups, measure, sentences
 from erasejax.data import Dataset
 from erasejax.erasers import SPLINCE
 from erasejax.erasers.base import Eraser
-from erasejax.files import open_features, read_groups, read_labels, read_labels_again
+from erasejax.files import open_features, parse, read_groups, read_labels, read_labels_again
 from erasejax.registry import PROBES, configure, look_up
 from erasejax.streaming import check_rows
 
@@ -91,6 +91,8 @@ def probe(
     groups: str | None = None,
     keep_mean: bool | None = None,
     seed: int = 0,
+    drop: str | None = None,
+    encoding: str | None = None,
 ) -> tuple[str, list[Protocol]]:
     """Scores probes before and after erasing.
 
@@ -104,6 +106,8 @@ def probe(
         the place of rows in intervals and the test. None where rows are independent.
       keep_mean: option of the method, None for its default.
       seed: of the split, and of methods and probes that draw.
+      drop: columns that are no features, see `erasejax.files.open_features`.
+      encoding: of text in the files, None for UTF-8.
 
     Returns:
       What rows there are, and one `Protocol` with `eraser`, else two.
@@ -121,16 +125,19 @@ def probe(
         raise ValueError(f"{method}: fit it first and give the file as --eraser")
     names = list(dict.fromkeys(name.strip() for name in probes.split(",")))
     kinds = {name: look_up("probe", name, PROBES)() for name in names}
-    features = open_features(x, labels=labels, groups=groups, columns=notes.get("columns"))
+    columns = notes.get("columns")
+    features = open_features(
+        parse(x, encoding), labels=labels, groups=groups, columns=columns, drop=drop
+    )
     if fitted and fitted.needs_z and notes.get("class_names"):  # it reads labels, by their numbers
-        concepts = read_labels_again(labels, notes["class_names"])
+        concepts = read_labels_again(parse(labels, encoding), notes["class_names"])
     else:
-        concepts = read_labels(labels, concept="classes")
+        concepts = read_labels(parse(labels, encoding), concept="classes")
     check_rows(features, concepts)
     together = None
     summary = f"{len(concepts.values)} rows"
     if groups is not None:
-        together = read_groups(groups)
+        together = read_groups(parse(groups, encoding))
         check_rows(features, together, what="group ids")
         summary += f" in {len(together.names or ())} groups"
     k = len(concepts.names or ())

@@ -4,7 +4,7 @@ import codecs
 import os
 from typing import Any
 
-from erasejax.files.sources import MessageError, Source
+from erasejax.files.sources import MessageError, Source, show
 
 __all__ = ["not_text", "read_csv"]
 
@@ -33,7 +33,10 @@ def read_csv(source: Source) -> Any:
     """
     encoding = source.encoding or _encoding(source)
     data = _parse(source, encoding)
-    names = data.column_names
+    try:
+        names = data.column_names
+    except UnicodeDecodeError:
+        raise MessageError(not_text(source, "the line of column names")) from None
     stripped = [name.strip() for name in names]
     if len(set(stripped)) == len(set(names)):
         names = stripped
@@ -92,9 +95,7 @@ def _parse(source: Source, encoding: str) -> Any:
         try:
             return csv.read_csv(source.path, read, parse, convert)
         except UnicodeError as error:
-            if source.encoding is None:
-                raise MessageError(not_text(source, "the line of column names")) from None
-            raise MessageError(f"{source.path}: is not {source.encoding}: {error}") from None
+            raise MessageError(f"{source.path}: is not {encoding}: {error}") from None
         except pa.ArrowInvalid as error:
             if not any(words in str(error) for words in _TOO_SMALL):
                 raise
@@ -148,7 +149,7 @@ def _check_closed(source: Source, last: Any) -> None:
         tail = file.read()
     if not tail.rstrip(b"\r\n \0").endswith(b'"'):
         raise MessageError(
-            f"{source.path}: a quote is opened and never closed, before {last.splitlines()[0]!r:.60}"
+            f"{source.path}: a quote is never closed, it stands before {show(last.splitlines()[0])}"
         )
 
 

@@ -23,6 +23,8 @@ class Features:
     Integers and booleans become float32. float64 becomes float32 unless jax's x64 mode is on.
     float16 and bfloat16 stay as they are. Blocks that are `exact` are float64 where the file holds
     float64, or integers of 32 bits or more: what subtracts their mean keeps more digits that way.
+    Columns of integers among columns of floats are warned of when they are read, unless somebody
+    has named them.
 
     Attributes:
       source: where they come from.
@@ -124,9 +126,6 @@ def open_features(
       ValueError: the file is damaged, or does not hold rows of numbers.
       FileNotFoundError: there is no such file.
       ModuleNotFoundError: reading tables needs pyarrow.
-
-    Warns:
-      UserWarning: columns of integers that were not named stand among columns of floats.
     """
     source = parse(spec)
     if source.is_table:
@@ -251,7 +250,7 @@ def _table_features(
         names = table.require(tuple(columns))
     else:
         names = tuple(name for name in table.columns if name not in aside)
-    dropped = table.choose(drop) if drop is not None else ()
+    dropped = set(table.choose(drop)) if drop is not None else set()
     names = tuple(name for name in names if name not in dropped)
     if not names:
         raise ValueError(
@@ -259,27 +258,36 @@ def _table_features(
         )
     dtype, width = table.matrix(names)
     _check_shape(source, (table.rows, width))
-    if columns is None or source.part is not None:
-        _warn_of_integers(table, names)
+    fitted_on = source.part is None and columns is not None
+
+    def read(rows: int) -> Iterator[np.ndarray]:
+        if not fitted_on:
+            _warn_of_integers(table, names)
+        return table.blocks(names, rows)
+
     return Features(
         source,
         (table.rows, width),
         _float_dtype(source, dtype),
         names if len(names) == width else None,
-        lambda rows: table.blocks(names, rows),
+        read,
         _is_wide(dtype),
     )
 
 
 def _warn_of_integers(table: tables.Table, names: tuple[str, ...]) -> None:
-    """Warns of columns of integers among columns of floats, unless they are named one by one."""
+    """Warns of columns of integers among columns of floats that nobody has named.
+
+    Warns:
+      UserWarning: there are some.
+    """
     part = table.source.part or ""
     named = {part, *(word.strip() for word in part.split(","))}
-    odd = [show(name) for name in table.integers(names) if name not in named]
+    odd = [name for name in table.integers(names) if name not in named]
     if odd:
-        which = ", ".join(odd[:8]) + (f" and {len(odd) - 8} more" if len(odd) > 8 else "")
+        which = ", ".join(map(show, odd[:8])) + (f" and {len(odd) - 8} more" if odd[8:] else "")
         warnings.warn(
-            f"{table.source.path}: integers among columns of floats are features like these: "
-            f"{which}; what is no feature, such as an id, is left out by --drop NAME",
-            stacklevel=4,
+            f"{table.source.path}: integers among columns of floats are taken as features: "
+            f"{which}; what is none, such as an id, is left out by --drop {show(odd[0])}",
+            stacklevel=2,
         )

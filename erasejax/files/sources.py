@@ -19,6 +19,7 @@ import safetensors
 __all__ = ["EXTENSIONS", "Source", "array_name", "parse", "read_array", "readable", "show"]
 
 EXTENSIONS = (".npy", ".npz", ".csv", ".parquet", ".safetensors")
+_SHOWN = 60  # characters of a name that are printed
 _PART = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, EXTENSIONS))})):(.+)", re.I | re.S)
 
 
@@ -98,7 +99,8 @@ def parse(spec: str | os.PathLike[str], encoding: str | None = None) -> Source:
 
 
 def show(name: str) -> str:
-    """Returns a name as it should be printed: quoted where it would be misread."""
+    """Returns a name as it should be printed: cut if it is long, quoted if it would be misread."""
+    name = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
     return name if name.isprintable() and name == name.strip() and name else repr(name)
 
 
@@ -175,4 +177,5 @@ def readable(source: Source) -> Generator[None, None, None]:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         if "allow_pickle" in reason or "Python objects" in reason:
             reason = "it holds Python objects, not numbers"
+        reason = "".join(c if c.isprintable() else repr(c)[1:-1] for c in reason)
         raise MessageError(f"{source}: cannot be read as {source.kind}: {reason}") from None

@@ -116,7 +116,7 @@ class Table(NamedTuple):
         return np.result_type(*set(dtypes)), len(names)
 
     def integers(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Returns the columns of integers among columns of floats; none where there are no floats."""
+        """Returns the columns of integers, if there are columns of floats beside them."""
         import pyarrow as pa
 
         if not any(pa.types.is_floating(self.types[name]) for name in names):
@@ -295,7 +295,8 @@ def is_list(kind: Any) -> bool:
 def _is_text(kind: Any) -> bool:
     import pyarrow as pa
 
-    return any(f(kind) for f in (pa.types.is_string, pa.types.is_large_string))
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(test(kind) for test in tests)
 
 
 def _short(text: Any) -> str:
