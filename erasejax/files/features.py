@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import ml_dtypes
 import numpy as np
-import safetensors
 
 from erasejax.files import tables
-from erasejax.files.sources import Source, array_name, parse, read_array, readable
+from erasejax.files.arrays import open_array
+from erasejax.files.sources import Source, parse
 
 __all__ = ["Features", "open_features"]
 
@@ -19,7 +19,7 @@ __all__ = ["Features", "open_features"]
 class Features:
     """Rows of features in a file, read when asked for.
 
-    Integers and booleans become float32. float64 becomes float32 unless jax's x64 mode is on.
+    Integers, booleans and float8 become float32. float64 becomes float32 unless jax's x64 mode is on.
     float16 and bfloat16 stay as they are.
 
     Attributes:
@@ -38,8 +38,8 @@ class Features:
     def blocks(self, rows: int) -> Iterator[np.ndarray]:
         """Yields (rows, d) arrays in the order of the file; the last one may be shorter.
 
-        Only about one block is in memory at a time, but for .npz and .csv files, which are read
-        whole.
+        Only about one block is in memory at a time, but for .csv files and arrays of .npz files
+        that lie by columns, which are read whole.
 
         Args:
           rows: rows in a block.
@@ -128,22 +128,13 @@ def open_features(
                     f"{source}: {leak[0]!r} holds the {aside[leak[0]]}, it cannot be a feature"
                 )
         return _table_features(source, table, chosen)
-    if source.kind == ".safetensors":
-        return _tensor_features(source)
-    array = read_array(source)
-    _check_shape(source, array.shape)
-
-    def read(rows: int) -> Iterator[np.ndarray]:
-        for start in range(0, len(array), rows):
-            # Mapped anew for each block, so that pages once read do not stay in memory.
-            rest = read_array(source) if source.kind == ".npy" else array
-            yield rest[start : start + rows]
-
-    return Features(source, array.shape, _float_dtype(source, array.dtype), None, read)
+    stored = open_array(source).require()
+    shape = _row_shape(source, stored.shape)
+    return Features(source, shape, _float_dtype(source, stored.dtype), None, stored.blocks)
 
 
-def _check_shape(source: Source, shape: tuple[int, ...]) -> None:
-    """Checks that these are rows of features.
+def _row_shape(source: Source, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Returns the shape (n, d) of rows of features.
 
     Raises:
       ValueError: they are not.
@@ -155,6 +146,7 @@ def _check_shape(source: Source, shape: tuple[int, ...]) -> None:
         )
     if 0 in shape:
         raise ValueError(f"{source}: expected at least one row and one feature, got shape {shape}")
+    return shape[0], shape[1]
 
 
 def _float_dtype(source: Source, dtype: np.dtype) -> np.dtype:
@@ -188,23 +180,6 @@ def _rechunk(arrays: Iterator[np.ndarray], rows: int) -> Iterator[np.ndarray]:
         yield np.concatenate(held)
 
 
-def _tensor_features(source: Source) -> Features:
-    with readable(source), safetensors.safe_open(source.path, framework="numpy") as file:
-        name = array_name(source, list(file.keys()))
-        piece = file.get_slice(name)
-        shape = tuple(piece.get_shape())
-        _check_shape(source, shape)
-        dtype = piece[:1].dtype
-
-    def read(rows: int) -> Iterator[np.ndarray]:
-        for start in range(0, shape[0], rows):
-            with readable(source), safetensors.safe_open(source.path, framework="numpy") as file:
-                block = file.get_slice(name)[start : min(start + rows, shape[0])]
-            yield block
-
-    return Features(source, shape, _float_dtype(source, dtype), None, read)
-
-
 def _table_features(source: Source, table: tables.Table, names: tuple[str, ...]) -> Features:
     """Returns columns of a table as features.
 
@@ -215,10 +190,9 @@ def _table_features(source: Source, table: tables.Table, names: tuple[str, ...])
     if not names:
         raise ValueError(f"{source}: has no columns but the labels")
     dtype, width = table.matrix(names)
-    _check_shape(source, (table.rows, width))
     return Features(
         source,
-        (table.rows, width),
+        _row_shape(source, (table.rows, width)),
         _float_dtype(source, dtype),
         names if len(names) == width else None,
         lambda rows: table.blocks(names, rows),

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from erasejax.checks import choice
+from erasejax.files.arrays import open_array, read_array
 from erasejax.files.features import open_features
-from erasejax.files.sources import parse, read_array
+from erasejax.files.sources import parse
 from erasejax.files.tables import open_table
+from erasejax.printing import show
 
 __all__ = ["Labels", "read_labels", "read_labels_again", "read_task"]
 
@@ -46,11 +48,6 @@ class Labels:
         shown = [f"{show(n)} ({c})" for n, c in zip(self.names, self.counts, strict=True)]
         more = f", and {len(shown) - 12} more" if len(shown) > 12 else ""
         return f"{len(shown)} classes, {', '.join(shown[:12])}{more}"
-
-
-def show(name: str) -> str:
-    """Returns a class name as it should be printed: quoted where it would be misread."""
-    return name if name.isprintable() and name == name.strip() and name else repr(name)
 
 
 def read_labels(spec: str | os.PathLike[str], *, concept: str = "auto") -> Labels:
@@ -173,8 +170,8 @@ def _is_wide(spec: str | os.PathLike[str]) -> bool:
     """Returns whether a file holds several columns of numbers."""
     source = parse(spec)
     if not source.is_table:
-        array = read_array(source)
-        return array.ndim == 2 and array.shape[1] != 1
+        shape = open_array(source).shape
+        return len(shape) == 2 and shape[1] != 1
     table = open_table(source)
     if source.part is None:
         return False
