@@ -5,7 +5,11 @@ codes that move the cursor or change what was printed before, marks that turn th
 writing. Nothing of that reaches a terminal: what is not printable is shown by its code.
 """
 
-__all__ = ["plain", "show"]
+import io
+import os
+import sys
+
+__all__ = ["plain", "prepare_streams", "show"]
 
 _LONGEST = 200  # characters of a name that are shown
 
@@ -26,13 +30,33 @@ def show(name: str) -> str:
 def plain(text: str) -> str:
     """Returns one line that is safe to print.
 
-    Line breaks and tabs become spaces. What else is not printable (terminal codes, marks of the
+    Line breaks and tabs become spaces, one each. What else is not printable (terminal codes, marks of the
     direction of writing, halves of characters) becomes its escape, such as ``\\x1b``.
 
     Args:
       text: anything.
     """
-    line = " ".join(text.split())
-    if line.isprintable():
-        return line
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text
+    )
+
+
+def prepare_streams() -> None:
+    """Makes printing never fail for want of a character, or of a stream.
+
+    What the encoding of a terminal or a pipe lacks is printed by its code. A stream that was closed
+    before the start is opened as one that forgets, under its own number: else the next file to be
+    opened, which may be the output, would get that number, and with it what libraries print.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(opened)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

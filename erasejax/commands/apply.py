@@ -6,6 +6,7 @@ import numpy as np
 
 from erasejax.commands.common import check_dims, check_output, load_eraser
 from erasejax.files import open_features, open_writer, read_labels_again
+from erasejax.printing import show
 from erasejax.streaming import check_rows, padded_blocks, read_blocks
 
 __all__ = ["apply"]
@@ -59,6 +60,6 @@ def apply(
                 write(np.asarray(function(block.x, block.z))[:left])
                 left -= len(block.x)
     return (
-        f"{out}: {features.shape[0]} rows of {features.shape[1]} features, "
+        f"{show(str(out))}: {features.shape[0]} rows of {features.shape[1]} features, "
         f"{int(function.rank)} dimensions removed"
     )

@@ -23,6 +23,7 @@ from erasejax.files import (
     read_labels,
     read_task,
 )
+from erasejax.printing import show
 from erasejax.registry import configure
 from erasejax.streaming import check_rows, read_blocks, stream_moments
 
@@ -134,7 +135,7 @@ def fit(
     for text in checks.describe(int(eraser.status)):
         print(f"erasejax: {text}", file=sys.stderr)
     line = (
-        f"{out}: {method}, removes {int(eraser.rank)} of {features.shape[1]} dimensions, fitted on "
+        f"{show(str(out))}: {method}, removes {int(eraser.rank)} of {features.shape[1]} dimensions, fitted on "
         f"{features.shape[0]} rows, {concepts}"
     )
     return f"{line}\n{_describe(eraser, features, certified)}" if certificate else line
@@ -232,7 +233,8 @@ def _directions(spec: str) -> jax.Array:
         array = open_features(spec).array()
     else:
         array = read_array(source)
-    if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
+    is_number = array.dtype.kind in "iu" or jnp.issubdtype(array.dtype, jnp.floating)
+    if array.ndim not in (1, 2) or not is_number:
         raise ValueError(
             f"{spec}: expected directions, numbers (d,) or (d, r), got {array.dtype} {array.shape}"
         )

@@ -20,6 +20,7 @@ from erasejax.data import Dataset
 from erasejax.erasers import SPLINCE
 from erasejax.erasers.base import Eraser
 from erasejax.files import Labels, open_features, read_labels, read_labels_again
+from erasejax.printing import show
 from erasejax.registry import PROBES, configure, look_up
 from erasejax.streaming import check_rows
 
@@ -140,7 +141,7 @@ def probe(
     if fitted:
         b, c = map(rows, parts)
         title = (
-            f"Fresh rows: eraser fitted elsewhere ({eraser}), probe on {len(b.z)} rows B, "
+            f"Fresh rows: eraser fitted elsewhere ({show(eraser)}), probe on {len(b.z)} rows B, "
             f"score on {len(c.z)} others C"
         )
         return concepts, [_protocol(title, fitted, kinds, b, c, key, held_out=True)]

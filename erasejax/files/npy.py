@@ -179,13 +179,15 @@ def _problem(dtype: np.dtype) -> str:
             "file says; save text as array.astype(str), numbers as array.astype(np.float32)"
         )
     if dtype.kind == "V" and dtype.names is None and dtype.subdtype is None:
-        guess = {2: "bfloat16", 1: "float8 or int4"}.get(dtype.itemsize)
         kept = ".npy and .npz files do not keep the names of such dtypes"
-        if guess is None:
+        if dtype.itemsize > 2:
             return f"it holds entries of {dtype.itemsize} bytes without a dtype; {kept}"
+        guess, view = {1: ("1 byte, probably float8", "ml_dtypes.float8_e4m3fn or its kin")}.get(
+            dtype.itemsize, ("2 bytes, probably bfloat16", "ml_dtypes.bfloat16")
+        )
         return (
-            f"it holds entries of {dtype.itemsize} byte{'s' * (guess == 'bfloat16')}, "
-            f"probably {guess}: {kept}; save it as .safetensors, or as array.astype(np.float32)"
+            f"it holds entries of {guess}: {kept}; np.load(...).view({view}) has the "
+            "numbers, save them as .safetensors or as .astype(np.float32)"
         )
     return ""
 
