@@ -320,6 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
       SystemExit: help was asked for (0), or the arguments could not be parsed (2).
+      RuntimeError: a fault of erasejax or jax.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     prepare_streams()

@@ -202,9 +202,10 @@ def load(path: str | os.PathLike[str]) -> Any:
         dtype = jax.dtypes.canonicalize_dtype(piece.dtype)
         if dtype != piece.dtype:
             narrowed.append(name)
-        # A copy: the array must not change with the file. Any byte but 0 is true.
-        value = piece.map()
-        return jnp.asarray(value.view(np.uint8) != 0 if dtype == bool else np.array(value, dtype))
+        mapped = piece.map()
+        if dtype.kind == "b":
+            mapped = mapped.view(np.uint8) != 0  # any byte but 0 is true
+        return jnp.asarray(np.array(mapped, dtype))  # a copy: it must not change with the file
 
     try:
         obj = _decode(path, header.tree, tensor)
@@ -212,8 +213,8 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{path}: damaged, its metadata are nested too deeply") from None
     if narrowed:
         warnings.warn(
-            f"{path}: {', '.join(map(show, narrowed))} hold 64-bit numbers and come back in 32 bits; set "
-            "jax_enable_x64 before loading to keep them",
+            f"{path}: {', '.join(map(show, narrowed))} hold 64-bit numbers and come back in 32 "
+            "bits; set jax_enable_x64 before loading to keep them",
             stacklevel=2,
         )
     return obj

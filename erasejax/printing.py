@@ -28,19 +28,17 @@ def show(name: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Returns one line that is safe to print.
+    r"""Returns one line that is safe to print.
 
-    Line breaks and tabs become spaces, one each. What else is not printable (terminal codes, marks of the
-    direction of writing, halves of characters) becomes its escape, such as ``\\x1b``.
+    Line breaks and tabs become spaces, one each. What else is not printable (terminal codes, marks
+    of the direction of writing, halves of characters) becomes its escape, such as ``\x1b``.
 
     Args:
       text: anything.
     """
     if text.isprintable():
         return text
-    return "".join(
-        c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text
-    )
+    return "".join(c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text)
 
 
 def prepare_streams() -> None:

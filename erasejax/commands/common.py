@@ -87,7 +87,7 @@ def load_eraser(path: str) -> tuple[Any, dict[str, Any]]:
 
 
 def check_notes(path: str, notes: dict[str, Any]) -> dict[str, Any]:
-    """Returns the notes of a saved object, which may be anybody's, if they are as `fit` writes them.
+    """Returns the notes of a saved object if they are as `fit` writes them.
 
     Raises:
       ValueError: they are not.

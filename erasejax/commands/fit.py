@@ -135,8 +135,8 @@ def fit(
     for text in checks.describe(int(eraser.status)):
         print(f"erasejax: {text}", file=sys.stderr)
     line = (
-        f"{show(str(out))}: {method}, removes {int(eraser.rank)} of {features.shape[1]} dimensions, fitted on "
-        f"{features.shape[0]} rows, {concepts}"
+        f"{show(str(out))}: {method}, removes {int(eraser.rank)} of {features.shape[1]} "
+        f"dimensions, fitted on {features.shape[0]} rows, {concepts}"
     )
     return f"{line}\n{_describe(eraser, features, certified)}" if certificate else line
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from erasejax.files import tables
 from erasejax.files.arrays import open_array
+from erasejax.files.memory import check_memory
 from erasejax.files.sources import Source, parse
 
 __all__ = ["Features", "open_features"]
@@ -19,8 +20,8 @@ __all__ = ["Features", "open_features"]
 class Features:
     """Rows of features in a file, read when asked for.
 
-    Integers, booleans and float8 become float32. float64 becomes float32 unless jax's x64 mode is on.
-    float16 and bfloat16 stay as they are.
+    Integers, booleans and float8 become float32. float64 becomes float32 unless jax's x64 mode is
+    on. float16 and bfloat16 stay as they are.
 
     Attributes:
       source: where they come from.
@@ -81,7 +82,10 @@ class Features:
 
         Raises:
           ValueError: a value is NaN or infinite.
+          MemoryError: the machine cannot hold them.
         """
+        n, d = self.shape
+        check_memory(f"{self.source}: {n} rows of {d}", n * d * self.dtype.itemsize)
         (whole,) = self.blocks(self.shape[0])
         return whole
 

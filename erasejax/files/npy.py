@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from erasejax.files.memory import check_memory
 from erasejax.files.sources import Source, readable
 from erasejax.files.stored import Stored, Tensor, check_size, nothing, stored_tensor, used_dtype
 from erasejax.printing import show
@@ -201,7 +202,9 @@ def _filled(file: Any, shape: tuple[int, ...], dtype: np.dtype, order: str = "C"
 
     Raises:
       ValueError: the stream ends before.
+      MemoryError: the machine cannot hold it.
     """
+    check_memory(f"{show(file.name)}: an array of shape {shape}", math.prod(shape) * dtype.itemsize)
     flat = np.empty(math.prod(shape), dtype)
     raw = memoryview(flat.view(np.uint8)) if flat.size else memoryview(b"")
     done = 0

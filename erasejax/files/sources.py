@@ -100,6 +100,7 @@ def readable(source: Source) -> Generator[None, None, None]:
 
     Raises:
       MessageError: the file cannot be read.
+      MemoryError: what was asked for does not fit in memory.
     """
     try:
         yield

@@ -1,12 +1,14 @@
 """Tables with named columns: .csv, read whole, and .parquet, read batch by batch (pyarrow)."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from erasejax.extras import require
+from erasejax.files.memory import check_memory
 from erasejax.files.sources import MessageError, Source, parse, readable
 
 __all__ = ["Table", "open_table"]
@@ -130,9 +132,14 @@ class Table(NamedTuple):
         return _floats(column.flatten()).reshape(len(column), width)
 
     def column(self, name: str) -> Any:
-        """Returns a whole column as a pyarrow array."""
+        """Returns a whole column as a pyarrow array.
+
+        Raises:
+          MemoryError: the machine cannot hold one number a row.
+        """
         import pyarrow as pa
 
+        check_memory(f"{self.source.path}: a column of {self.rows} rows", 8 * self.rows)
         chunks = [batch.column(name) for batch in self.batches([name], 65536)]
         return pa.chunked_array(chunks, type=self.types[name]).combine_chunks()
 
@@ -154,7 +161,7 @@ def open_table(source: Source) -> Table:
     require("pyarrow", "sweep")
     with readable(source):
         table, names = _csv(source) if source.kind == ".csv" else _parquet(source)
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
+        if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
             raise MessageError(f"{source.path}: two columns are named {repeated[0]!r}")
         if not table.types:
             raise MessageError(f"{source.path}: has no columns")
@@ -236,7 +243,8 @@ def _parquet(source: Source) -> tuple[Table, list[str]]:
 
     def batches(columns: list[str], rows: int) -> Iterator[Any]:
         with readable(source), parquet.ParquetFile(source.path) as file:
-            yield from file.iter_batches(batch_size=rows, columns=columns)
+            # Larger batches take more memory and are slower.
+            yield from file.iter_batches(batch_size=min(rows, 65536), columns=columns)
 
     names = [name for name in schema.names if not name.startswith("__index_level_")]
     types = {name: schema.field(schema.get_field_index(name)).type for name in set(names)}
