@@ -397,6 +397,7 @@ def _misfit(obj: Any) -> str:
         if not is_a(value, kinds[field.name]):
             return f"has a {type(value).__name__} as {field.name}"
     batch: tuple[int, ...] | None = None
+    forms = set()
     sizes: dict[str, int] = {}
     for name, array, options in _axes(obj):
         last = name.rpartition(".")[2]
@@ -407,9 +408,13 @@ def _misfit(obj: Any) -> str:
         split = [axes.split() for axes in options]
         if batch is None:
             batch = array.shape[: max(array.ndim - len(split[0]), 0)]
-        axes = next((axes for axes in split if len(batch) + len(axes) == array.ndim), None)
-        fits = axes is not None and array.shape[: len(batch)] == batch
-        for axis, size in zip(axes or (), array.shape[len(batch) :], strict=False):
+        form = next(
+            (i for i, axes in enumerate(split) if len(batch + (*axes,)) == array.ndim), None
+        )
+        if len(split) > 1:
+            forms.add(form)
+        fits = form is not None and len(forms) < 2 and array.shape[: len(batch)] == batch
+        for axis, size in zip(split[form or 0], array.shape[len(batch) :], strict=False):
             fits &= size == (int(axis) if axis.isdigit() else sizes.setdefault(axis, size))
         if not fits:
             return f"has an array of shape {array.shape} as {name}, which does not fit the others"

@@ -141,8 +141,8 @@ def probe(
     if fitted:
         b, c = map(rows, parts)
         title = (
-            f"Fresh rows: eraser fitted elsewhere ({show(eraser)}), probe on {len(b.z)} rows B, "
-            f"score on {len(c.z)} others C"
+            f"Fresh rows: eraser fitted elsewhere ({show(str(eraser))}), probe on {len(b.z)} rows "
+            f"B, score on {len(c.z)} others C"
         )
         return concepts, [_protocol(title, fitted, kinds, b, c, key, held_out=True)]
     assert config is not None

@@ -101,7 +101,7 @@ def open_archived(source: Source, archive: zipfile.ZipFile, name: str) -> Stored
                 return
             # By columns, every row is spread over the whole member.
             whole = _filled(file, shape, dtype, order) if order == "F" else None
-            for start in range(0, shape[0], rows):
+            for start in range(0, max(shape[0], 1), rows):
                 count = min(rows, shape[0] - start)
                 if whole is not None:
                     yield whole[start : start + count]
@@ -183,9 +183,10 @@ def _problem(dtype: np.dtype) -> str:
         kept = ".npy and .npz files do not keep the names of such dtypes"
         if dtype.itemsize > 2:
             return f"it holds entries of {dtype.itemsize} bytes without a dtype; {kept}"
-        guess, view = {1: ("1 byte, probably float8", "ml_dtypes.float8_e4m3fn or its kin")}.get(
-            dtype.itemsize, ("2 bytes, probably bfloat16", "ml_dtypes.bfloat16")
-        )
+        guess, view = "2 bytes, probably bfloat16", "ml_dtypes.bfloat16"
+        if dtype.itemsize == 1:
+            guess = "1 byte, probably float8 or int4"
+            view = "ml_dtypes.float8_e4m3fn or its kin"
         return (
             f"it holds entries of {guess}: {kept}; np.load(...).view({view}) has the "
             "numbers, save them as .safetensors or as .astype(np.float32)"
@@ -206,12 +207,12 @@ def _filled(file: Any, shape: tuple[int, ...], dtype: np.dtype, order: str = "C"
     """
     check_memory(f"{show(file.name)}: an array of shape {shape}", math.prod(shape) * dtype.itemsize)
     flat = np.empty(math.prod(shape), dtype)
-    raw = memoryview(flat.view(np.uint8)) if flat.size else memoryview(b"")
+    raw = flat.view(np.uint8)
     done = 0
     while done < len(raw):
         piece = file.read(min(_PIECE, len(raw) - done))
         if not piece:
             raise ValueError("it ends before its last number")
-        raw[done : done + len(piece)] = piece
+        raw[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
         done += len(piece)
     return flat.reshape(shape, order="F" if order == "F" else "C")
