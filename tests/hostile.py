@@ -205,7 +205,7 @@ def bomb(rows, columns, dtype):
 @st.composite
 def npz_files(draw):
     how = draw(st.sampled_from(["right", "damaged", "lies", "odd", "many", "header"]))
-    if draw(st.integers(0, 49)) == 0:
+    if draw(st.integers(0, 49)) == 37:  # 0 would be drawn too often
         how = "bomb"
     kinds = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]
     if how == "bomb":
@@ -762,7 +762,7 @@ def run(folder, seed, count, families):
     examine(Case("x.csv", b"a\n1\n2\n"), watch, collections.Counter(), [])
     pickle.load = pickle.loads = no_pickle
     for family in families:
-        done = 0
+        done, started = 0, time.process_time()
 
         def look(case, count_of=counts[family]):
             nonlocal done
@@ -780,6 +780,7 @@ def run(folder, seed, count, families):
             )
             given = hypothesis.given(case=FAMILIES[family]())
             settings(hypothesis.seed(seed + done)(given(lambda case: look(case))))()
+        counts[family]["s"] = round(time.process_time() - started, 1)
     return {"counts": counts, "faults": faults}
 
 

@@ -19,7 +19,6 @@ from erasejax import cli
 from erasejax.class_moments import ClassMoments
 from erasejax.files import open_features, parse, read_array, read_labels, read_task
 from erasejax.pairs import PairNormalization, Pairs
-from erasejax.printing import plain, show
 from tests import common
 from tests.command import N, bad, ok
 
@@ -419,25 +418,3 @@ def test_every_class_comes_back(tmp_path):
         "LinearRegressor",
         "LinearClassifier",
     }
-
-
-# Names
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("plain", "plain"),
-        ("да", "да"),
-        ("a\nb", r"'a\nb'"),
-        ("\x1b[2J", r"'\x1b[2J'"),
-        ("\u202eabc", r"'\u202eabc'"),
-        ("", "''"),
-        (" a", "' a'"),
-        ("\udcff", r"'\udcff'"),
-    ],
-)
-def test_names_are_shown_safely(name, shown):
-    assert show(name) == shown
-    assert plain(f"<{name}>").isprintable()
-    assert len(show(name * 1000)) < 2000
