@@ -1,8 +1,9 @@
 """A concept seen from the features: its axes, S^+ times them, and canonical correlations.
 
-With S the covariance of x and W a whitening of the concept, the axes are C = Sigma_xz W, in units
-of x. What they span is what erasing destroys; S^+ C is what reads it with the least damage; and the
-singular values of S^{+1/2} C are the canonical correlations of x and the concept.
+With R the correlation matrix of x and W a whitening of the concept, the axes are C = Sigma_xz W for
+features divided by their standard deviations. What they span is what erasing destroys; R^+ C is
+what reads it with the least damage; and the singular values of R^{+1/2} C are the canonical
+correlations of x and the concept. None of these has units.
 """
 
 from typing import NamedTuple
@@ -18,14 +19,17 @@ from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
 
 __all__ = [
+    "Place",
     "Solved",
     "class_gaps",
     "concept_axes",
     "correlations",
-    "is_null",
+    "null_model",
+    "place",
     "shrink",
     "solve_data",
     "solve_moments",
+    "standardized",
     "whitening",
 ]
 
@@ -34,8 +38,8 @@ class Solved(NamedTuple):
     """The axes of a concept and what reads them.
 
     Attributes:
-      axes: (d, r) C, the covariance of x with the whitened concept.
-      solved: (d, r) S^+ C, with S shrunk if asked for.
+      axes: (d, r) C, the covariance with the whitened concept, of x in standard deviations.
+      solved: (d, r) R^+ C, with R shrunk if asked for.
       task_axes: (d, t) the same of the task; t is 0 without one.
       task_solved: (d, t).
       moments: of the rows; may lack the covariance.
@@ -92,16 +96,14 @@ def whitening(moments: Moments) -> tuple[jax.Array, jax.Array]:
 def concept_axes(moments: Moments) -> tuple[jax.Array, jax.Array]:
     """Returns the axes of the concept, (d, r), and of the task beyond them; and a status word.
 
-    Divided by the features' standard deviations the concept's axes have singular values without
-    units, at most sqrt(d), which no scaling of x or z changes.
+    They have singular values of at most sqrt(d), which no scaling of x or z changes.
     """
     whiten, status = whitening(moments)
-    inverse_n = safe_reciprocal(moments.total, moments.total > 0)
-    return product("dk,kr->dr", moments.xz * inverse_n, whiten), status
+    return product("dk,kr->dr", moments.standard_xz, whiten), status
 
 
 def solve_moments(moments: Moments, *, rule: str, shrinkage: ArrayLike) -> Solved:
-    """Returns the axes and S^+ times them from moments, by a (d, d) Cholesky factorisation.
+    """Returns the axes and R^+ times them from moments, by a (d, d) Cholesky factorisation.
 
     Args:
       moments: with the covariance.
@@ -109,11 +111,9 @@ def solve_moments(moments: Moments, *, rule: str, shrinkage: ArrayLike) -> Solve
       shrinkage: () for "fixed".
     """
     axes, status = concept_axes(moments)
-    sd = moments.sd
-    inverse = safe_reciprocal(sd, sd > 0)[:, None]
-    unit = solves.equilibrate(moments.covariance, sd)
+    unit = moments.correlation
     weight = shrink(rule, shrinkage, jnp.sum(unit * unit), moments)
-    solved = inverse * solves.solve_correlation(unit, inverse * axes, shrinkage=weight)
+    solved = solves.solve_correlation(unit, axes, shrinkage=weight)
     return _split(axes, solved, moments, status)
 
 
@@ -121,7 +121,7 @@ def solve_data(data: Dataset, *, rule: str, shrinkage: ArrayLike, task: bool = F
     """Returns the same as `solve_moments` from rows, by the smaller of the two factorisations.
 
     With fewer rows than features the Gram matrix of the rows, (n, n), takes the place of the
-    covariance: S^+ Sigma_xz = X^T (X X^T + c 1 1^T)^+ Z. Rows of weight 0 are masked.
+    correlation matrix: R^+ Sigma_xz = X^T (X X^T + c 1 1^T)^+ Z. Rows of weight 0 are masked.
     """
     n, d = data.x.shape
     if n >= d:
@@ -129,20 +129,19 @@ def solve_data(data: Dataset, *, rule: str, shrinkage: ArrayLike, task: bool = F
     moments = Moments.of(data, covariance=False, task=task)
     whiten, status = whitening(moments)
     axes = concept_axes(moments)[0]
-    dtype, sd = axes.dtype, moments.sd
-    inverse = safe_reciprocal(sd, sd > 0)
+    dtype = axes.dtype
     z, _ = codes(data, dtype)
     if moments.task and data.task is not None:
         z = jnp.concatenate([z, data.task], axis=1)
     inverse_n = safe_reciprocal(moments.total, moments.total > 0)
     root = jnp.sqrt(data.row_weights * inverse_n)[:, None]
     seen = root > 0
-    x = jnp.where(seen, root * ((data.x.astype(dtype) - moments.mean) * inverse), 0)
+    x = root * standardized(data, moments)
     z = jnp.where(seen, root * ((z - moments.mean_z[0]) - moments.mean_z[1]), 0)
     gram = linalg.gram(x.T)
     weight = shrink(rule, shrinkage, jnp.sum(gram * gram), moments)
     rows = solves.solve_gram(gram, root[:, 0], product("nk,kr->nr", z, whiten), shrinkage=weight)
-    solved = inverse[:, None] * product("nr,nd->rd", rows, x).T
+    solved = product("nr,nd->rd", rows, x).T
     return _split(axes, solved, moments, status)
 
 
@@ -190,30 +189,111 @@ def shrink(rule: str, shrinkage: ArrayLike, squares: jax.Array, moments: Moments
     return jnp.where(bottom > 0, jnp.minimum(top / jnp.where(bottom > 0, bottom, 1), 1), 1)
 
 
-def class_gaps(moments: Moments) -> tuple[jax.Array, jax.Array]:
-    """Returns class means less the overall mean, (d, k), 0 for empty classes; and shares, (k,)."""
-    share = moments.concept_mean
-    rows = share * moments.total
-    return moments.xz * safe_reciprocal(rows, rows > 0), share
+def standardized(data: Dataset, moments: Moments) -> jax.Array:
+    """Returns rows about their mean in standard deviations, (n, d).
 
+    Constant features are 0, and so are rows of weight 0, whatever was there.
 
-def is_null(moments: Moments) -> jax.Array:
-    """Returns whether the constant is the best linear predictor, but for rounding: ().
-
-    Erasing in floating point leaves of a gap between class means what storing x and the projection
-    rounds away: about eps (1 + |mean| / sd) standard deviations, times the k - 1 directions removed
-    and the gaps of a few sd that they had. So gaps of at most 16 k eps (1 + |mean| / sd) sd count
-    as zero; n rows can tell such a gap from chance only where n is near (16 k eps)^-2, some 10^11
-    rows in float32. For real concepts the same holds of the covariance in units of its sd.
+    Args:
+      data: rows.
+      moments: of these rows.
     """
-    eps = jnp.finfo(moments.xz.dtype).eps
-    k = max(moments.xz.shape[1], 2)
-    spacing = 16 * k * eps * (moments.sd + jnp.abs(moments.mean))
+    sd = moments.sd
+    x = (data.x.astype(sd.dtype) - moments.mean_x[0]) - moments.mean_x[1]
+    x = x * safe_reciprocal(sd, sd > 0)
+    return x if data.weights is None else jnp.where((data.weights != 0)[:, None], x, 0)
+
+
+def class_gaps(moments: Moments) -> tuple[jax.Array, jax.Array]:
+    """Returns class means less the overall mean, in standard deviations, and class frequencies.
+
+    Args:
+      moments: of class labels.
+
+    Returns:
+      (d, k), 0 for empty classes and constant features; and (k,).
+    """
+    share = moments.concept_mean
+    return moments.standard_xz * safe_reciprocal(share, share > 0), share
+
+
+class Place(NamedTuple):
+    """What a projection is about.
+
+    Attributes:
+      center: (d,) the mean of the rows, or the origin.
+      flat: (d,) bool, features that are set to the centre.
+      status: () uint32.
+    """
+
+    center: jax.Array
+    flat: jax.Array
+    status: jax.Array
+
+
+def place(moments: Moments, *, keep_mean: bool) -> Place:
+    """Returns what a projection that keeps the mean, or else the origin, is about.
+
+    Features that vary by less than numbers of this dtype can say are set to the mean. About the
+    origin they cannot be, so they stay as they are, and UNRESOLVED says so.
+    """
+    flat, none = moments.flat, jnp.uint32(0)
+    if keep_mean:
+        return Place(moments.mean, flat, none)
+    status = checks.flag(flat.any(), Status.UNRESOLVED)
+    return Place(jnp.zeros_like(moments.mean), jnp.zeros_like(flat), status)
+
+
+def null_model(moments: Moments) -> tuple[jax.Array, jax.Array]:
+    """Returns whether the constant is the best linear predictor, but for rounding; and a status.
+
+    A feature of class means mu_j and deviation sd is rounded twice on its way here.
+
+    *Arithmetic.* Subtracting what a projection reads moves a value by about eps of what is
+    subtracted, so class means by up to 16 k eps sd: the k - 1 directions removed had gaps of a few
+    sd. Whether rows lie far from zero does not matter: their distance to the centre is exact.
+
+    *Storage.* The result is centre plus remainder, rounded to the nearest number, and moves by at
+    most half of the spacing of numbers there, s = eps |mean|. All rows of a class may move alike
+    where a feature takes few values; so class means that coincide may be stored up to s apart.
+    Values that differ more, like remainders, move independently: n_j of them shift a class mean by
+    s / sqrt(12 n_j).
+
+    So gaps of at most 16 k eps sd + s count as zero. Where one exceeds what independent rounding
+    explains, six of its standard deviations, it may be real: rows given as they are, and not made
+    by an eraser, are exact. Then UNRESOLVED is set: no probe of the rows can tell which it was.
+    For real concepts the same holds of the covariance in units of its deviation.
+
+    Args:
+      moments: of the rows, with or without a covariance.
+
+    Returns:
+      () bool and () uint32.
+    """
+    dtype = moments.xz.dtype
+    eps = jnp.finfo(dtype).eps
+    columns = moments.xz.shape[1]
+    total = moments.total
+    varies = (moments.sd > 0) | moments.flat
+    inverse = safe_reciprocal(moments.unit_spread, varies)
+    xz = inverse[:, None] * (moments.xz * safe_reciprocal(total, total > 0))
     if moments.one_hot:
-        gaps, share = class_gaps(moments)
-        high = jnp.max(jnp.where(share > 0, gaps, -jnp.inf), axis=1)
-        low = jnp.min(jnp.where(share > 0, gaps, jnp.inf), axis=1)
-        return ((high - low) <= spacing).all()
-    inverse = safe_reciprocal(moments.total, moments.total > 0)
-    sd_z = jnp.sqrt(jnp.maximum(jnp.diagonal(moments.zz) * inverse, 0))
-    return (jnp.abs(moments.xz) * inverse <= spacing[:, None] * sd_z).all()
+        share = moments.concept_mean
+        means = xz * safe_reciprocal(share, share > 0)
+        gaps = jnp.max(jnp.where(share > 0, means, -jnp.inf), axis=1)
+        gaps = gaps - jnp.min(jnp.where(share > 0, means, jnp.inf), axis=1)
+        fewest = jnp.min(jnp.where(share > 0, share, 1)) * total
+        draws = fewest / 2  # two means
+    else:
+        inverse_n = safe_reciprocal(total, total > 0)
+        sd_z = jnp.sqrt(jnp.maximum(jnp.diagonal(moments.zz) * inverse_n, 0))
+        gaps = jnp.max(jnp.abs(xz) * safe_reciprocal(sd_z, sd_z > 0), axis=1)
+        draws = total
+    arithmetic = 16 * max(columns, 2) * eps
+    storage = moments.spacing / moments.unit * inverse
+    independent = 6 * storage * jax.lax.rsqrt(12 * jnp.maximum(draws, 1 / 12))
+    # A feature that counts as constant is read by nothing.
+    null = ((gaps <= arithmetic + storage) | moments.flat).all()
+    hidden = gaps > arithmetic + jnp.minimum(independent, storage)
+    unresolved = jnp.where(null, hidden.any(), (hidden & moments.flat).any())
+    return null, checks.flag(unresolved, Status.UNRESOLVED)

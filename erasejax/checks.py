@@ -12,7 +12,10 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
+
+from erasejax.foreign import as_jax_or_numpy, own
 
 __all__ = ["FailedLanesError", "Status", "describe", "raise_if_failed"]
 
@@ -35,13 +38,16 @@ class Status(enum.IntFlag):
     NOT_CONVERGED = 1 << 17
     TASK_GIVEN_UP = 1 << 18
     UNEQUAL_RANK = 1 << 19
+    UNRESOLVED = 1 << 20
 
 
 _ERRORS = 0xFFFF
 
 _MEANING = {
     Status.NONFINITE: "x, z or weights hold NaN or infinity (or overflow when squared)",
-    Status.LABEL_RANGE: "a label lies outside [0, num_classes)",
+    Status.LABEL_RANGE: (
+        "a label lies outside [0, num_classes), or there are more groups than num_groups"
+    ),
     Status.CONSTANT_CONCEPT: "the concept is constant: one class only, or a single value",
     Status.NO_WEIGHT: "every weight is zero",
     Status.NEGATIVE_WEIGHT: "a weight is negative",
@@ -51,6 +57,11 @@ _MEANING = {
     Status.UNEQUAL_RANK: (
         "warning: a class varies in fewer dimensions than another (too few rows?); the class "
         "covariances still differ"
+    ),
+    Status.UNRESOLVED: (
+        "warning: features vary, perhaps with the concept, by less than this dtype can tell at "
+        "their values, which was counted as rounding; subtract a constant from them, or rescale "
+        "them, in float64"
     ),
 }
 
@@ -118,11 +129,11 @@ def failed(status: jax.Array) -> jax.Array:
 
 
 def poison(tree: T, status: jax.Array) -> T:
-    """Replaces every array of a lane by NaN (-1 where integer) if its () status has an error."""
+    """Replaces every number of a lane by NaN (-1 where integer) if its () status has an error."""
     bad = failed(status)
 
     def blank(leaf: jax.Array) -> jax.Array:
-        if leaf.dtype == jnp.uint32:  # a status word
+        if leaf.dtype in (jnp.uint32, bool):  # a status word, or a mask of no use without numbers
             return leaf
         value = jnp.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else -1
         return jnp.where(bad, jnp.asarray(value, leaf.dtype), leaf)
@@ -130,22 +141,73 @@ def poison(tree: T, status: jax.Array) -> T:
     return jax.tree.map(blank, tree)
 
 
-def as_array(name: str, value: Any) -> jax.Array:
-    """Returns `value` as a JAX array: numpy, JAX, lists, and anything that speaks DLPack.
+def as_array(name: str, value: Any, dtype: Any = None) -> jax.Array:
+    """Returns `value` as a JAX array that no later change of `value` reaches.
+
+    Args:
+      name: of the argument, for the message.
+      value: a JAX array, which is not copied; or numpy, lists, and anything that speaks DLPack or
+        converts itself to numpy, which are.
+      dtype: of the result; None for that of `value`, as JAX has it.
 
     Raises:
       TypeError: `value` is not an array of numbers.
+      ValueError: an integer does not fit the integers that JAX has.
     """
-    if isinstance(value, jax.Array):
-        return value
-    try:
-        if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
-            return jnp.from_dlpack(value)
-        return jnp.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected an array of numbers, got {type(value).__name__}") from (
-            error
-        )
+    found = as_jax_or_numpy(name, value)
+    if isinstance(found, jax.Array):
+        return found if dtype is None else found.astype(dtype)
+    if dtype is None:
+        _check_range(name, found, jax.dtypes.canonicalize_dtype(found.dtype.newbyteorder("=")))
+    return own(found, dtype)
+
+
+def as_labels(name: str, value: Any) -> jax.Array:
+    """Returns integers or booleans as int32.
+
+    JAX arrays of wider integers keep to the nearest int32: what is no label stays none.
+
+    Args:
+      name: of the argument, for the message.
+      value: a JAX array, or numpy.
+
+    Raises:
+      ValueError: a numpy integer does not fit.
+    """
+    if isinstance(value, np.ndarray):
+        _check_range(name, value, np.dtype(np.int32))
+        return own(value, jnp.int32)
+    if value.dtype != bool and value.dtype.itemsize >= 4 and value.dtype != jnp.int32:
+        limits = np.iinfo(np.int32)
+        least = limits.min if jnp.issubdtype(value.dtype, jnp.signedinteger) else 0
+        value = jnp.clip(value, least, limits.max)
+    return value.astype(jnp.int32)
+
+
+def _check_range(name: str, array: np.ndarray, kept: np.dtype) -> None:
+    """Checks that integers keep their values in another width.
+
+    Raises:
+      ValueError: one does not.
+    """
+    if array.dtype.kind not in "iu" or not array.size or np.can_cast(array.dtype, kept):
+        return
+    limits = np.iinfo(kept)
+    for value in (int(array.min()), int(array.max())):
+        if not limits.min <= value <= limits.max:
+            raise ValueError(
+                f"{name}: {value} does not fit {kept}; labels should be 0, 1, ..., k - 1 "
+                "(numpy.unique(values, return_inverse=True)[1] makes them so)"
+            )
+
+
+def known_values(value: Any) -> np.ndarray | None:
+    """Returns the values of an array as numpy, None where they are traced or not all here."""
+    if isinstance(value, Tracer):
+        return None
+    if isinstance(value, jax.Array) and not value.is_fully_addressable:
+        return None
+    return np.asarray(value)
 
 
 def features(name: str, x: Any, *, ndim: int | None = 2) -> jax.Array:
@@ -155,14 +217,19 @@ def features(name: str, x: Any, *, ndim: int | None = 2) -> jax.Array:
       TypeError: `x` is not floating point.
       ValueError: `x` has another number of axes, or no rows or columns.
     """
-    x = as_array(name, x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"{name}: expected floating-point values, got {x.dtype}; cast it first")
-    if ndim is not None and x.ndim != ndim:
-        raise ValueError(f"{name}: expected {ndim} axes (rows, features), got shape {x.shape}")
-    if 0 in x.shape:
-        raise ValueError(f"{name}: expected at least one row and one feature, got shape {x.shape}")
-    return x
+    found = as_jax_or_numpy(name, x)
+    dtype = found.dtype
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"{name}: expected floating-point values, got {dtype}; cast it first")
+    if dtype.itemsize == 1:
+        raise TypeError(f"{name}: expected floats of 16 bits or more, got {dtype}; cast it first")
+    if ndim is not None and found.ndim != ndim:
+        raise ValueError(f"{name}: expected {ndim} axes (rows, features), got shape {found.shape}")
+    if 0 in found.shape:
+        raise ValueError(
+            f"{name}: expected at least one row and one feature, got shape {found.shape}"
+        )
+    return found if isinstance(found, jax.Array) else own(found)
 
 
 def row_weights(weights: Any, n: int, dtype: Any) -> jax.Array | None:
@@ -173,10 +240,10 @@ def row_weights(weights: Any, n: int, dtype: Any) -> jax.Array | None:
     """
     if weights is None:
         return None
-    weights = as_array("weights", weights)
+    weights = as_array("weights", weights, dtype)
     if weights.shape != (n,):
         raise ValueError(f"weights: expected shape ({n},), one a row of x, got {weights.shape}")
-    return weights.astype(dtype)
+    return weights
 
 
 def choice(name: str, value: str, options: tuple[str, ...]) -> str:
@@ -190,23 +257,78 @@ def choice(name: str, value: str, options: tuple[str, ...]) -> str:
     return value
 
 
-def drawing_key(name: str, key: jax.Array | None, *, draws: bool = True) -> jax.Array | None:
-    """Returns `key` where random numbers are drawn, else None.
+def as_key(key: Any) -> jax.Array:
+    """Returns a typed key; raw ones, from `jax.random.PRNGKey`, are made typed.
 
     Raises:
-      TypeError: they are drawn, and there is no key.
+      TypeError: `key` is no key.
+      ValueError: it is several.
+    """
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not typed:
+        raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32 and key.ndim > 0
+        if not raw:
+            kind = f"{key.dtype} {key.shape}" if isinstance(key, jax.Array) else type(key).__name__
+            such = key if type(key) is int else 0
+            raise TypeError(
+                f"key: expected a jax.random.key, got {kind}; pass jax.random.key({such})"
+            )
+        try:
+            key = jax.random.wrap_key_data(as_array("key", key))
+        except TypeError:
+            raise TypeError(
+                f"key: expected a jax.random.key, got uint32 {key.shape}; pass jax.random.key(0)"
+            ) from None
+    if key.shape:
+        raise ValueError(f"key: expected one key, got {key.shape} keys; pass one, or use vmap")
+    return key
+
+
+def drawing_key(name: str, key: Any, *, draws: bool = True) -> jax.Array | None:
+    """Returns `key` where random numbers are drawn, else None.
+
+    Args:
+      name: of what draws.
+      key: as `as_key` takes it, or None.
+      draws: whether it draws.
+
+    Raises:
+      TypeError: they are drawn, and there is no key; or it is no key.
+      ValueError: it is several.
     """
     if draws and key is None:
         raise TypeError(f"key: {name} draws random numbers; pass key=jax.random.key(...)")
+    key = None if key is None else as_key(key)
     return key if draws else None
 
 
 def numbers(config: T, dtype: Any) -> T:
     """Returns a configuration with its numeric leaves as arrays of `dtype`.
 
-    Python ints, Python floats and numpy floats so become one type, and one trace.
+    Python ints, Python floats and numpy floats so become one type, and one trace; arrays that the
+    caller may change are copied.
     """
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), config)
+
+    def number(path: Any, leaf: Any) -> jax.Array:
+        return as_array(jax.tree_util.keystr(path).strip("[].'\""), leaf, dtype)
+
+    return jax.tree_util.tree_map_with_path(number, config)
+
+
+def result_dtype(x: jax.Array, dtype: Any) -> np.dtype:
+    """Returns the dtype of erased rows: that of x, or the one asked for.
+
+    Raises:
+      ValueError: it is no float dtype, or one that JAX does not keep.
+    """
+    if dtype is None:
+        return x.dtype
+    wanted = np.dtype(dtype)
+    if not jnp.issubdtype(wanted, jnp.floating) or wanted.itemsize == 1:
+        raise ValueError(f"dtype: expected a float dtype of 16 bits or more, got {wanted}")
+    if jax.dtypes.canonicalize_dtype(wanted) != wanted:
+        raise ValueError(f"dtype: JAX keeps {wanted} only where jax_enable_x64 is set")
+    return wanted
 
 
 def compute_dtype(*arrays: ArrayLike) -> jnp.dtype:

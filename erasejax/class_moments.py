@@ -7,11 +7,14 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from erasejax import canonical, checks
+from erasejax import canonical, checks, linalg, solves
 from erasejax.checks import Status
-from erasejax.data import Dataset, as_dataset, codes
-from erasejax.linalg import safe_reciprocal
+from erasejax.data import Dataset, class_labels, codes, describe_concept
+from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments, _batch, _merge
+from erasejax.origin import as_dataset_about, moved
+from erasejax.programs import program
+from erasejax.provisional import combine_columns
 
 __all__ = ["ClassMoments"]
 
@@ -56,8 +59,10 @@ class ClassMoments:
         Raises:
           TypeError: the concept is not class labels.
         """
+        data, origin = as_dataset_about(data)
         if data.num_classes is None:
-            raise TypeError(f"z: expected class labels, integers (n,), got {data.z.dtype}")
+            got = describe_concept(data.z)
+            raise TypeError(f"z: expected class labels, integers (n,), got {got}")
         weights = data.row_weights
         _, status = codes(data, checks.compute_dtype(data.x))
 
@@ -69,7 +74,15 @@ class ClassMoments:
         # One class at a time: side by side they would hold k copies of each block of rows.
         classes = jax.lax.map(one, jnp.arange(data.num_classes))
         # A row of no class is in no lane, and spoils them all.
-        return cls(classes.replace(status=classes.status | status))
+        return moved(cls(classes.replace(status=classes.status | status)), origin)
+
+    def _moved(self, origin: jax.Array) -> "ClassMoments":
+        """Returns the moments of rows moved by an origin (2, d)."""
+        present = (self.classes.count[:, 0] > 0)[:, None, None]
+        there = jax.vmap(lambda one: one._moved(origin))(self.classes)
+        # A class without rows has no mean to move.
+        mean_x = jnp.where(present, there.mean_x, self.classes.mean_x)
+        return ClassMoments(there.replace(mean_x=mean_x))
 
     def update(self, x: Any, z: Any, weights: Any = None) -> "ClassMoments":
         """Returns these moments with more rows added.
@@ -89,13 +102,10 @@ class ClassMoments:
         Under jit: pure; carry it through `lax.scan`. Rows of weight 0 are never read.
         """
         k, d = self.classes.xz.shape[0], self.classes.xz.shape[1]
-        z = checks.as_array("z", z)
-        if z.ndim != 1 or jnp.issubdtype(z.dtype, jnp.floating):
-            raise TypeError(f"z: expected class labels, integers (m,), got {z.dtype} {z.shape}")
-        data = as_dataset(x, z, weights=weights, num_classes=k)
+        data, origin = as_dataset_about(x, class_labels(z), weights=weights, num_classes=k)
         if data.x.shape[1] != d:
             raise ValueError(f"update: these moments hold d={d} features, got x {data.x.shape}")
-        return _update(self, data)
+        return _update(self, data, origin)
 
     def merge(self, other: "ClassMoments") -> "ClassMoments":
         """Returns the moments of the rows of both together, as `erasejax.merge` does.
@@ -140,57 +150,137 @@ class ClassMoments:
         return self.classes.mean_x[:, 0] + self.classes.mean_x[:, 1]
 
     @property
+    def rest(self) -> jax.Array:
+        """(k, d) what rounding took from the class means."""
+        return (self.classes.mean_x[:, 0] - self.means) + self.classes.mean_x[:, 1]
+
+    @property
     def covariances(self) -> jax.Array:
         """(k, d, d) covariances, dividing by the weight of the class; 0 for classes without rows.
 
         Maximum likelihood, as in scikit-learn from 1.8 on; before, it divides by one less.
         """
-        size = self.classes.count[:, 0] + self.classes.count[:, 1]
-        return self.classes.xx * safe_reciprocal(size, size > 0)[:, None, None]
+        return jax.vmap(lambda one: one.covariance)(self.classes)
+
+    def unit_covariances(self, scale: jax.Array) -> jax.Array:
+        """Returns the covariances (k, d, d) of features divided by a scale.
+
+        Args:
+          scale: (d,) >= 0; features of scale 0 become 0.
+        """
+        inverse = safe_reciprocal(scale, scale > 0)
+
+        def one(moments: Moments) -> jax.Array:
+            ratio = moments.unit * inverse
+            covariance = moments.xx * safe_reciprocal(moments.total, moments.total > 0)
+            return ratio[:, None] * covariance * ratio[None, :]
+
+        return jax.vmap(one)(self.classes)
 
     @property
     def sd(self) -> jax.Array:
         """(d,) standard deviations within the classes, pooled; 0 where x is constant in each class.
 
-        A feature that varies by less than the spacing of floats at its class means is constant.
+        A feature that varies by less than `least` is constant.
         """
-        variances = jnp.diagonal(self.covariances, axis1=-2, axis2=-1)
-        sd = jnp.sqrt(jnp.sum(self.share[:, None] * variances, axis=0))
-        return jnp.where(sd > jnp.finfo(sd.dtype).eps * jnp.max(jnp.abs(self.means), axis=0), sd, 0)
+        spread = jax.vmap(lambda one: one.spread)(self.classes)
+        peak = jnp.max(spread, axis=0)
+        unit = spread * safe_reciprocal(peak, peak > 0)
+        sd = peak * jnp.sqrt(jnp.sum(self.share[:, None] * unit**2, axis=0))
+        return jnp.where(sd > self.least, sd, 0)
+
+    @property
+    def least(self) -> jax.Array:
+        """(d,) the least variation within classes that could be seen: eps of the largest mean."""
+        info = jnp.finfo(self.means.dtype)
+        return jnp.maximum(info.eps * jnp.max(jnp.abs(self.means), axis=0), info.tiny / info.eps)
 
 
-@jax.jit
-def _update(moments: ClassMoments, data: Dataset) -> ClassMoments:
+@program
+def _update(moments: ClassMoments, data: Dataset, origin: jax.Array | None) -> ClassMoments:
     data = data.replace(x=data.x.astype(moments.classes.xz.dtype))  # pyright: ignore
-    return _merge_classes(moments, ClassMoments.of(data))
+    return _merge_classes(moments, moved(ClassMoments.of(data), origin))
 
 
-@jax.jit
+@program
 def _merge_classes(a: ClassMoments, b: ClassMoments) -> ClassMoments:
     return ClassMoments(jax.vmap(_merge)(a.classes, b.classes))
 
 
-def is_null(moments: ClassMoments) -> jax.Array:
-    """Returns whether no class differs from another in mean or covariance, but for rounding: ().
+def null_model(moments: ClassMoments) -> tuple[jax.Array, jax.Array]:
+    """Returns whether no class differs from another in mean or covariance, but for rounding.
 
-    Means as `canonical.is_null` says. Storing x moves its entries by eps (1 + |mean| / sd) standard
-    deviations, and so a covariance by that times both deviations; as for means, differences of at
-    most 16 k times as much count as zero, with sqrt(d) for the products that made x.
+    Means as `canonical.null_model` says, and covariances by the same two roundings. The products
+    that made the rows move a covariance by up to 16 k sqrt(d) eps of both deviations each way.
+    Storing them moves values by up to s / 2, half of the spacing of numbers there, and a covariance
+    so by up to (s_i + s_j) / 2 + s_i s_j / 4 for s in deviations, and one less another by twice
+    that. Where a difference exceeds what independent rounding of the rows explains, UNRESOLVED
+    is set.
+
+    Returns:
+      () bool and () uint32.
     """
     overall, share = moments.overall, moments.share
     sd, d = moments.sd, overall.xx.shape[0]
     k = share.shape[0]
-    eps = jnp.finfo(overall.xx.dtype).eps
+    info = jnp.finfo(overall.xx.dtype)
     inverse = safe_reciprocal(sd, sd > 0)
     # A class far from the mean of all is rounded at its own.
     high = jnp.max(jnp.abs(moments.means), axis=0)
-    relative = 1 + high * inverse
-    spacing = 16 * k * d**0.5 * eps * (relative[:, None] + relative[None, :])
-    present = (share > 0)[:, None, None]
-    unit = moments.covariances * jnp.outer(inverse, inverse)
+    storage = jnp.maximum(info.eps * high, info.tiny) * inverse
+    both = storage[:, None] + storage[None, :] + storage[:, None] * storage[None, :]
+    fewest = jnp.min(jnp.where(share > 0, share, 1)) * overall.total
+    independent = 6 * jax.lax.rsqrt(6 * jnp.maximum(fewest, 1 / 6))
+    arithmetic = 32 * k * d**0.5 * info.eps
+    unit = moments.unit_covariances(sd)
     mean = jnp.sum(share[:, None, None] * unit, axis=0)
-    gaps = jnp.where(present, unit - mean, 0)
-    return canonical.is_null(overall) & (jnp.abs(gaps) <= spacing).all()
+    gaps = jnp.abs(jnp.where((share > 0)[:, None, None], unit - mean, 0))
+    same_means, unresolved = canonical.null_model(overall)
+    null = same_means & (gaps <= arithmetic + both).all()
+    hidden = (gaps > arithmetic + jnp.minimum(independent, 1) * both).any()
+    return null, unresolved | checks.flag(null & hidden, Status.UNRESOLVED)
+
+
+def within_classes(data: Dataset, moments: Moments) -> tuple[jax.Array, jax.Array]:
+    """Returns deviations within the classes, pooled, (d,), and their correlation matrix, (d, d).
+
+    Of the rows less their class mean, in a pass of its own: the covariance of all rows less that
+    of the class means would lose the square of gap / deviation times eps.
+
+    A feature that varies within the classes by no more than eps of its largest class mean, the
+    least that could be seen, counts as varying by that; one that is constant over all rows as 0.
+
+    Args:
+      data: rows with class labels.
+      moments: of these rows, with or without their covariance.
+    """
+    dtype, unit = moments.mean.dtype, moments.unit
+    info = jnp.finfo(dtype)
+    gaps, share = canonical.class_gaps(moments)
+    means = (moments.mean[:, None] + gaps * moments.sd[:, None]).T
+    z, _ = codes(data, dtype)
+    weights = None if data.weights is None else data.weights.astype(dtype)
+
+    def part(x, z, weights, fresh):
+        # Near its class mean a value less the mean is exact, and nothing else has been rounded.
+        e: Any = (x.astype(dtype) - combine_columns(z, means)) / unit
+        seen = fresh
+        if weights is not None:
+            seen = weights != 0 if fresh is None else (weights != 0) & fresh
+        if seen is not None:
+            e = jnp.where(seen[:, None], e, 0)
+        return linalg.joint_grams(e, z, weights)
+
+    sums, squares = linalg.sum_over_rows(part, (data.x, z, weights))
+    inverse_n = safe_reciprocal(moments.total, moments.total > 0)
+    # What rounding the class means has left of them.
+    left = sums * jnp.sqrt(safe_reciprocal(share, share > 0))[:, None] * inverse_n
+    covariance = squares * inverse_n - product("kd,ke->de", left, left)
+    spread = jnp.sqrt(jnp.maximum(jnp.diagonal(covariance), 0))
+    high = jnp.max(jnp.where((share > 0)[:, None], jnp.abs(means), 0), axis=0)
+    least = jnp.maximum(info.eps * high, info.tiny / info.eps) / unit
+    spread = jnp.where(moments.sd > 0, jnp.maximum(spread, least), 0)
+    return spread * unit, solves.equilibrate(covariance, spread)
 
 
 def concept_status(moments: ClassMoments) -> jax.Array:

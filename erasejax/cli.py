@@ -61,6 +61,7 @@ def _app() -> Any:
         target: float | None = None,
         max_rank: int | None = None,
         certificate: bool = True,
+        dtype: Annotated[str | None, arg(metavar="DTYPE")] = None,
         seed: int = 0,
         force: bool = False,
     ) -> None:
@@ -70,7 +71,8 @@ def _app() -> Any:
         Files are .npy, .npz, .csv, .parquet or .safetensors; name a part of one as x.npz:key or
         table.csv:column. Integers, booleans and text are class labels. Of the rows fitted on it
         prints the damage, a share of their variance, and the certificate linear_r2, the share of
-        the concept that least squares reads, before and after.
+        the concept that least squares reads, before and after. After is of the rows as they will be
+        written: rounding to float16 or bfloat16 may bring the concept back, and a line says so.
 
         Args:
           x: features, (rows, features). Of a table all columns but the labels' and the task's.
@@ -90,6 +92,8 @@ def _app() -> Any:
           target: share of the difference of the class covariances to remove, for alf-qleace.
           max_rank: at most so many directions beyond leace's, for alf-qleace.
           certificate: compute the damage and linear_r2, which takes the covariance of the features.
+          dtype: certify rows written as float64, float32, float16 or bfloat16; that of x if left
+            out.
           seed: for methods that draw.
           force: replace the output if it exists.
         """
@@ -114,6 +118,7 @@ def _app() -> Any:
                 target=target,
                 max_rank=max_rank,
                 certificate=certificate,
+                dtype=dtype,
                 seed=seed,
                 force=force,
             )
@@ -127,23 +132,26 @@ def _app() -> Any:
         *,
         out: Path,
         labels: Annotated[str | None, arg(metavar="FILE")] = None,
+        dtype: Annotated[str | None, arg(metavar="DTYPE")] = None,
         force: bool = False,
     ) -> None:
         """Erase a concept from a file of features.
 
-        Rows are streamed. float64 features are computed and written in float32 unless
-        JAX_ENABLE_X64=1 is set; integers become float32.
+        Rows are streamed. float64 features are computed about their mean in float32, and written in
+        float32, unless JAX_ENABLE_X64=1 is set; with --dtype float64 the mean keeps its digits.
+        Integers become float32.
 
         Args:
           eraser: file saved by fit.
           x: features. Of a table the columns that the eraser was fitted on.
           out: where to write; .npy, .npz, .csv, .parquet or .safetensors.
           labels: labels of these rows, for oracle-leace and qleace, which read them.
+          dtype: of the output, float64, float32, float16 or bfloat16; that of x if left out.
           force: replace the output if it exists.
         """
         from erasejax import commands
 
-        _say(commands.apply(eraser, x, out=out, labels=labels, force=force))
+        _say(commands.apply(eraser, x, out=out, labels=labels, dtype=dtype, force=force))
 
     @command
     def probe(
@@ -154,6 +162,7 @@ def _app() -> Any:
         method: str | None = None,
         eraser: str | None = None,
         probes: str = "logistic,lda,mean-difference",
+        groups: Annotated[str | None, arg(metavar="FILE")] = None,
         keep_mean: bool = True,
         seed: int = 0,
         weights: bool = False,
@@ -166,12 +175,16 @@ def _app() -> Any:
         scores it says what linear probes could read of the erased rows; on rows that the eraser
         has not seen, with a test and the smallest leak that the test would find.
 
+        Rows of one name, sentence or template are not independent: intervals are too short and the
+        test finds leaks that are none. Say with --groups which rows belong together.
+
         Args:
           x: features, (rows, features).
           labels: one class label a row.
           method: how to erase; mean-difference if nothing is said.
           eraser: file of an eraser fitted elsewhere, instead of a method.
           probes: logistic, lda, qda, least-squares, mean-difference, mlp, zero-one; commas between.
+          groups: which rows belong together, one id a row, integers or text; no group is split.
           keep_mean: project about the mean of the rows, not about the origin.
           seed: of the split, and of methods and probes that draw.
           weights: also show how long the weight vectors of linear probes are, per sd of x.
@@ -182,19 +195,20 @@ def _app() -> Any:
         from erasejax.commands.probe import render
 
         _check_seed(seed)
-        labels_read, protocols = scores(
+        summary, protocols = scores(
             x,
             labels,
             method=method,
             eraser=eraser,
             probes=probes,
+            groups=groups,
             keep_mean=None if keep_mean else False,
             seed=seed,
         )
         console = Console()
         if not console.is_terminal:
             console.width = 110
-        _say(f"{len(labels_read.values)} rows, {labels_read}")
+        _say(summary)
         for title, table, caption in render(protocols, weights=weights):
             _say(f"\n{title}")
             console.print(table)

@@ -3,16 +3,17 @@
 `as_dataset` is the one place where features, concepts and weights are checked and coerced.
 """
 
+import warnings
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax.core import Tracer
 
 from erasejax import checks
 from erasejax.checks import Status
+from erasejax.foreign import as_jax_or_numpy
 from erasejax.linalg import product, safe_reciprocal
 
 __all__ = ["weigh_classes", "centered", "Dataset"]
@@ -57,6 +58,7 @@ def as_dataset(
     weights: Any = None,
     num_classes: int | None = None,
     task: Any = None,
+    decided: bool = False,
 ) -> Dataset:
     """Checks and coerces what `fit` is given into a `Dataset`.
 
@@ -66,49 +68,114 @@ def as_dataset(
       weights: (n,) or None.
       num_classes: number of classes of integer labels; counted where it is None and z is concrete.
       task: a second concept, (n,) or (n, t), or None.
+      decided: whether it is settled that floats are real concepts, by what z is read with.
 
     Returns:
-      A `Dataset` of JAX arrays, labels as int32, the task as float columns (n, t).
+      A `Dataset` of JAX arrays that later changes of the arguments do not reach, labels as int32,
+      the task as float columns (n, t).
 
     Raises:
       TypeError: x is not floating point, or z is missing or not numeric.
-      ValueError: shapes do not match, or the number of classes is missing or makes no sense.
+      ValueError: shapes do not match, the number of classes is missing or makes no sense, or
+        concrete integers are no labels.
+
+    Warns:
+      UserWarning: concrete z are floats that are all whole numbers.
     """
     if isinstance(x, Dataset):
         if z is not None:
             raise TypeError("z: a Dataset brings its own concept; leave z out")
         weights = x.weights if weights is None else weights
         num_classes = x.num_classes if num_classes is None else num_classes
-        task, x, z = x.task if task is None else task, x.x, x.z
+        task, x, z, decided = x.task if task is None else task, x.x, x.z, True
     elif z is None:
         raise TypeError("z: missing; give the concept, one entry a row, or a Dataset")
     x = checks.features("x", x)
-    z = checks.as_array("z", z)
+    z = as_jax_or_numpy("z", z)
     n = x.shape[0]
     if z.ndim not in (1, 2) or z.shape[0] != n:
         raise ValueError(
             f"z: expected shape ({n},) or ({n}, k) to match x {x.shape}, got {z.shape}"
         )
+    real = jnp.issubdtype(z.dtype, jnp.floating)
+    if not (real or z.dtype == bool or jnp.issubdtype(z.dtype, jnp.integer)):
+        raise TypeError(f"z: expected integers, booleans or floats, got {z.dtype}")
     weights = checks.row_weights(weights, n, checks.compute_dtype(x))
     task = None if task is None else _task_columns(task, n, checks.compute_dtype(x))
-    if z.dtype == bool:
-        num_classes = 2 if z.ndim == 1 and num_classes is None else num_classes
-        z = z.astype(jnp.int32)
-    if jnp.issubdtype(z.dtype, jnp.floating) or z.ndim == 2:
+    if real or z.ndim == 2:
         if num_classes is not None:
             raise ValueError(
-                f"num_classes: only for integer labels of shape (n,); z is {z.dtype} {z.shape}"
+                "num_classes: only for integer labels of shape (n,); z is " + describe_concept(z)
             )
-        if not jnp.issubdtype(z.dtype, jnp.number):
-            raise TypeError(f"z: expected integers, booleans or floats, got {z.dtype}")
+        if not real:
+            _check_binary("z", z)
+        elif not decided:
+            _warn_of_whole_numbers(z)
+        z = checks.as_array("z", z)
+        z = z.astype(jnp.int32) if z.dtype == bool else z
         return Dataset(x=x, z=z, task=task, weights=weights)
     if num_classes is None:
-        num_classes = _count_classes(z, n)
+        num_classes = 2 if z.dtype == bool else _count_classes(z, n)
     if num_classes < 2:
         raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
     return Dataset(
-        x=x, z=z.astype(jnp.int32), num_classes=int(num_classes), task=task, weights=weights
+        x=x,
+        z=checks.as_labels("z", z),
+        num_classes=int(num_classes),
+        task=task,
+        weights=weights,
     )
+
+
+def describe_concept(z: Any) -> str:
+    """Returns the dtype and shape of a concept that is not class labels, and how to make it so."""
+    if jnp.issubdtype(z.dtype, jnp.floating):
+        return f"{z.dtype} {z.shape}; pass integers, such as z.astype(int)"
+    return f"{z.dtype} {z.shape}" + ("; pass z[:, 0]" if z.shape[1:] == (1,) else "")
+
+
+def class_labels(z: Any) -> Any:
+    """Returns z as a JAX or numpy array if it is one class label a row.
+
+    Raises:
+      TypeError: it is not.
+    """
+    z = as_jax_or_numpy("z", z)
+    if z.ndim != 1 or jnp.issubdtype(z.dtype, jnp.floating):
+        raise TypeError(f"z: expected class labels, integers (n,), got {describe_concept(z)}")
+    return z
+
+
+def _check_binary(name: str, z: Any) -> None:
+    """Checks that one column of concrete integers holds binary labels.
+
+    What several columns hold is for the status to say.
+
+    Raises:
+      ValueError: it does not.
+    """
+    values = checks.known_values(z) if z.shape[1] == 1 else None
+    if values is None or (values.min() >= 0 and values.max() <= 1):
+        return
+    raise ValueError(
+        f"{name}: expected binary labels, 0 or 1, in integers of shape {z.shape}, got values from "
+        f"{values.min()} to {values.max()}; for class labels pass {name}[:, 0], for quantities "
+        "floats"
+    )
+
+
+def _warn_of_whole_numbers(z: Any) -> None:
+    """Warns of concrete floats that are all whole numbers: they are taken for quantities."""
+    values = checks.known_values(z)
+    if values is None:
+        return
+    found = values[np.isfinite(values)]
+    if found.size and (found == np.floor(found)).all():
+        warnings.warn(
+            f"z: {z.dtype} {z.shape} of whole numbers is taken for quantities; for class labels "
+            "pass integers, such as z.astype(int)",
+            stacklevel=4,
+        )
 
 
 def _task_columns(task: Any, n: int, dtype: Any) -> jax.Array:
@@ -117,32 +184,34 @@ def _task_columns(task: Any, n: int, dtype: Any) -> jax.Array:
     Raises:
       ValueError: it has not one entry a row, or holds class labels that are traced.
     """
-    task = checks.as_array("task", task)
+    task = as_jax_or_numpy("task", task)
     if task.ndim not in (1, 2) or task.shape[0] != n:
         raise ValueError(f"task: expected ({n},) or ({n}, t), one entry a row, got {task.shape}")
-    if task.ndim == 2 or jnp.issubdtype(task.dtype, jnp.floating):
-        return task.reshape(n, -1).astype(dtype)
-    if task.dtype == bool:
-        return task[:, None].astype(dtype)
-    return jax.nn.one_hot(task, _count_classes(task, n, name="task"), dtype=dtype)
+    if task.ndim == 1 and jnp.issubdtype(task.dtype, jnp.integer):
+        count = _count_classes(task, n, name="task")
+        return jax.nn.one_hot(checks.as_labels("task", task), count, dtype=dtype)
+    if jnp.issubdtype(task.dtype, jnp.integer):
+        _check_binary("task", task)
+    return checks.as_array("task", task, dtype).reshape(n, -1)
 
 
-def _count_classes(z: jax.Array, n: int, name: str = "z") -> int:
+def _count_classes(z: Any, n: int, name: str = "z") -> int:
     """Returns 1 + the largest of concrete labels, at least 2.
 
     Raises:
       ValueError: the labels are traced, or larger than the number of rows allows.
     """
-    if isinstance(z, Tracer) and name == "task":
+    values = checks.known_values(z)
+    if values is None and name == "task":
         raise ValueError(
             "task: class labels must be concrete; under jit, vmap or grad give one-hot columns"
         )
-    if isinstance(z, Tracer):
+    if values is None:
         raise ValueError(
             "num_classes: required for integer labels under jit, vmap or grad, where values are "
             "not known; pass num_classes=..., or a Dataset, which carries it"
         )
-    count = max(int(np.asarray(z).max()) + 1, 2)
+    count = max(int(values.max()) + 1, 2)
     if count > max(n, 2):
         raise ValueError(
             f"{name}: the largest label is {count - 1} but there are only {n} rows; labels should "
@@ -198,7 +267,7 @@ def weigh_classes(data: Dataset, class_weights: Any) -> Dataset:
       ValueError: class_weights is neither.
     """
     if not data.is_classes:
-        raise TypeError(f"class_weights: expected class labels z, got {data.z.dtype}")
+        raise TypeError(f"class_weights: expected class labels z, got {describe_concept(data.z)}")
     dtype = checks.compute_dtype(data.x)
     members, _ = codes(data, dtype)
     weights = data.row_weights
@@ -207,7 +276,7 @@ def weigh_classes(data: Dataset, class_weights: Any) -> Dataset:
         size = jnp.sum(jnp.where(weights[:, None] != 0, members * weights[:, None], 0), axis=0)
         factors = safe_reciprocal(size, size > 0) * jnp.sum(size) / jnp.sum(size > 0)
     else:
-        factors = jnp.asarray(class_weights, dtype)
+        factors = checks.as_array("class_weights", class_weights, dtype)
         if factors.shape != (members.shape[1],):
             raise ValueError(
                 f"class_weights: expected one for each of {members.shape[1]} classes, got shape "

@@ -26,6 +26,7 @@ from erasejax.erasers.oracle_leace import OracleProjection
 from erasejax.erasers.quadratic import ClassTransport
 from erasejax.files.sources import check_file
 from erasejax.files.tensors import DTYPES, Entry, read_json, read_tensors
+from erasejax.foreign import own
 from erasejax.moments import Moments
 from erasejax.pairs import PairNormalization, Pairs
 from erasejax.printing import show
@@ -53,7 +54,7 @@ FORMAT_VERSION = 1
 # is one size throughout an object; what is not named is a single number. A new fitted class is one
 # more entry; names are never reused.
 _LINEAR = {"weight": ("d", "d c"), "offset": ("", "c"), "center": ("d",)}
-_PROJECTION = {"kernel": ("d r",), "test": ("d r",), "center": ("d",)}
+_PROJECTION = {"kernel": ("d r",), "test": ("d r",), "center": ("d",), "flat": ("d",)}
 _CONTRAST = {"weight": ("d",)}
 _AXES: dict[Any, dict[str, tuple[str, ...]]] = {
     Projection: _PROJECTION,
@@ -66,6 +67,7 @@ _AXES: dict[Any, dict[str, tuple[str, ...]]] = {
         "xx": ("d d", "d"),
         "xz": ("d k",),
         "zz": ("k k",),
+        "scale": ("d",),
     },
     LinearClassifier: _LINEAR,
     LinearLikelihood: _LINEAR,
@@ -73,7 +75,12 @@ _AXES: dict[Any, dict[str, tuple[str, ...]]] = {
     MLPLikelihood: {"center": ("d",), "scale": ("d",)},
     ClassMoments: {},
     ClassTransport: {"maps": ("k d d",), "class_means": ("k d",), "center": ("d",)},
-    QuadraticClassifier: {"whiten": ("k d d",), "means": ("k d",), "offset": ("k",)},
+    QuadraticClassifier: {
+        "whiten": ("k d d",),
+        "means": ("k d",),
+        "offset": ("k",),
+        "rest": ("k d",),
+    },
     FourierProbe: {"frequencies": ("d f",), "phases": ("f",), "center": ("d",)},
     Pairs: {
         "positive": ("n d",),
@@ -101,7 +108,9 @@ _INNER: dict[Any, dict[str, tuple[dict[str, str], str]]] = {
     ContrastClassifier: {"normalization": ({}, "")},
     CCSClassifier: {"normalization": ({}, "")},
 }
-_INTEGERS = {"rank", "steps", "labels", "templates", "distractor"}
+# What arrays hold that do not hold floats, by the names of their fields.
+_KINDS: dict[str, Any] = {"status": jnp.uint32, "flat": jnp.bool_}
+_KINDS |= dict.fromkeys(("rank", "steps", "labels", "templates", "distractor"), jnp.integer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,13 +208,12 @@ def load(path: str | os.PathLike[str]) -> Any:
         piece = entries[name].tensor
         if piece is None:
             raise ValueError(f"{path}: {show(name)}: {entries[name].problem}")
-        dtype = jax.dtypes.canonicalize_dtype(piece.dtype)
-        if dtype != piece.dtype:
+        if jax.dtypes.canonicalize_dtype(piece.dtype) != piece.dtype:
             narrowed.append(name)
         mapped = piece.map()
-        if dtype.kind == "b":
+        if piece.dtype.kind == "b":
             mapped = mapped.view(np.uint8) != 0  # any byte but 0 is true
-        return jnp.asarray(np.array(mapped, dtype))  # a copy: it must not change with the file
+        return own(mapped)  # a copy: the array must not change with the file
 
     try:
         obj = _decode(path, header.tree, tensor)
@@ -400,9 +408,7 @@ def _misfit(obj: Any) -> str:
     forms = set()
     sizes: dict[str, int] = {}
     for name, array, options in _axes(obj):
-        last = name.rpartition(".")[2]
-        right = jnp.issubdtype(array.dtype, jnp.integer if last in _INTEGERS else jnp.floating)
-        if not (array.dtype == jnp.uint32 if last == "status" else right):
+        if not jnp.issubdtype(array.dtype, _KINDS.get(name.rpartition(".")[2], jnp.floating)):
             return f"has numbers of dtype {array.dtype} as {name}"
         # Of two forms of an array the one that fits the batch; the first array has one form.
         split = [axes.split() for axes in options]

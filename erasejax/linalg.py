@@ -19,6 +19,7 @@ __all__ = [
     "joint_grams",
     "narrow_product",
     "on_cpu",
+    "power_of_two",
     "product",
     "right_basis",
     "row_sum",
@@ -181,6 +182,16 @@ def two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
 def safe_reciprocal(a: jax.Array, mask: jax.Array) -> jax.Array:
     """Returns 1 / a where `mask` holds and 0 elsewhere, without dividing by zero anywhere."""
     return jnp.where(mask, 1, 0) / jnp.where(mask, a, 1)
+
+
+def power_of_two(a: jax.Array) -> jax.Array:
+    """Returns the largest power of two that is at most |a|: 0 for 0 and subnormal numbers."""
+    info = jnp.finfo(a.dtype)
+    bits = jnp.int64 if a.dtype == jnp.float64 else jnp.int32
+    exponent = ((1 << info.nexp) - 1) << info.nmant
+    return lax.bitcast_convert_type(
+        lax.bitcast_convert_type(a, bits) & jnp.asarray(exponent, bits), a.dtype
+    )
 
 
 def column_norms(matrix: jax.Array) -> jax.Array:

@@ -6,8 +6,10 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, PartitionSpec
 
-from erasejax.data import Dataset, as_dataset
+from erasejax.data import Dataset
 from erasejax.moments import Moments, combine
+from erasejax.origin import as_dataset_about, moved
+from erasejax.programs import program
 
 __all__ = ["sharded_moments"]
 
@@ -48,7 +50,7 @@ def sharded_moments(
 
     Under jit: pure.
     """
-    data = as_dataset(x, z, weights=weights, num_classes=num_classes, task=task)
+    data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes, task=task)
     axis = mesh.axis_names[0] if axis is None else axis
     if axis not in mesh.axis_names:
         raise ValueError(f"axis: expected one of {mesh.axis_names}, got {axis!r}")
@@ -57,7 +59,7 @@ def sharded_moments(
         raise ValueError(
             f"x: {n} rows do not divide over {devices} devices; pad with rows of weight 0"
         )
-    return _sharded(mesh, axis, covariance, data.task is not None)(data)
+    return moved(_sharded(mesh, axis, covariance, data.task is not None)(data), origin)
 
 
 @functools.lru_cache(maxsize=64)
@@ -66,7 +68,7 @@ def _sharded(mesh: Mesh, axis: str, covariance: bool, task: bool):
         own = Moments.of(data, covariance=covariance, task=task)
         return combine(own, axis, mesh.shape[axis])
 
-    return jax.jit(
+    return program(
         jax.shard_map(
             local,
             mesh=mesh,

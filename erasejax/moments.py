@@ -4,9 +4,11 @@ Counts, means and *centred* second moments, combined by the pairwise formula of 
 LeVeque (1983, doi 10.1080/00031305.1983.10483115). One associative `merge` serves streams, trees,
 folds, devices and hosts.
 
-Plain float32 is not enough in two places. A running mean of rows far from zero leaves gaps between
-the class means of up to 4e-3 standard deviations when the rows come sorted by label, and a count
-stops at 2^24. Both are therefore kept as an unevaluated sum of a high and a low part.
+Plain float32 is not enough in three places. A running mean of rows far from zero leaves gaps
+between the class means of up to 4e-3 standard deviations when the rows come sorted by label, and a
+count stops at 2^24. Both are therefore kept as an unevaluated sum of a high and a low part. And
+squares of what is smaller than 1e-19 vanish, of what is larger than 1e19 overflow: such features
+are squared in units of their own.
 """
 
 import functools
@@ -18,9 +20,12 @@ from flax import struct
 
 from erasejax import checks, linalg
 from erasejax.checks import Status
-from erasejax.data import Dataset, as_dataset, codes
+from erasejax.data import Dataset, codes
+from erasejax.foreign import as_jax_or_numpy
 from erasejax.linalg import product, safe_reciprocal, two_sum
-from erasejax.provisional import combine_columns, provisional_fit
+from erasejax.origin import as_dataset_about, moved
+from erasejax.programs import program
+from erasejax.provisional import combine_columns, provisional_fit, units
 
 __all__ = ["Moments", "merge"]
 
@@ -36,7 +41,7 @@ class Moments:
       mean_x: (2, d) mean of x, high and low part.
       mean_z: (2, k) mean of z, high and low part.
       xx: (d, d) sum of w (x - mean)(x - mean)^T, or (d,) its diagonal where the full matrix is not
-        kept.
+        kept. x in units of `scale`, as in xz.
       xz: (d, k) sum of w (x - mean)(z - mean)^T.
       zz: (k, k) sum of w (z - mean)(z - mean)^T.
       status: () uint32 bits, see `erasejax.checks.Status`.
@@ -44,6 +49,8 @@ class Moments:
         the erasers made from it.
       task: static; how many of the last columns of z are a task, a second concept that should
         survive.
+      scale: (d,) powers of two, the units of the features in xx and xz: 1 but for features whose
+        spread is below 1e-12 or above 1e12 (float32). None for ones.
     """
 
     count: jax.Array
@@ -55,6 +62,7 @@ class Moments:
     status: jax.Array
     one_hot: bool = struct.field(pytree_node=False, default=False)
     task: int = struct.field(pytree_node=False, default=0)
+    scale: jax.Array | None = None
 
     @classmethod
     def init(
@@ -94,6 +102,7 @@ class Moments:
             status=jnp.uint32(0),
             one_hot=one_hot,
             task=task,
+            scale=jnp.ones(d, dtype),
         )
 
     @classmethod
@@ -105,8 +114,10 @@ class Moments:
           covariance: as in `init`.
           task: whether to include the dataset's task.
         """
+        data, origin = as_dataset_about(data)
         columns = data.task.shape[1] if task and data.task is not None else 0
-        return _batch(data, covariance=covariance, one_hot=data.is_classes, task=columns)
+        own = _batch(data, covariance=covariance, one_hot=data.is_classes, task=columns)
+        return moved(own, origin)
 
     def update(self, x: Any, z: Any, weights: Any = None, *, task: Any = None) -> "Moments":
         """Returns these moments with more rows added.
@@ -127,11 +138,14 @@ class Moments:
         Under jit: pure; carry it through `lax.scan`. Rows of weight 0 are never read.
         """
         d, k = self.xz.shape[0], self.xz.shape[1] - self.task
-        z = checks.as_array("z", z)
+        z = as_jax_or_numpy("z", z)
         labels = z.ndim == 1 and not jnp.issubdtype(z.dtype, jnp.floating) and k > 1
         if z.ndim == 1 and not labels and not jnp.issubdtype(z.dtype, jnp.floating):
             z = z[:, None]  # binary labels kept as one column
-        data = as_dataset(x, z, weights=weights, num_classes=k if labels else None, task=task)
+        classes = k if labels else None
+        data, origin = as_dataset_about(
+            x, z, weights=weights, num_classes=classes, task=task, decided=True
+        )
         columns = k if labels or z.ndim == 1 else z.shape[1]
         if data.x.shape[1] != d or columns != k or (z.ndim == 1 and not labels and k != 1):
             raise ValueError(
@@ -145,7 +159,11 @@ class Moments:
                 f"task: these moments hold {self.task} task columns, got "
                 f"{None if data.task is None else data.task.shape}"
             )
-        return _update(self, data)
+        return _update(self, data, origin)
+
+    def _moved(self, origin: jax.Array) -> "Moments":
+        """Returns the moments of rows moved by an origin (2, d)."""
+        return self.replace(mean_x=_add(self.mean_x, origin.astype(self.mean_x.dtype)))  # pyright: ignore
 
     @property
     def total(self) -> jax.Array:
@@ -171,14 +189,55 @@ class Moments:
         return jnp.where(jnp.arange(mean.shape[-1]) < labels, jnp.maximum(mean, 0), mean)
 
     @property
+    def unit(self) -> jax.Array:
+        """(d,) `scale`, ones where that is None."""
+        return jnp.ones_like(self.mean) if self.scale is None else self.scale
+
+    @property
+    def spread(self) -> jax.Array:
+        """(d,) standard deviations of x (dividing by the total weight), however small.
+
+        At least the smallest normal float, but for constants: below it numbers may count as 0.
+        """
+        spread = self.unit_spread * self.unit
+        least = jnp.maximum(spread, jnp.finfo(spread.dtype).tiny)
+        return jnp.where(self.unit_spread > 0, least, 0)
+
+    @property
+    def unit_spread(self) -> jax.Array:
+        """(d,) the same in units of `scale`, where the smallest floats do not vanish."""
+        squares = jnp.diagonal(self.xx) if self.xx.ndim == 2 else self.xx
+        variance = jnp.maximum(squares, 0) * safe_reciprocal(self.total, self.total > 0)
+        return jnp.sqrt(variance)
+
+    @property
+    def spacing(self) -> jax.Array:
+        """(d,) how far neighbouring numbers of this dtype lie apart at the values of x, at most."""
+        info = jnp.finfo(self.mean.dtype)
+        return jnp.maximum(info.eps * jnp.abs(self.mean), info.tiny)
+
+    @property
     def sd(self) -> jax.Array:
         """(d,) standard deviations of x (dividing by the total weight); 0 where x is constant.
 
-        A feature that varies by less than the spacing of floats at its mean is constant.
+        A feature that varies by less than the spacing of floats at its mean is constant. So is one
+        whose deviation is below the smallest float over eps, 1e-31 in float32: its values have
+        fewer digits than the others.
         """
-        squares = jnp.diagonal(self.xx) if self.xx.ndim == 2 else self.xx
-        sd = jnp.sqrt(squares * safe_reciprocal(self.total, self.total > 0))
-        return jnp.where(sd > jnp.finfo(sd.dtype).eps * jnp.abs(self.mean), sd, 0)
+        info = jnp.finfo(self.mean.dtype)
+        least = jnp.maximum(self.spacing, info.tiny / info.eps)
+        return jnp.where(self.spread > least, self.spread, 0)
+
+    @property
+    def flat(self) -> jax.Array:
+        """(d,) bool: whether a feature counts as constant in `sd` and yet is not.
+
+        A single row that is one spacing off gives a deviation of spacing / sqrt(total); a constant
+        has a deviation of rounding only, far below that.
+        """
+        root = jnp.sqrt(jnp.maximum(self.total, 1))
+        least = jnp.finfo(self.mean.dtype).eps * jnp.abs(self.mean) / (4 * root)
+        return (self.sd == 0) & (self.unit_spread > least / self.unit)
 
     @property
     def covariance(self) -> jax.Array:
@@ -187,20 +246,50 @@ class Moments:
         Raises:
           ValueError: these moments keep variances only.
         """
+        full = self._full() * safe_reciprocal(self.total, self.total > 0)
+        return full * self.unit[:, None] * self.unit[None, :]
+
+    @property
+    def correlation(self) -> jax.Array:
+        """(d, d) correlation matrix of x; rows of constant features are zero.
+
+        Raises:
+          ValueError: these moments keep variances only.
+        """
+        inverse = self._inverse_sd
+        full = self._full() * safe_reciprocal(self.total, self.total > 0)
+        return inverse[:, None] * full * inverse[None, :]
+
+    @property
+    def standard_xz(self) -> jax.Array:
+        """(d, k) covariance with z of x in standard deviations; 0 for constant features."""
+        inverse_n = safe_reciprocal(self.total, self.total > 0)
+        return self._inverse_sd[:, None] * (self.xz * inverse_n)
+
+    @property
+    def _inverse_sd(self) -> jax.Array:
+        """(d,) 1 / sd in units of `scale`; 0 for constant features."""
+        return safe_reciprocal(self.sd, self.sd > 0) * self.unit
+
+    def _full(self) -> jax.Array:
+        """Returns xx, (d, d).
+
+        Raises:
+          ValueError: these moments keep variances only.
+        """
         if self.xx.ndim == 1:
             raise ValueError(
                 "these moments keep variances only; make them with covariance=True for this method"
             )
-        return self.xx * safe_reciprocal(self.total, self.total > 0)
+        return self.xx
 
 
-@jax.jit
-def _update(moments: Moments, data: Dataset) -> Moments:
+@program
+def _update(moments: Moments, data: Dataset, origin: jax.Array | None) -> Moments:
     data = data.replace(x=data.x.astype(moments.xz.dtype))  # pyright: ignore
     full = moments.xx.ndim == 2
-    return _merge(
-        moments, _batch(data, covariance=full, one_hot=moments.one_hot, task=moments.task)
-    )
+    own = _batch(data, covariance=full, one_hot=moments.one_hot, task=moments.task)
+    return _merge(moments, moved(own, origin))
 
 
 def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Moments:
@@ -223,8 +312,9 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
         z = jnp.where(seen[:, None], z, 0)
         status = status | checks.flag((weights < 0).any(), Status.NEGATIVE_WEIGHT)
 
-    shift, rest, shift_z, slopes = provisional_fit(x, z, weights, concept, one_hot)
-    z = z - shift_z
+    about = provisional_fit(x, z, weights, concept, one_hot)
+    slopes = about.slopes
+    z = z - about.shift_z
     if weights is not None:
         z = jnp.where(seen[:, None], z, 0)
     z_one = jnp.concatenate([z, jnp.ones((z.shape[0], 1), dtype)], axis=1)
@@ -240,9 +330,8 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
     zz = squares - total * jnp.outer(mean_z, mean_z)
 
     def part(x, z_one, weights, fresh):
-        e: Any = ((x.astype(dtype) - shift) - rest) - combine_columns(
-            z_one[:, :concept], slopes[:concept]
-        )
+        e: Any = ((x.astype(dtype) - about.shift) - about.rest) / about.scale
+        e = e - combine_columns(z_one[:, :concept], slopes[:concept])
         seen = fresh
         if weights is not None:
             seen = weights != 0 if fresh is None else (weights != 0) & fresh
@@ -271,16 +360,22 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
     diagonal = jnp.diagonal(xx) if covariance else xx
     finite = jnp.isfinite(diagonal).all() & jnp.isfinite(zz).all() & jnp.isfinite(total)
     finite &= jnp.isfinite(xz).all()
+    # Rows that were not among the some may differ by so little that all squares vanish.
+    squares = jnp.diagonal(ee) if covariance else ee
+    vanished = (squares <= 0) & (sums != 0).any(axis=0)
+    status = status | checks.flag(vanished.any(), Status.UNRESOLVED)
+    own = about.rest + about.scale * (product("k,kd->d", mean_z, slopes) + mean_e)
     return Moments(
         count=jnp.stack([total, jnp.zeros_like(total)]),
-        mean_x=jnp.stack(two_sum(shift, rest + (product("k,kd->d", mean_z, slopes) + mean_e))),
-        mean_z=jnp.stack(two_sum(shift_z, mean_z)),
+        mean_x=jnp.stack(two_sum(about.shift, own)),
+        mean_z=jnp.stack(two_sum(about.shift_z, mean_z)),
         xx=xx,
         xz=xz,
         zz=zz,
         status=status | checks.flag(~finite, Status.NONFINITE),
         one_hot=one_hot,
         task=task,
+        scale=about.scale,
     )
 
 
@@ -316,7 +411,7 @@ def merge(a: M, b: M) -> M:
     return _merge(a, b)
 
 
-@jax.jit
+@program
 def _merge(a: Moments, b: Moments) -> Moments:
     count = _add(a.count, b.count)
     total = count[0] + count[1]
@@ -332,10 +427,15 @@ def _merge(a: Moments, b: Moments) -> Moments:
         start = jnp.where(most_b, mean_b, mean_a)
         return _add(start, jnp.stack([gap * step, jnp.zeros_like(gap)]))
 
+    mean_x = moved(a.mean_x, b.mean_x, gap_x)
+    # Units of the union; what varies in neither has none of its own.
+    scale = units(jnp.maximum(jnp.maximum(a.spread, b.spread), jnp.abs(gap_x)))
+    gap_x = gap_x / scale
+    a, b = _in_units(a, scale), _in_units(b, scale)
     outer = between * (jnp.outer(gap_x, gap_x) if a.xx.ndim == 2 else gap_x**2)
     return Moments(
         count=count,
-        mean_x=moved(a.mean_x, b.mean_x, gap_x),
+        mean_x=mean_x,
         mean_z=moved(a.mean_z, b.mean_z, gap_z),
         xx=a.xx + b.xx + outer,
         xz=a.xz + b.xz + between * jnp.outer(gap_x, gap_z),
@@ -343,7 +443,16 @@ def _merge(a: Moments, b: Moments) -> Moments:
         status=a.status | b.status,
         one_hot=a.one_hot,
         task=a.task,
+        scale=scale,
     )
+
+
+def _in_units(moments: Moments, scale: jax.Array) -> Moments:
+    """Returns the same moments in other units, which are at least those of what varies."""
+    ratio = jnp.where(moments.unit_spread > 0, moments.unit / scale, 0)
+    full = moments.xx.ndim == 2
+    xx = moments.xx * (ratio[:, None] * ratio[None, :] if full else ratio**2)
+    return moments.replace(xx=xx, xz=moments.xz * ratio[:, None], scale=scale)  # pyright: ignore
 
 
 def combine(own: Moments, axis: str, size: int) -> Moments:
@@ -352,11 +461,13 @@ def combine(own: Moments, axis: str, size: int) -> Moments:
     What is small is gathered and merged as `merge` does; the second moments of x are moved to the
     common mean and summed.
     """
-    small = own.replace(xx=jnp.zeros_like(own.mean))  # pyright: ignore
+    squares = jnp.diagonal(own.xx) if own.xx.ndim == 2 else own.xx
+    small = own.replace(xx=squares)  # pyright: ignore
     parts = jax.lax.all_gather(small, axis)
     members = (jax.tree.map(lambda leaf, i=i: leaf[i], parts) for i in range(size))
     merged = functools.reduce(_merge, members)
-    gap = _difference(own.mean_x, merged.mean_x)
+    gap = _difference(own.mean_x, merged.mean_x) / merged.unit
+    own = _in_units(own, merged.unit)
     moved = own.total * (jnp.outer(gap, gap) if own.xx.ndim == 2 else gap**2)
     return merged.replace(xx=jax.lax.psum(own.xx + moved, axis))  # pyright: ignore
 

@@ -4,7 +4,6 @@ Each half has an offset that only says which answer was appended. It is removed 
 half's own mean, per template where statements come in several wordings.
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -16,7 +15,9 @@ from jax.core import Tracer
 from erasejax import checks
 from erasejax.checks import Status
 from erasejax.data import Dataset
+from erasejax.foreign import as_jax_or_numpy
 from erasejax.linalg import product, safe_reciprocal
+from erasejax.programs import program
 
 __all__ = ["PairNormalization", "Pairs", "as_pairs"]
 
@@ -104,7 +105,7 @@ def as_pairs(
         negative=x_neg.astype(dtype),
         labels=None if z is None else _integers("z", z, n),
         templates=templates,
-        distractor=distractor,
+        distractor=None if distractor is None else _integers("distractor", distractor, n),
         weights=checks.row_weights(weights, n, checks.compute_dtype(x_pos, x_neg)),
         num_templates=num_templates,
     )
@@ -117,12 +118,13 @@ def _integers(name: str, value: Any, n: int) -> jax.Array:
       TypeError: they are not integers or booleans.
       ValueError: there are not n.
     """
-    value = checks.as_array(name, value)
+    value = as_jax_or_numpy(name, value)
     if value.dtype != bool and not jnp.issubdtype(value.dtype, jnp.integer):
         raise TypeError(f"{name}: expected integers, got {value.dtype}")
     if value.shape != (n,):
-        raise ValueError(f"{name}: expected shape ({n},), one a pair, got {value.shape}")
-    return value.astype(jnp.int32)
+        hint = f"; pass {name}[:, 0]" if value.shape == (n, 1) else ""
+        raise ValueError(f"{name}: expected shape ({n},), one a pair, got {value.shape}{hint}")
+    return checks.as_labels(name, value)
 
 
 def _count_templates(templates: jax.Array) -> int:
@@ -272,7 +274,7 @@ def shares(pairs: Pairs, dtype: Any) -> jax.Array:
     return (pairs.weights * safe_reciprocal(total, total != 0)).astype(dtype)
 
 
-@functools.partial(jax.jit, static_argnames="statistics")
+@program(static_argnames="statistics")
 def _normalized(normalization: PairNormalization, pairs: Pairs, statistics: str) -> jax.Array:
     if statistics == "own":
         own = _statistics(pairs, normalization.rule)
@@ -282,7 +284,7 @@ def _normalized(normalization: PairNormalization, pairs: Pairs, statistics: str)
     return normalized_rows(normalization, pairs.replace(weights=None))  # pyright: ignore
 
 
-@functools.partial(jax.jit, static_argnames="rule")
+@program(static_argnames="rule")
 def _statistics(pairs: Pairs, rule: str) -> PairNormalization:
     dtype = checks.compute_dtype(pairs.positive)
     x = jnp.stack([pairs.positive, pairs.negative]).astype(dtype)

@@ -5,6 +5,7 @@ test directions T read it, b is the point that stays where it is. Whatever T is,
 of K exactly: an inexact T costs damage, never guardedness.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -14,6 +15,8 @@ from flax import struct
 from erasejax import checks
 from erasejax.checks import Status
 from erasejax.linalg import column_norms, product, right_basis, safe_reciprocal, small_pinv
+from erasejax.origin import features_about, move_point
+from erasejax.programs import program
 
 __all__ = ["Projection", "TracedProjection", "oblique"]
 
@@ -28,6 +31,9 @@ class Projection:
       center: (d,) b: the mean of the fitting rows, or zero.
       rank: () int32, the number of directions removed.
       status: () uint32 bits, see `erasejax.checks.Status`.
+      flat: (d,) bool, features that are set to the centre: those of which no more than rounding
+        would be left, and those whose values are too close to each other, or to zero, for this
+        dtype to take anything out of them. None for none.
     """
 
     kernel: jax.Array
@@ -35,6 +41,7 @@ class Projection:
     center: jax.Array
     rank: jax.Array
     status: jax.Array
+    flat: jax.Array | None = None
 
     needs_z = False
 
@@ -46,12 +53,14 @@ class Projection:
     @property
     def bias(self) -> jax.Array:
         """(d,) r(0), so that r(x) = matrix() @ x + bias."""
-        return product("dr,er,e->d", self.kernel, self.test, self.center)
+        bias = product("dr,er,e->d", self.kernel, self.test, self.center)
+        return bias if self.flat is None else jnp.where(self.flat, self.center, bias)
 
     def matrix(self) -> jax.Array:
-        """Returns P = I - K T^T, (d, d)."""
+        """Returns P = I - K T^T, (d, d); rows of features that are set to the centre are zero."""
         eye = jnp.eye(self.kernel.shape[-2], dtype=self.kernel.dtype)
-        return eye - product("dr,er->de", self.kernel, self.test)
+        p = eye - product("dr,er->de", self.kernel, self.test)
+        return p if self.flat is None else jnp.where(self.flat[:, None], 0, p)
 
     def affine(self) -> tuple[jax.Array, jax.Array]:
         """Returns (P, bias), (d, d) and (d,), with r(x) = P x + bias: the eraser in full."""
@@ -101,26 +110,37 @@ class Projection:
             center=self.center,
             rank=jnp.where(checks.failed(self.status), -1, jnp.minimum(self.rank, rank)),
             status=self.status,
+            flat=self.flat if rank == columns else None,
         )
 
-    def __call__(self, x: Any) -> jax.Array:
+    def __call__(self, x: Any, *, dtype: Any = None) -> jax.Array:
         """Erases the concept from x.
+
+        A dtype of few digits brings a part of the concept back: rounding to bfloat16 moves an entry
+        by up to 2^-9 of it, and a probe of more features than rows adds that up. Certify what was
+        rounded, `metrics.linear_r2(eraser(x, dtype=jnp.bfloat16), z)`, or ask for float32.
 
         Args:
           x: (..., d) floats. float16 and bfloat16 are computed in float32.
+          dtype: static; of the result, None for that of x. Larger numbers than it has become
+            infinite.
 
         Returns:
-          (..., d) in x's dtype; NaN where fitting failed.
+          (..., d) in that dtype; NaN where fitting failed.
 
         Raises:
           TypeError: x is not floating point.
-          ValueError: the last axis of x is not d.
+          ValueError: the last axis of x is not d, or JAX does not keep the dtype.
         """
-        x = checks.features("x", x, ndim=None)
+        x, origin = features_about("x", x, ndim=None)
         d = self.kernel.shape[-2]
         if x.ndim < 1 or x.shape[-1] != d:
             raise ValueError(f"x: this eraser was fitted on {d} features, got shape {x.shape}")
-        return _apply(self, x)
+        return _apply(self, x, origin, checks.result_dtype(x, dtype))
+
+    def _moved(self, origin: jax.Array) -> "Projection":
+        """Returns the same eraser for rows moved by an origin (2, d)."""
+        return self.replace(center=move_point(self.center, origin)[0])  # pyright: ignore
 
 
 @struct.dataclass
@@ -134,8 +154,8 @@ class TracedProjection(Projection):
       trace: (m,) a number a step, whose meaning the method says; NaN beyond the last.
     """
 
-    steps: jax.Array
-    trace: jax.Array
+    steps: jax.Array = struct.field(kw_only=True)
+    trace: jax.Array = struct.field(kw_only=True)
 
     @classmethod
     def of(cls, found: Projection, *, steps: jax.Array, trace: jax.Array) -> "TracedProjection":
@@ -152,24 +172,35 @@ class TracedProjection(Projection):
             center=found.center,
             rank=found.rank,
             status=found.status,
+            flat=found.flat,
             steps=steps,
             trace=trace,
         )
 
 
-@jax.jit
-def _apply(projection: Projection, x: jax.Array) -> jax.Array:
+@program(static_argnums=3)
+def _apply(
+    projection: Projection, x: jax.Array, origin: jax.Array | None, result_dtype: Any
+) -> jax.Array:
+    if origin is not None:
+        projection = projection._moved(-origin)
     dtype = checks.compute_dtype(x, projection.kernel)
     wide = x.astype(dtype)
     centred = wide - projection.center
     read = product("...d,dr->...r", centred, projection.test)
     erased = product("...r,dr->...d", read, projection.kernel)
-    # Feature by feature: left alone, x to the last bit; erased whole, the centre without noise.
+    # Feature by feature: left alone, x to the last bit, but for numbers too small to compute with.
     touched = (projection.kernel != 0).any(axis=-1)
-    return jnp.where(touched, projection.center + (centred - erased), wide).astype(x.dtype)
+    wide = jnp.where(jnp.abs(wide) < jnp.finfo(dtype).tiny, 0, wide)
+    result = jnp.where(touched, projection.center + (centred - erased), wide)
+    if projection.flat is not None:
+        result = jnp.where(projection.flat, projection.center, result)
+    if origin is not None:
+        result = origin[0] + (origin[1] + result)
+    return result.astype(result_dtype)
 
 
-@jax.jit
+@program
 def _then(first: Projection, second: Projection) -> Projection:
     seen = product("dr,ds->rs", second.test, first.kernel)
     kernel = first.kernel - product("dr,rs->ds", second.kernel, seen)
@@ -182,12 +213,14 @@ def _then(first: Projection, second: Projection) -> Projection:
     gram = small_pinv(product("dr,ds->rs", unit, unit), 64 * float(jnp.finfo(test.dtype).eps))
     step = product("dr,rs,s->d", unit, gram, lag * safe_reciprocal(length, length > 0))
     status = first.status | second.status
+    flats = [one.flat for one in (first, second) if one.flat is not None]
     result = Projection(
         kernel=jnp.concatenate([kernel, second.kernel], axis=1),
         test=test,
         center=first.center + step,
         rank=first.rank + second.rank,
         status=status,
+        flat=functools.reduce(jnp.logical_or, flats) if flats else None,
     )
     return checks.poison(result, status)
 
@@ -199,17 +232,22 @@ def oblique(
     scale: jax.Array,
     center: jax.Array,
     status: jax.Array,
+    flat: jax.Array | None = None,
 ) -> Projection:
     r"""Returns the projection that destroys span(kernel), read through span(test).
 
-    P = I - C (A^T C)^+ A^T for the kernel C and the test directions A. Everything is decided on
-    C / scale, whose entries have no units (with the axes of `moments.concept_axes` and the
-    features' standard deviations they are correlations): a direction of C with a singular value of
-    at most 8 eps sqrt(d) is rounding noise and is not removed. The columns of C and A are combined,
-    never the rows, so features scaled by 1e-15 and by 1e15 are erased alike.
+    Kernel and test act on features divided by `scale`, so nothing here has units: with D the scales
+    and P' = I - C (A^T C)^+ A^T for the kernel C and the test directions A, P = D P' D^-1. With the
+    axes of `canonical.concept_axes` and the features' standard deviations the entries of C are
+    correlations: a direction of C with a singular value of at most 8 eps sqrt(d) is rounding noise
+    and is not removed. The columns of C and A are combined, never the rows, so features of any
+    scales are erased alike.
 
     Where A does not see a direction u of C (the cosine between them is at most sqrt(eps)), u itself
     reads it: erasure comes first, at the price of damage.
+
+    A feature of which nothing would be left but rounding is set to the centre: one whose row of P'
+    has a square of at most 64 eps, which is what the sum for it is rounded to.
 
     Args:
       kernel: (d, m) C.
@@ -217,6 +255,7 @@ def oblique(
       scale: (d,) positive scales of the features; 0 where a feature is constant.
       center: (d,) b.
       status: () status bits so far. An error makes the projection NaN.
+      flat: (d,) bool, features to set to the centre in any case, or None.
 
     Returns:
       `Projection` with r = m columns, rank decided by the data.
@@ -225,17 +264,15 @@ def oblique(
       Belrose et al. 2023, arXiv 2306.03819, theorem 4.3, for test directions S^+ C.
     """
     d, m = kernel.shape
-    eps = float(jnp.finfo(kernel.dtype).eps)
+    info = jnp.finfo(kernel.dtype)
+    eps = float(info.eps)
     varies = scale > 0
-    largest = jnp.max(scale)
-    relative = scale * safe_reciprocal(largest, largest > 0)
 
-    unitless = kernel * safe_reciprocal(scale, varies)[:, None]
-    transform, kept = right_basis(unitless, 8 * eps * d**0.5)
-    unit = product("dm,mr->dr", unitless, transform)
-    seen = test * relative[:, None]
-    peak = jnp.max(jnp.abs(seen))
-    seen = product("dm,mr->dr", seen * safe_reciprocal(peak, peak > 0), transform)
+    kernel = jnp.where(varies[:, None], kernel, 0)
+    transform, kept = right_basis(kernel, 8 * eps * d**0.5)
+    unit = product("dm,mr->dr", kernel, transform)
+    peak = jnp.max(jnp.abs(test))
+    seen = product("dm,mr->dr", test * safe_reciprocal(peak, peak > 0), transform)
     length = column_norms(seen)
     seen = seen * safe_reciprocal(length, length > 0)
     overlap = product("dm,dr->mr", unit, seen)
@@ -250,17 +287,32 @@ def oblique(
         jnp.eye(m, dtype=unit.dtype),
     )
     unit = product("dr,rm->dm", unit, jnp.linalg.inv(identity) if m > 1 else 1 / identity)
+    unit, reader = jnp.where(kept, unit, 0), jnp.where(kept, reader, 0)
+    # |e_j - row j of U T^T|^2
+    both = product("dr,rs,ds->d", unit, product("dr,ds->rs", reader, reader), unit)
+    rest = 1 - 2 * jnp.sum(unit * reader, axis=1) + both
+    whole = varies & (rest <= 64 * eps)
 
-    kernel_columns = unit * relative[:, None]
-    length = column_norms(kernel_columns)
-    kernel_columns = kernel_columns * safe_reciprocal(length, kept)
-    test_columns = reader * length * safe_reciprocal(relative, varies)[:, None]
-    test_columns = jnp.where(kept, test_columns, 0)
+    # Unit columns, unless features differ so much that the smallest would vanish from them: then
+    # tests have what digits they can spare. What is smaller still is set to the centre.
+    largest = jnp.max(scale)
+    relative = scale * safe_reciprocal(largest, largest > 0)
+    spare = float(info.tiny) / eps
+    wide = jnp.min(jnp.where(varies, relative, 1)) < spare / eps
+    base = jnp.where(wide, scale * safe_reciprocal(largest * spare, largest > 0), relative)
+    columns = unit * base[:, None]
+    length = jnp.where(wide, 1, column_norms(columns))
+    whole |= varies & (base < spare)
     rank = jnp.sum(kept).astype(jnp.int32)
     status = status | checks.flag(rank == 0, Status.RANK_ZERO)
     return checks.poison(
         Projection(
-            kernel=kernel_columns, test=test_columns, center=center, rank=rank, status=status
+            kernel=columns * safe_reciprocal(length, kept),
+            test=reader * length * safe_reciprocal(base, varies)[:, None],
+            center=center,
+            rank=rank,
+            status=status,
+            flat=whole if flat is None else whole | flat,
         ),
         status,
     )

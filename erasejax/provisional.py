@@ -1,7 +1,10 @@
 """A first estimate of the rows, from a few thousand of them, that moments are then taken about.
 
-What is left of the rows then sums without drifting, wherever they lie and however they are sorted.
+What is left of the rows then sums without drifting, wherever they lie and however they are sorted,
+and its squares neither overflow nor vanish, whatever the features are measured in.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +12,46 @@ import jax.numpy as jnp
 from erasejax import linalg, solves
 from erasejax.linalg import product, safe_reciprocal
 
-__all__ = ["combine_columns", "provisional_fit"]
+__all__ = ["Provisional", "combine_columns", "provisional_fit", "units"]
 
 _RUN = 16  # rows
 _SAMPLE = 4096
 _FEW = 64  # rows are enough for a shift; what is left of the mean is found next
+_SPREAD = 512  # rows tell how large deviations are
+
+
+class Provisional(NamedTuple):
+    """What rows are about: x is near shift + rest + scale * (slopes^T (z - shift_z)).
+
+    The mean of x comes in two parts: far from zero the first, rounded, may be a deviation off.
+
+    Attributes:
+      shift: (d,).
+      rest: (d,).
+      shift_z: (k,) 0 for one-hot labels: their sums are exact, so classes of one size stay tied.
+      scale: (d,) units of the features, see `units`.
+      slopes: (k, d) of x on z in these units; 0 for a task.
+    """
+
+    shift: jax.Array
+    rest: jax.Array
+    shift_z: jax.Array
+    scale: jax.Array
+    slopes: jax.Array
+
+
+def units(spread: jax.Array) -> jax.Array:
+    """Returns the units (d,) in which features of given spreads are squared and summed.
+
+    Powers of two, so nothing is rounded: 1 for spreads within 2^-40 to 2^40 (float32), and beyond
+    them what brings the spread there. A hundred thousand rows a million times as far out still have
+    squares that are finite, and squares of the spread are far above the smallest float.
+    """
+    info = jnp.finfo(spread.dtype)
+    limit = 2.0 ** (info.maxexp * 5 // 16)
+    size = linalg.power_of_two(spread)
+    inside = jnp.clip(size, 1 / limit, limit)
+    return jnp.where((size > 0) & jnp.isfinite(size), size / inside, 1)
 
 
 def _some(rows: jax.Array) -> jax.Array:
@@ -29,16 +67,15 @@ def _some(rows: jax.Array) -> jax.Array:
 
 def provisional_fit(
     x: jax.Array, z: jax.Array, weights: jax.Array | None, concept: int, one_hot: bool
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+) -> Provisional:
     """Returns means of x and z, and slopes of x on z, near enough to shift by, from some rows.
 
-    The mean of x comes in two parts: far from zero the first, rounded, may be a deviation off.
-
-    One-hot labels are not shifted: their sums are exact, so classes of one size stay tied. A task
-    has slopes of zero.
-
-    Returns:
-      ((d,), (d,), (k,), (k, d)).
+    Args:
+      x: (n, d).
+      z: (n, k) the concept in columns, and then the task.
+      weights: (n,) or None.
+      concept: static; how many columns of z are the concept.
+      one_hot: static; whether they are class labels.
     """
     some_x, some_z = _some(x).astype(z.dtype), _some(z)
     row = jnp.ones(len(some_z), z.dtype)
@@ -50,7 +87,9 @@ def provisional_fit(
 
     def center(some, row, every):
         total = jnp.sum(row)
-        near = jnp.sum(some * row[:, None], axis=0) * safe_reciprocal(total, total != 0)
+        # Shares first: a sum of the largest floats would overflow.
+        share = row * safe_reciprocal(total, total != 0)
+        near = jnp.sum(some * share[:, None], axis=0)
         if weights is not None:
             # All weight may lie between the rows; then any that counts is near enough.
             counts = weights != 0
@@ -65,9 +104,14 @@ def provisional_fit(
     z = (some_z - shift_z)[:, :concept]
     heavy = z * row[:, None]
     x = some_x - shift
-    marks = jnp.concatenate([heavy, row[:, None]], axis=1)
-    rest = _rounded(linalg.weighted_sum(x, marks) * inverse_n)
-    zx = linalg.narrow_product(heavy, x - rest)
+    marks = jnp.concatenate([heavy, row[:, None]], axis=1) * inverse_n
+    rest = _rounded(linalg.weighted_sum(x, marks))
+    x = x - rest
+    if weights is not None:
+        x = jnp.where((row != 0)[:, None], x, 0)
+    scale = units(jnp.max(jnp.abs(x[:: max(len(row) // _SPREAD, 1)]), axis=0))
+    x = x / scale
+    zx = linalg.narrow_product(heavy, x)
     if one_hot:
         size = jnp.sum(heavy, axis=0)
         slopes = zx * safe_reciprocal(size, size != 0)[:, None]
@@ -83,7 +127,8 @@ def provisional_fit(
         )
     # Infinities stay in x alone, and are found there.
     slopes = _rounded(jnp.where(jnp.isfinite(slopes), slopes, 0))
-    return shift, rest, shift_z, jnp.pad(slopes, ((0, shift_z.shape[0] - concept), (0, 0)))
+    slopes = jnp.pad(slopes, ((0, shift_z.shape[0] - concept), (0, 0)))
+    return Provisional(shift=shift, rest=rest, shift_z=shift_z, scale=scale, slopes=slopes)
 
 
 def combine_columns(z: jax.Array, slopes: jax.Array) -> jax.Array:

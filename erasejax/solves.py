@@ -17,7 +17,6 @@ __all__ = [
     "cholesky",
     "equilibrate",
     "solve_correlation",
-    "solve_covariance",
     "solve_gram",
     "triangular_solve",
 ]
@@ -27,24 +26,6 @@ def equilibrate(covariance: jax.Array, scale: jax.Array) -> jax.Array:
     """Returns D^-1 S D^-1 for S (d, d) and D = diag(scale); features of scale 0 become 0."""
     inverse = safe_reciprocal(scale, scale > 0)
     return inverse[:, None] * covariance * inverse[None, :]
-
-
-def solve_covariance(covariance: jax.Array, rhs: jax.Array) -> jax.Array:
-    """Returns S^+ B for a covariance S, through the correlation matrix; see `solve_correlation`.
-
-    Refined once more than that: a probe is compared with its optimum, an eraser is exact anyway.
-
-    Args:
-      covariance: (d, d), symmetric positive semi-definite; constant features have a zero row.
-      rhs: (d, m).
-
-    Returns:
-      (d, m), rows of constant features zero.
-    """
-    scale = jnp.sqrt(jnp.maximum(jnp.diagonal(covariance), 0))
-    inverse = safe_reciprocal(scale, scale > 0)[:, None]
-    unit = equilibrate(covariance, scale)
-    return inverse * solve_correlation(unit, inverse * rhs, refinements=2)
 
 
 def solve_correlation(

@@ -152,7 +152,7 @@ def padded_blocks(
             total=n, desc=progress, unit="row", unit_scale=True, delay=1, disable=None, leave=False
         )
     try:
-        for block in features.blocks(rows):
+        for block in features.blocks(rows, exact=True):
             count = len(block)
             if count < rows:
                 block = np.concatenate([block, np.zeros((rows - count, d), block.dtype)])

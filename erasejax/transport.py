@@ -9,7 +9,6 @@ derivatives by the Sylvester equation R dR + dR R = dA in the eigenbasis: finite
 repeat, where the derivative of `eigh` itself divides by zero.
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from jax import lax
 
 from erasejax import checks
 from erasejax.linalg import product, safe_reciprocal
+from erasejax.programs import own_rules, program
 
 __all__ = ["barycenter", "distance", "ot_map"]
 
@@ -85,7 +85,7 @@ def barycenter(
     covariances = checks.features("covariances", covariances, ndim=3)
     k, d = covariances.shape[:2]
     dtype = checks.compute_dtype(covariances)
-    weights = checks.as_array("weights", weights)
+    weights = checks.as_array("weights", weights, dtype)
     if covariances.shape != (k, d, d) or weights.shape != (k,):
         raise ValueError(
             f"covariances, weights: expected (k, d, d) and (k,), got {covariances.shape} and "
@@ -94,11 +94,11 @@ def barycenter(
     if steps < 1:
         raise ValueError(f"steps: expected a positive number of rounds, got {steps}")
     least = 8 * float(jnp.finfo(dtype).eps) if tolerance is None else tolerance
-    least = jnp.asarray(least, dtype)
-    return _barycenter(covariances.astype(dtype), weights.astype(dtype), least, steps)
+    least = checks.as_array("tolerance", least, dtype)
+    return _barycenter(covariances.astype(dtype), weights, least, steps)
 
 
-@functools.partial(jax.jit, static_argnums=3)
+@program(static_argnums=3)
 def _barycenter(
     covariances: jax.Array, weights: jax.Array, tolerance: jax.Array, steps: int
 ) -> jax.Array:
@@ -165,12 +165,12 @@ def distance(a: Any, b: Any, *, mean_a: Any = None, mean_b: Any = None) -> jax.A
     return _distance(a, b, gap)
 
 
-@jax.jit
+@program
 def _map(a: jax.Array, b: jax.Array) -> jax.Array:
     return _transport(a, b)[0]
 
 
-@jax.jit
+@program
 def _distance(a: jax.Array, b: jax.Array, gap: jax.Array) -> jax.Array:
     # In units in which nothing overflows when it is squared.
     scale = jnp.maximum(_scale(jnp.stack([a, b])), lax.stop_gradient(jnp.max(gap**2)))
@@ -202,6 +202,7 @@ def _roots(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 @_roots.defjvp
+@own_rules()
 def _roots_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[Any, Any]:
     """Differentiates by divided differences of the three functions of the eigenvalues.
 
@@ -248,6 +249,7 @@ def _length(factor: jax.Array) -> jax.Array:
 
 
 @_length.defjvp
+@own_rules()
 def _length_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[Any, Any]:
     """Differentiates by the same Sylvester equation, with dF F^T + F dF^T on the right."""
     (factor,), (change,) = primals, tangents

@@ -342,7 +342,7 @@ def test_arrays_that_do_not_fit_each_other(case, here, data, capsys):
         ("method", ["leace"]),
         ("options", []),
         ("rows", "60"),
-        ("certificate", {"damage": "none"}),
+        ("certificate", {"damage": ["none"]}),
     ],
 )
 def test_notes_of_another_kind(name, value, saved, capsys):
@@ -387,7 +387,7 @@ def fitted():
     made = [jax.eval_shape(functools.partial(c.fit, key=key), data) for c in configs]
     made += [jax.eval_shape(functools.partial(c.fit, key=key), x, x) for c in contrast.values()]
     made.append(jax.eval_shape(probes["LDA"].fit, ej.Dataset(x, z, 3)))
-    made.append(jax.eval_shape(probes["LeastSquares"].fit, x, x[:, :2]))
+    made.append(jax.eval_shape(probes["LeastSquares"].fit, x, x[:, 0]))
     made.append(jax.eval_shape(ej.Moments.of, data))
     made.append(jax.eval_shape(functools.partial(ej.Moments.of, covariance=False), data))
     made.append(jax.eval_shape(ClassMoments.of, data))

@@ -5,7 +5,9 @@ import os
 import numpy as np
 
 from erasejax.commands.common import check_dims, check_output, load_eraser
+from erasejax.commands.erasing import erase, is_rounded, named_dtype
 from erasejax.files import open_features, open_writer, read_labels_again
+from erasejax.files.writing import written_dtype
 from erasejax.printing import show
 from erasejax.streaming import check_rows, padded_blocks, read_blocks
 
@@ -18,6 +20,7 @@ def apply(
     *,
     out: str | os.PathLike[str],
     labels: str | None = None,
+    dtype: str | None = None,
     force: bool = False,
 ) -> str:
     """Erases a concept from a file of features.
@@ -27,16 +30,21 @@ def apply(
       x: features. Of a table the columns that the eraser was fitted on.
       out: file to write; the extension says the format.
       labels: labels of these rows, for an eraser that reads them; among those of the fit.
+      dtype: of the output, a name of `erasejax.commands.erasing.DTYPES`; None for that of the
+        features, and float32 for bfloat16 where the format does not have it.
       force: replace `out` if it exists.
 
     Returns:
-      One line that says what was written.
+      A line that says what was written, and one where it is rounded more than was certified.
 
     Raises:
       ValueError: the input cannot be used.
       OSError: a file cannot be read or written.
     """
     check_output(out, force, eraser, x, labels)
+    wanted = None if dtype is None else named_dtype(dtype)
+    if wanted is not None and written_dtype(out, wanted) != wanted:
+        raise ValueError(f"{out}: only .safetensors files hold {wanted}; or --dtype float32")
     function, notes = load_eraser(eraser)
     if function.needs_z and labels is None:
         raise ValueError(f"{eraser}: this eraser reads the labels of the rows; give --labels FILE")
@@ -48,18 +56,26 @@ def apply(
     if labels is not None:
         concept = read_labels_again(labels, notes.get("class_names"))
         check_rows(features, concept)
+    written = written_dtype(out, features.dtype) if wanted is None else wanted
     with open_writer(
-        out, features.shape, features.dtype, columns=features.columns, overwrite=force
+        out, features.shape, written, columns=features.columns, overwrite=force
     ) as write:
         if concept is None:
             for block, count in padded_blocks(features, "erasing"):
-                write(np.asarray(function(block))[:count])
+                write(erase(function, block, None, written)[:count])
         else:
             left = features.shape[0]
             for block in read_blocks(features, concept, progress="erasing"):
-                write(np.asarray(function(block.x, block.z))[:left])
+                write(erase(function, np.asarray(block.x), block.z, written)[:left])
                 left -= len(block.x)
-    return (
+    line = (
         f"{show(str(out))}: {features.shape[0]} rows of {features.shape[1]} features, "
         f"{int(function.rank)} dimensions removed"
+    )
+    certified = (notes.get("certificate") or {}).get("dtype")
+    if certified is None or not is_rounded(written) or certified == written.name:
+        return line
+    return (
+        f"{line}\nrounded to {written}; what fit certified are {certified} rows, and rounding may "
+        "bring a part of the concept back"
     )

@@ -44,7 +44,7 @@ class Notes(TypedDict, total=False):
     columns: list[str] | None
     class_names: list[str] | None
     class_counts: list[int] | None
-    certificate: dict[str, float | None] | None
+    certificate: dict[str, float | str | None] | None
 
 
 def check_output(

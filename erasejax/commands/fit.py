@@ -12,6 +12,7 @@ import numpy as np
 from erasejax import checks, io
 from erasejax.commands.certificate import Certificate, certify, certify_rows
 from erasejax.commands.common import check_output
+from erasejax.commands.erasing import is_rounded, named_dtype
 from erasejax.erasers import SPLINCE
 from erasejax.erasers.base import ClosedForm
 from erasejax.files import (
@@ -51,6 +52,7 @@ def fit(
     target: float | None = None,
     max_rank: int | None = None,
     certificate: bool = True,
+    dtype: str | None = None,
     seed: int = 0,
     force: bool = False,
 ) -> str:
@@ -73,6 +75,8 @@ def fit(
       target: share of the difference of covariances to remove, in [0, 1].
       max_rank: at most so many directions for it.
       certificate: whether to compute damage and linear_r2 of the fitting rows.
+      dtype: in which erased rows will be written and so are certified, a name of
+        `erasejax.commands.erasing.DTYPES`; None for that of the features.
       seed: for methods that draw.
       force: replace `out` if it exists.
 
@@ -96,6 +100,7 @@ def fit(
         "max_rank": max_rank,
     }
     config = configure(method, options)
+    wanted = None if dtype is None else named_dtype(dtype)
     _check_shrinkage(shrinkage, shrinkage_rule)
     if target is not None and not 0 <= target <= 1:
         raise ValueError(f"--target: expected a number from 0 to 1, got {target:g}")
@@ -114,8 +119,15 @@ def fit(
     kept = None if task is None else read_task(task)
     if kept is not None:
         check_rows(features, kept, what="task entries")
+    written = features.dtype if wanted is None else wanted
     eraser, certified = fit_eraser(
-        config, features, concepts, task=kept, certificate=certificate, seed=seed
+        config,
+        features,
+        concepts,
+        task=kept,
+        certificate=certificate,
+        dtype=written,
+        seed=seed,
     )
     notes = {
         "method": method,
@@ -129,7 +141,8 @@ def fit(
         "columns": features.columns,
         "class_names": concepts.names,
         "class_counts": concepts.counts if concepts.names else None,
-        "certificate": {k: None if v is None else float(v) for k, v in certified._asdict().items()},
+        "certificate": {k: None if v is None else float(v) for k, v in certified._asdict().items()}
+        | {"dtype": written.name},
     }
     io.save(eraser, out, overwrite=force, notes=notes)
     for text in checks.describe(int(eraser.status)):
@@ -138,7 +151,7 @@ def fit(
         f"{show(str(out))}: {method}, removes {int(eraser.rank)} of {features.shape[1]} "
         f"dimensions, fitted on {features.shape[0]} rows, {concepts}"
     )
-    return f"{line}\n{_describe(eraser, features, certified)}" if certificate else line
+    return f"{line}\n{_describe(eraser, features, certified, written)}" if certificate else line
 
 
 def fit_eraser(
@@ -148,6 +161,7 @@ def fit_eraser(
     *,
     task: Labels | None = None,
     certificate: bool = True,
+    dtype: np.dtype | None = None,
     seed: int = 0,
 ) -> tuple[Any, Certificate]:
     """Returns the eraser that a method fits to files, and what it does to their rows.
@@ -161,33 +175,37 @@ def fit_eraser(
       labels: (n,).
       task: (n,) or (n, t), or None.
       certificate: whether to compute the `Certificate`; its fields are None if not.
+      dtype: in which erased rows will be written; None for that of the features.
       seed: for methods that draw.
 
     Raises:
       ValueError: the input holds NaN, or fitting failed.
     """
     n, d = features.shape
+    dtype = features.dtype if dtype is None else dtype
     closed = isinstance(config, ClosedForm)
     wide = n < d and n * d <= _MEMORY_VALUES
     if not closed or (wide and (certificate or config.needs_covariance)):
         (data,) = read_blocks(features, labels, task=task, rows=n)
-        dtype = checks.compute_dtype(data.x)
-        data = jax.tree.map(jnp.asarray, data)
         eraser = checks.raise_if_failed(config.fit(data, key=jax.random.key(seed)))
-        if not certificate:
-            return eraser, _NOTHING
-        return eraser, certify_rows(eraser, data.replace(x=data.x.astype(dtype)))
+        return eraser, certify_rows(eraser, data, dtype=dtype) if certificate else _NOTHING
     covariance = config.needs_covariance or (certificate and d <= _CERTIFIED_DIMS)
     moments = stream_moments(features, labels, task=task, covariance=covariance, progress="fitting")
     eraser = checks.raise_if_failed(config.solve(moments))
-    return eraser, certify(eraser, moments) if certificate else _NOTHING
+    if not certificate:
+        return eraser, _NOTHING
+    again = read_blocks(features, labels, progress="rounding")
+    return eraser, certify(eraser, moments, dtype=dtype, blocks=again)
 
 
-_NOTHING = Certificate(None, None, None)
+_NOTHING = Certificate(None, None, None, None)
 
 
-def _describe(eraser: Any, features: Features, certified: Certificate) -> str:
-    """Returns a line about what an eraser does to the rows it was fitted on."""
+def _describe(eraser: Any, features: Features, certified: Certificate, written: np.dtype) -> str:
+    """Returns a line about what an eraser does to the rows it was fitted on.
+
+    And one where the dtype in which they will be written brings a part of the concept back.
+    """
     parts = [f"on these rows: rank {int(eraser.rank)}"]
     if certified.damage is not None:
         parts.append(f"damage {float(certified.damage):.4g} of the variance")
@@ -202,7 +220,14 @@ def _describe(eraser: Any, features: Features, certified: Certificate) -> str:
             f"{missing} not computed (beyond {_CERTIFIED_DIMS} features only where the method "
             "itself needs the covariance)"
         )
-    return ", ".join(parts)
+    line = ", ".join(parts)
+    if certified.after is None or not float(certified.after) > float(certified.unrounded):
+        return line
+    wider = "float32" if is_rounded(written) else "float64"
+    return (
+        f"{line}\nrounding to {written} leaves R^2 {float(certified.after):.4g}, and "
+        f"{wider} {float(certified.unrounded):.4g}: apply --dtype {wider}"
+    )
 
 
 def _check_shrinkage(shrinkage: float | None, rule: str | None) -> None:

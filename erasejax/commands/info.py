@@ -78,6 +78,8 @@ def _saved(path: str) -> list[tuple[str, str]]:
         lines.append(("damage", f"{certificate['damage']:.4g} of the variance of these rows"))
     if certificate.get("before") is not None and certificate.get("after") is not None:
         text = f"{certificate['before']:.4g} before, {certificate['after']:.4g} after"
+        if certificate.get("dtype"):
+            text += f", rows written as {certificate['dtype']}"
         lines.append(("linear_r2", text))
     if notes.get("seed") is not None:
         lines.append(("seed", str(notes["seed"])))

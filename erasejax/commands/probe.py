@@ -14,17 +14,19 @@ import numpy as np
 from flax import struct
 
 from erasejax import checks, metrics
+from erasejax.commands import erasing
 from erasejax.commands.common import check_dims, load_eraser
-from erasejax.commands.verdict import LinearLeak, measure, sentences
+from erasejax.commands.split import shares, split_groups, split_rows
+from erasejax.commands.verdict import LinearLeak, in_groups, measure, sentences
 from erasejax.data import Dataset
 from erasejax.erasers import SPLINCE
 from erasejax.erasers.base import Eraser
-from erasejax.files import Labels, open_features, read_labels, read_labels_again
+from erasejax.files import open_features, read_groups, read_labels, read_labels_again
 from erasejax.printing import show
 from erasejax.registry import PROBES, configure, look_up
 from erasejax.streaming import check_rows
 
-__all__ = ["Line", "Protocol", "probe", "render", "split_rows"]
+__all__ = ["Line", "Protocol", "probe", "render"]
 
 
 @struct.dataclass(kw_only=True)
@@ -87,9 +89,10 @@ def probe(
     method: str | None = None,
     eraser: str | None = None,
     probes: str = "logistic,lda,mean-difference",
+    groups: str | None = None,
     keep_mean: bool | None = None,
     seed: int = 0,
-) -> tuple[Labels, list[Protocol]]:
+) -> tuple[str, list[Protocol]]:
     """Scores probes before and after erasing.
 
     Args:
@@ -98,11 +101,13 @@ def probe(
       method: a key of `erasejax.registry.METHODS`; None is mean-difference, without `eraser`.
       eraser: file of an eraser that was fitted elsewhere, instead of a method.
       probes: keys of `erasejax.registry.PROBES` with commas between them.
+      groups: which rows belong together, one id a row; no group is in two parts, and groups take
+        the place of rows in intervals and the test. None where rows are independent.
       keep_mean: option of the method, None for its default.
       seed: of the split, and of methods and probes that draw.
 
     Returns:
-      The labels, and one `Protocol` with `eraser`, else two.
+      What rows there are, and one `Protocol` with `eraser`, else two.
 
     Raises:
       ValueError: the input cannot be used, or fitting failed.
@@ -117,12 +122,18 @@ def probe(
         raise ValueError(f"{method}: fit it first and give the file as --eraser")
     names = list(dict.fromkeys(name.strip() for name in probes.split(",")))
     kinds = {name: look_up("probe", name, PROBES)() for name in names}
-    features = open_features(x, labels=labels, columns=notes.get("columns"))
+    features = open_features(x, labels=labels, groups=groups, columns=notes.get("columns"))
     if fitted and fitted.needs_z and notes.get("class_names"):  # it reads labels, by their numbers
         concepts = read_labels_again(labels, notes["class_names"])
     else:
         concepts = read_labels(labels, concept="classes")
     check_rows(features, concepts)
+    together = None
+    summary = f"{len(concepts.values)} rows"
+    if groups is not None:
+        together = read_groups(groups)
+        check_rows(features, together, what="group ids")
+        summary += f" in {len(together.names or ())} groups"
     k = len(concepts.names or ())
     if k != 2 and "zero-one" in kinds:
         raise ValueError(f"{labels}: the probe zero-one separates 2 classes, got {k}")
@@ -130,64 +141,47 @@ def probe(
         check_dims(fitted, eraser, features)
         if fitted.needs_z and not notes.get("class_names"):
             raise ValueError(f"{eraser}: reads a real concept; the probes here read classes")
-    parts = split_rows(concepts, 2 if fitted else 3, seed)
-    every = features.array()
+    summary += f", {concepts}"
+    count = 2 if fitted else 3
+    if together is None:
+        parts = split_rows(concepts, count, seed)
+    else:
+        parts = split_groups(concepts, together, count, seed)
+        if told := shares(concepts, parts):
+            summary += f"\n{told}"
+    every = features.array(exact=True)
 
     def rows(index: np.ndarray | slice) -> Dataset:
         z = jnp.asarray(concepts.values[index])
-        return Dataset(x=jnp.asarray(every[index]), z=z, num_classes=k)
+        return Dataset(x=every[index], z=z, num_classes=k)
+
+    def ids(index: np.ndarray | slice) -> np.ndarray | None:
+        return None if together is None else together.values[index]
 
     key = jax.random.key(seed)
     if fitted:
         b, c = map(rows, parts)
+        its = [ids(part) for part in parts]
         title = (
             f"Fresh rows: eraser fitted elsewhere ({show(str(eraser))}), probe on {len(b.z)} rows "
-            f"B, score on {len(c.z)} others C"
+            f"B{in_groups(its[0])}, score on {len(c.z)} others C{in_groups(its[1])}"
         )
-        return concepts, [_protocol(title, fitted, kinds, b, c, key, held_out=True)]
+        return summary, [_protocol(title, fitted, kinds, b, c, its, key, held_out=True)]
     assert config is not None
-    whole = rows(slice(None))
+    whole, its = rows(slice(None)), [ids(slice(None))] * 2
     a, b, c = map(rows, parts)
-    n = len(whole.z)
-    title = f"One set of rows: eraser, probe and score on the same {n} rows"
-    same = _protocol(title, _fit(config, whole, key), kinds, whole, whole, key, held_out=False)
     title = (
-        f"Fresh rows: eraser on {len(a.z)} rows A, probe on {len(b.z)} rows B, "
-        f"score on {len(c.z)} rows C"
+        "One set of rows: eraser, probe and score on the same "
+        f"{len(whole.z)} rows{in_groups(its[0])}"
     )
-    fresh = _protocol(title, _fit(config, a, key), kinds, b, c, key, held_out=True)
-    return concepts, [same, fresh]
-
-
-def split_rows(labels: Labels, parts: int, seed: int) -> list[np.ndarray]:
-    """Splits rows at random into equal parts with the same share of each class.
-
-    Args:
-      labels: classes.
-      parts: how many.
-      seed: of the split.
-
-    Returns:
-      Row numbers of each part, rising. Within a class the parts differ by at most one row.
-
-    Raises:
-      ValueError: a class has fewer rows than there are parts.
-    """
-    random = np.random.default_rng(seed)
-    split: list[list[np.ndarray]] = [[] for _ in range(parts)]
-    shift = 0
-    for j, count in enumerate(labels.counts):
-        if count < parts:
-            name = (labels.names or ())[j]
-            raise ValueError(
-                f"class {name!r} has {count} row{'s' * (count != 1)}; fresh rows are a split in "
-                f"{parts} parts, which takes at least {parts} rows of each class"
-            )
-        members = random.permutation(np.flatnonzero(labels.values == j))
-        for i in range(parts):
-            split[(i + shift) % parts].append(members[i::parts])
-        shift += count  # where the last class left off, so that the parts are equal
-    return [np.sort(np.concatenate(piece)) for piece in split]
+    same = _protocol(title, _fit(config, whole, key), kinds, whole, whole, its, key, held_out=False)
+    of_a, *its = (ids(part) for part in parts)
+    title = (
+        f"Fresh rows: eraser on {len(a.z)} rows A{in_groups(of_a)}, probe on {len(b.z)} rows "
+        f"B{in_groups(its[0])}, score on {len(c.z)} rows C{in_groups(its[1])}"
+    )
+    fresh = _protocol(title, _fit(config, a, key), kinds, b, c, its, key, held_out=True)
+    return summary, [same, fresh]
 
 
 def render(protocols: list[Protocol], *, weights: bool = False) -> list[tuple[str, Any, str]]:
@@ -238,7 +232,7 @@ def _length(fitted: Any, x: jax.Array) -> float | None:
     """Returns the length of a probe's weights in units of the features' spread; None without."""
     if not hasattr(fitted, "weight"):
         return None
-    sd = jnp.std(x.astype(fitted.weight.dtype), axis=0)
+    sd = np.std(np.asarray(x, np.float64), axis=0).astype(fitted.weight.dtype)
     return float(jnp.linalg.norm(fitted.weight * (sd if fitted.weight.ndim == 1 else sd[:, None])))
 
 
@@ -252,14 +246,19 @@ def _protocol(
     kinds: dict[str, Any],
     train: Dataset,
     test: Dataset,
+    groups: list[np.ndarray | None],
     key: jax.Array,
     *,
     held_out: bool,
 ) -> Protocol:
-    """Fits every probe on `train`, before and after erasing, and scores it on `test`."""
+    """Fits every probe on `train`, before and after erasing, and scores it on `test`.
 
-    def erase(part: Dataset) -> jax.Array:
-        return eraser(part.x, part.z) if eraser.needs_z else eraser(part.x)
+    `groups` are those of the rows of each, or None.
+    """
+
+    def erase(part: Dataset) -> Any:
+        x = np.asarray(part.x)
+        return erasing.erase(eraser, x, part.z, x.dtype)
 
     lines = []
     for name, kind in kinds.items():
@@ -283,20 +282,24 @@ def _protocol(
                 status=fitted.status,
                 num_classes=fitted.num_classes,
             )
-            interval = metrics.bootstrap(metrics.accuracy, answers, data[1], key=key)
+            interval = metrics.bootstrap(
+                metrics.accuracy, answers, data[1], key=key, groups=groups[1]
+            )
             ends = float(interval.low), float(interval.high)
             lines.append(Line(name, when, scores, ends, warning))
     # Rows that the eraser has not seen are all as good for the test.
     left = [dataclasses.replace(part, x=erase(part)) for part in (train, test)]
-    whole = left[0]
+    whole, together = left[0], groups[0]
     if held_out:
-        x, z = (jnp.concatenate([getattr(part, n) for part in left]) for n in ("x", "z"))
+        if together is not None:
+            together = np.concatenate(groups)  # pyright: ignore[reportArgumentType]
+        x, z = (np.concatenate([np.asarray(getattr(part, n)) for part in left]) for n in ("x", "z"))
         whole = dataclasses.replace(whole, x=x, z=z)
     return Protocol(
         title,
         float(metrics.majority_rate(test.z, num_classes=test.num_classes)),
         float(metrics.damage(test.x, erase(test))),
         int(eraser.rank),
-        measure(whole, held_out=held_out, key=key),
+        measure(whole, held_out=held_out, key=key, groups=together),
         tuple(lines),
     )

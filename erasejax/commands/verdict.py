@@ -4,11 +4,12 @@ import dataclasses
 import math
 
 import jax
+import numpy as np
 
 from erasejax import checks, metrics
 from erasejax.data import Dataset
 
-__all__ = ["LinearLeak", "measure", "sentences"]
+__all__ = ["LinearLeak", "in_groups", "measure", "sentences"]
 
 _LEVEL = 0.05
 
@@ -24,6 +25,7 @@ class LinearLeak:
       p_value: of the hypothesis that nothing linear is left; None on the rows of the eraser.
       detectable_r2: the smallest R^2 that the test finds with 95% power; None where not known.
       expected_r2: the R^2 that these rows show on average where nothing is left.
+      groups: in how many groups the rows are, in words; "" where they are independent.
     """
 
     rows: int
@@ -32,15 +34,19 @@ class LinearLeak:
     p_value: float | None = None
     detectable_r2: float | None = None
     expected_r2: float | None = None
+    groups: str = ""
 
 
-def measure(data: Dataset, *, held_out: bool, key: jax.Array) -> LinearLeak:
+def measure(
+    data: Dataset, *, held_out: bool, key: jax.Array, groups: np.ndarray | None = None
+) -> LinearLeak:
     """Measures what is left in erased rows.
 
     Args:
       data: erased rows with their labels.
       held_out: whether the eraser was fitted on other rows.
       key: of the test.
+      groups: (n,) which rows belong together, or None.
 
     Raises:
       FailedLanesError: the rows cannot be used.
@@ -49,7 +55,7 @@ def measure(data: Dataset, *, held_out: bool, key: jax.Array) -> LinearLeak:
     canonical = tuple(float(value) for value in metrics.canonical_correlations(data))
     if not held_out:
         return LinearLeak(rows, float(metrics.linear_r2(data)), canonical)
-    test = checks.raise_if_failed(metrics.guardedness_test(data, key=key))
+    test = checks.raise_if_failed(metrics.guardedness_test(data, key=key, groups=groups))
     detectable = float(test.detectable_r2)
     return LinearLeak(
         rows,
@@ -57,8 +63,14 @@ def measure(data: Dataset, *, held_out: bool, key: jax.Array) -> LinearLeak:
         canonical,
         p_value=float(test.p_value),
         detectable_r2=None if math.isnan(detectable) else detectable,
-        expected_r2=min(int(test.rank) / max(rows - 1, 1), 1.0),
+        expected_r2=min(int(test.rank) * float(test.design_effect) / max(rows - 1, 1), 1.0),
+        groups=in_groups(groups),
     )
+
+
+def in_groups(groups: np.ndarray | None) -> str:
+    """Returns in how many groups rows are, to stand behind their number; "" without groups."""
+    return "" if groups is None else f" in {len(np.unique(groups))} groups"
 
 
 def sentences(leak: LinearLeak) -> list[str]:
@@ -74,7 +86,8 @@ def sentences(leak: LinearLeak) -> list[str]:
             "other rows",
         ]
     lines = [
-        f"linear read-out of {leak.rows} erased rows that the eraser has not seen: {figures}; "
+        f"linear read-out of {leak.rows} erased rows{leak.groups} that the eraser has not seen: "
+        f"{figures}; "
         f"p-value of Cov = 0 {leak.p_value:.4f}; R^2 expected by chance {leak.expected_r2:.4f}"
     ]
     detectable = "the rows are too few for the features to say how small a leak would be found"

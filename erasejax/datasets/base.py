@@ -9,6 +9,7 @@ import numpy as np
 
 from erasejax import checks
 from erasejax.data import Dataset
+from erasejax.programs import program
 
 __all__ = ["Generator"]
 
@@ -32,13 +33,12 @@ class Generator:
           `Dataset` with float32 x (float64 where jax's x64 mode is on), sorted by label.
 
         Raises:
-          TypeError: key is not a typed key.
+          TypeError: key is no key.
+          ValueError: it is several.
 
         Under jit: pure; vmap over keys, parts or numeric fields.
         """
-        typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-        if not typed:
-            raise TypeError("key: expected a typed key, jax.random.key(seed)")
+        key = checks.as_key(key)
         dtype = jax.dtypes.canonicalize_dtype(float)
         return _sample(checks.numbers(self, dtype), key, part)
 
@@ -46,7 +46,7 @@ class Generator:
         raise NotImplementedError
 
 
-@jax.jit
+@program
 def _sample(generator: Generator, key: jax.Array, part: Any) -> Dataset:
     population = jax.random.fold_in(key, zlib.crc32(b"population"))
     rows = jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(b"rows")), part)

@@ -75,8 +75,8 @@ class ContrastPairs(Generator):
           sorted by label; templates where there are several.
 
         Raises:
-          TypeError: key is not a typed key.
-          ValueError: a size makes no sense.
+          TypeError: key is no key.
+          ValueError: it is several, or a size makes no sense.
 
         Under jit: pure; vmap over keys, parts or numeric fields.
         """

@@ -10,6 +10,7 @@ import numpy as np
 from erasejax import metrics, plots, probes, sweep
 from erasejax.demo.runs import DATA, ERASERS, PROBES, PROTOCOLS, Results, spec
 from erasejax.erasers import MeanDifference
+from erasejax.programs import program
 from erasejax.sweep.trial import lane_key
 
 __all__ = ["Example", "first_example", "pictures"]
@@ -80,7 +81,7 @@ def first_example(seed: int) -> Example:
     dataset = first.datasets[0]  # raw
     key = lane_key(np.uint32(first.seeds[0]), dataset.words)
     data = dataset.value.sample(key)
-    found = jax.jit(_example)(key, data.x, data.z)
+    found = program(_example)(key, data.x, data.z)
     return Example(**{name: np.asarray(value) for name, value in found.items()})
 
 

@@ -3,10 +3,13 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from erasejax import checks
-from erasejax.data import Dataset, as_dataset
+from erasejax.data import Dataset
 from erasejax.moments import Moments
+from erasejax.origin import as_dataset_about, moved
+from erasejax.programs import program
 
 __all__ = ["ClosedForm", "Eraser"]
 
@@ -52,9 +55,9 @@ class Eraser:
 
         Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
         """
-        data = as_dataset(x, z, weights=weights, num_classes=num_classes, task=task)
+        data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes, task=task)
         key = checks.drawing_key(type(self).__name__, key, draws=self.needs_key)
-        return _fit(checks.numbers(self, checks.compute_dtype(data.x)), data, key)
+        return _fit(checks.numbers(self, checks.compute_dtype(data.x)), data, key, origin)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
         raise NotImplementedError
@@ -85,11 +88,16 @@ class ClosedForm(Eraser):
         raise NotImplementedError
 
 
-@jax.jit
-def _fit(method: Eraser, data: Dataset, key: jax.Array | None) -> Any:
-    return method._fit(data, key)
+@program
+def _fit(
+    method: Eraser, data: Dataset, key: jax.Array | None, origin: jax.Array | None = None
+) -> Any:
+    fitted = moved(method._fit(data, key), origin)
+    if origin is not None and not getattr(method, "keep_mean", True):
+        return fitted.replace(center=jnp.zeros_like(fitted.center))
+    return fitted
 
 
-@jax.jit
+@program
 def _solve(method: ClosedForm, moments: Moments) -> Any:
     return method._solve(moments)

@@ -4,7 +4,7 @@ import jax
 from flax import struct
 from jax.typing import ArrayLike
 
-from erasejax.canonical import Solved, solve_data, solve_moments
+from erasejax.canonical import Solved, place, solve_data, solve_moments
 from erasejax.data import Dataset
 from erasejax.erasers.base import ClosedForm
 from erasejax.moments import Moments
@@ -48,10 +48,12 @@ class LEACE(ClosedForm):
 
     def _read(self, solved: Solved) -> Projection:
         moments = solved.moments
+        about = place(moments, keep_mean=self.keep_mean)
         return oblique(
             solved.axes,
             solved.solved,
             scale=moments.sd,
-            center=moments.mean if self.keep_mean else 0 * moments.mean,
-            status=solved.status,
+            center=about.center,
+            status=solved.status | about.status,
+            flat=about.flat,
         )

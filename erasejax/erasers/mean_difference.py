@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 from flax import struct
 
-from erasejax.canonical import concept_axes
+from erasejax.canonical import concept_axes, place
 from erasejax.erasers.base import ClosedForm
+from erasejax.linalg import safe_reciprocal
 from erasejax.moments import Moments
 from erasejax.projection import Projection, oblique
 
@@ -35,6 +36,24 @@ class MeanDifference(ClosedForm):
     needs_covariance = False
 
     def _solve(self, moments: Moments) -> Projection:
-        axes, status = concept_axes(moments)
-        center = moments.mean if self.keep_mean else jnp.zeros_like(moments.mean)
-        return oblique(axes, axes, scale=moments.sd, center=center, status=status)
+        return span_projection(moments, keep_mean=self.keep_mean)
+
+
+def span_projection(moments: Moments, *, keep_mean: bool) -> Projection:
+    """Returns the orthogonal projection off the covariances of x with the concept.
+
+    Orthogonal in x as it is: what reads features in standard deviations weighs each by its
+    variance.
+
+    Args:
+      moments: of the rows.
+      keep_mean: static; about their mean, else about the origin.
+    """
+    about = place(moments, keep_mean=keep_mean)
+    axes, status = concept_axes(moments)
+    sd = moments.sd
+    largest = jnp.max(sd)
+    relative = sd * safe_reciprocal(largest, largest > 0)
+    reader = axes * relative[:, None] ** 2
+    status = status | about.status
+    return oblique(axes, reader, scale=sd, center=about.center, status=status, flat=about.flat)

@@ -9,10 +9,12 @@ from flax import struct
 from erasejax import checks
 from erasejax.canonical import concept_axes, whitening
 from erasejax.checks import Status
-from erasejax.data import Dataset, as_dataset, codes
+from erasejax.data import Dataset, codes
 from erasejax.erasers.base import ClosedForm
 from erasejax.linalg import product
 from erasejax.moments import Moments
+from erasejax.origin import as_dataset_about
+from erasejax.programs import program
 
 __all__ = ["OracleLEACE", "OracleProjection"]
 
@@ -43,40 +45,47 @@ class OracleProjection:
         """How many features the eraser was fitted on, d."""
         return self.slopes.shape[-1]
 
-    def __call__(self, x: Any, z: Any) -> jax.Array:
+    def __call__(self, x: Any, z: Any, *, dtype: Any = None) -> jax.Array:
         """Erases the concept from rows whose concept is known.
 
         Args:
           x: (n, d) floats.
           z: the concept, as it was when fitting. A row with a label outside [0, k) becomes NaN.
+          dtype: static; of the result, as for a `Projection`.
 
         Returns:
-          (n, d) in x's dtype; NaN where fitting failed.
+          (n, d) in that dtype; NaN where fitting failed.
 
         Raises:
           TypeError: x is not floating point.
-          ValueError: shapes do not match the fit.
+          ValueError: shapes do not match the fit, or JAX does not keep the dtype.
         """
         k, d = self.slopes.shape[-2:]
-        data = as_dataset(x, z, num_classes=k if self.one_hot else None)
+        classes = k if self.one_hot else None
+        data, origin = as_dataset_about(x, z, num_classes=classes, decided=True)
         columns = k if self.one_hot else codes(data, jnp.float32)[0].shape[1]
         if data.x.shape[1] != d or columns != k:
             raise ValueError(
                 f"x, z: this eraser was fitted on {d} features and {k} concept columns, got "
                 f"{data.x.shape} and {data.z.shape}"
             )
-        return _apply(self, data)
+        return _apply(self, data, origin, checks.result_dtype(data.x, dtype))
 
 
-@jax.jit
-def _apply(oracle: OracleProjection, data: Dataset) -> jax.Array:
+@program(static_argnums=3)
+def _apply(
+    oracle: OracleProjection, data: Dataset, origin: jax.Array | None, result_dtype: Any
+) -> jax.Array:
     dtype = checks.compute_dtype(data.x, oracle.slopes)
     columns, _ = codes(data, dtype)
     if data.is_classes:
         known = (data.z >= 0) & (data.z < columns.shape[1])
         columns = jnp.where(known[:, None], columns, jnp.nan)
     explained = product("nk,kd->nd", columns - oracle.mean_z, oracle.slopes)
-    return (data.x.astype(dtype) - explained).astype(data.x.dtype)
+    result = data.x.astype(dtype) - explained
+    if origin is not None:
+        result = origin[0] + (origin[1] + result)
+    return result.astype(result_dtype)
 
 
 @struct.dataclass(kw_only=True)
@@ -95,12 +104,13 @@ class OracleLEACE(ClosedForm):
     def _solve(self, moments: Moments) -> OracleProjection:
         axes, _ = concept_axes(moments)
         whiten, status = whitening(moments)
-        slopes = product("kr,dr->kd", whiten, axes)
-        scaled = axes / jnp.where(moments.sd > 0, moments.sd, 1)[:, None]
-        singular = jnp.linalg.svd(scaled, compute_uv=False)
+        slopes = product("kr,dr->kd", whiten, axes * moments.sd[:, None])
+        singular = jnp.linalg.svd(axes, compute_uv=False)
         eps = jnp.finfo(axes.dtype).eps
         rank = jnp.sum(singular > 8 * eps * axes.shape[0] ** 0.5).astype(jnp.int32)
         status = status | checks.flag(rank == 0, Status.RANK_ZERO)
+        # What varies by less than the dtype can say cannot be moved by that much either.
+        status = status | checks.flag(moments.flat.any(), Status.UNRESOLVED)
         return checks.poison(
             OracleProjection(
                 slopes=slopes,

@@ -1,13 +1,11 @@
 """Contrast pairs without the mean difference of true and false."""
 
-import functools
-
-import jax
 import jax.numpy as jnp
 
 from erasejax import checks
 from erasejax.erasers.mean_difference import MeanDifference
 from erasejax.pairs import PairNormalization, Pairs, as_pairs
+from erasejax.programs import program
 from erasejax.projection import Projection
 
 __all__ = ["ablate_pairs"]
@@ -53,7 +51,7 @@ def ablate_pairs(train: Pairs, test: Pairs, *, mode: str) -> tuple[Pairs, Pairs]
     return _erase(eraser, train), _erase(other, test)
 
 
-@functools.partial(jax.jit, static_argnames="name")
+@program(static_argnames="name")
 def _direction(pairs: Pairs, name: str) -> Projection:
     """Returns the eraser of the pairs' mean difference, about the middle of their halves.
 

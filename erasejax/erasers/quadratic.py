@@ -12,10 +12,12 @@ from erasejax import checks, transport
 from erasejax.canonical import concept_axes
 from erasejax.checks import Status
 from erasejax.class_moments import ClassMoments, concept_status
-from erasejax.data import Dataset, as_dataset
+from erasejax.data import Dataset, class_labels, describe_concept
 from erasejax.erasers.base import Eraser
 from erasejax.erasers.leace import LEACE
 from erasejax.linalg import product, safe_reciprocal
+from erasejax.origin import as_dataset_about, move_point
+from erasejax.programs import program
 from erasejax.projection import Projection, TracedProjection
 
 __all__ = ["ALFQLEACE", "QLEACE", "ClassTransport"]
@@ -31,6 +33,7 @@ class ClassTransport:
       center: (d,) mu, the mean of all rows.
       rank: () int32, rank of the covariance of x with the labels.
       status: () uint32 bits, see `erasejax.checks.Status`.
+      rest: (k, d) what rounding took from the class means, or None for zeros.
     """
 
     maps: jax.Array
@@ -38,6 +41,7 @@ class ClassTransport:
     center: jax.Array
     rank: jax.Array
     status: jax.Array
+    rest: jax.Array | None = None
 
     needs_z = True
 
@@ -46,44 +50,58 @@ class ClassTransport:
         """How many features the eraser was fitted on, d."""
         return self.class_means.shape[-1]
 
-    def __call__(self, x: Any, z: Any) -> jax.Array:
+    def __call__(self, x: Any, z: Any, *, dtype: Any = None) -> jax.Array:
         """Erases the concept from rows whose class is known.
 
         Args:
           x: (n, d) floats.
           z: (n,) integer class labels. A row with a label outside [0, k) becomes NaN.
+          dtype: static; of the result, as for a `Projection`.
 
         Returns:
-          (n, d) in x's dtype; NaN where fitting failed.
+          (n, d) in that dtype; NaN where fitting failed.
 
         Raises:
           TypeError: x is not floating point, or z is not class labels.
-          ValueError: shapes do not match the fit.
+          ValueError: shapes do not match the fit, or JAX does not keep the dtype.
         """
         k, d = self.class_means.shape[-2:]
-        z = checks.as_array("z", z)
-        if z.ndim != 1 or jnp.issubdtype(z.dtype, jnp.floating):
-            raise TypeError(f"z: expected class labels, integers (n,), got {z.dtype} {z.shape}")
-        data = as_dataset(x, z, num_classes=k)
+        data, origin = as_dataset_about(x, class_labels(z), num_classes=k)
         if data.x.shape[1] != d:
             raise ValueError(f"x: this eraser was fitted on {d} features, got {data.x.shape}")
-        return _apply(self, data)
+        return _apply(self, data, origin, checks.result_dtype(data.x, dtype))
+
+    def _moved(self, origin: jax.Array) -> "ClassTransport":
+        """Returns the same eraser for rows moved by an origin (2, d)."""
+        means, rest = move_point(self.class_means, origin)
+        return self.replace(  # pyright: ignore
+            class_means=means,
+            center=move_point(self.center, origin)[0],
+            rest=rest if self.rest is None else rest + self.rest,
+        )
 
 
-@jax.jit
-def _apply(eraser: ClassTransport, data: Dataset) -> jax.Array:
+@program(static_argnums=3)
+def _apply(
+    eraser: ClassTransport, data: Dataset, origin: jax.Array | None, result_dtype: Any
+) -> jax.Array:
+    if origin is not None:
+        eraser = eraser._moved(-origin)
     dtype = checks.compute_dtype(data.x, eraser.maps)
     x = data.x.astype(dtype)
+    rest = jnp.zeros_like(eraser.class_means) if eraser.rest is None else eraser.rest
 
     def one(j: jax.Array, erased: jax.Array) -> jax.Array:
         own = data.z == j
         # Rows of other classes are not multiplied: far from this mean they could overflow.
-        centred = jnp.where(own[:, None], x - eraser.class_means[j], 0)
+        centred = jnp.where(own[:, None], (x - eraser.class_means[j]) - rest[j], 0)
         moved = eraser.center + product("nd,ed->ne", centred, eraser.maps[j])
         return jnp.where(own[:, None], moved, erased)
 
-    erased = lax.fori_loop(0, eraser.maps.shape[0], one, jnp.full_like(x, jnp.nan))
-    return erased.astype(data.x.dtype)
+    result = lax.fori_loop(0, eraser.maps.shape[0], one, jnp.full_like(x, jnp.nan))
+    if origin is not None:
+        result = origin[0] + (origin[1] + result)
+    return result.astype(result_dtype)
 
 
 class _ClassForm(Eraser):
@@ -104,15 +122,15 @@ class _ClassForm(Eraser):
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
         if not data.is_classes:
-            name = type(self).__name__
-            raise TypeError(f"z: {name} erases class labels, integers (n,); got {data.z.dtype}")
+            name, got = type(self).__name__, describe_concept(data.z)
+            raise TypeError(f"z: {name} erases class labels, integers (n,); got {got}")
         return self._solve(ClassMoments.of(data))
 
     def _solve(self, moments: ClassMoments) -> Any:
         raise NotImplementedError
 
 
-@jax.jit
+@program
 def _solve(method: _ClassForm, moments: ClassMoments) -> Any:
     return method._solve(moments)
 
@@ -148,17 +166,19 @@ class QLEACE(_ClassForm):
         scale = moments.sd
         varies = scale > 0
         inverse = safe_reciprocal(scale, varies)
-        unit = moments.covariances * jnp.outer(inverse, inverse)
+        unit = moments.unit_covariances(scale)
         maps, unequal = _equalising(unit, share, scale)
         d = scale.shape[0]
         eye = jnp.eye(d, dtype=unit.dtype)
         maps = jnp.where(jnp.outer(varies, varies), scale[:, None] * maps * inverse, eye)
+        # Too close to each other for this dtype to move them by their differences: the centre.
+        maps = jnp.where(overall.flat[:, None], 0, maps)
 
         axes, _ = concept_axes(overall)
-        sd = overall.sd
-        singular = jnp.linalg.svd(axes / jnp.where(sd > 0, sd, 1)[:, None], compute_uv=False)
+        singular = jnp.linalg.svd(axes, compute_uv=False)
         eps = float(jnp.finfo(unit.dtype).eps)
         status = concept_status(moments) | checks.flag(unequal, Status.UNEQUAL_RANK)
+        status = status | checks.flag(~jnp.isfinite(maps).all(), Status.NONFINITE)
         return checks.poison(
             ClassTransport(
                 maps=jnp.where(present[:, None, None], maps, eye),
@@ -166,6 +186,7 @@ class QLEACE(_ClassForm):
                 center=overall.mean,
                 rank=jnp.sum(singular > 8 * eps * d**0.5).astype(jnp.int32),
                 status=status,
+                rest=jnp.where(present[:, None], moments.rest, 0),
             ),
             status,
         )
@@ -300,7 +321,8 @@ class ALFQLEACE(_ClassForm):
         sd = overall.sd
         largest = jnp.where(jnp.max(sd) > 0, jnp.max(sd), 1)
         p, share = leace.matrix(), moments.share
-        covariances = product("ij,kjl,ml->kim", p, moments.covariances / largest**2, p)
+        common = jnp.full_like(sd, largest)
+        covariances = product("ij,kjl,ml->kim", p, moments.unit_covariances(common), p)
         mean = product("k,kij->ij", share, covariances)
         gaps = jnp.where((share > 0)[:, None, None], covariances - mean, 0)
         noise = 8 * eps * d**0.5 * jnp.linalg.norm(mean)

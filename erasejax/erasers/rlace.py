@@ -14,6 +14,7 @@ from erasejax.canonical import concept_axes
 from erasejax.data import Dataset, centered
 from erasejax.erasers.base import Eraser
 from erasejax.erasers.fantope import published_game
+from erasejax.erasers.mean_difference import span_projection
 from erasejax.erasers.response import Found, best_response
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
@@ -99,10 +100,12 @@ class RLACE(Eraser):
         axes, status = concept_axes(moments)
         center = moments.mean if self.keep_mean else jnp.zeros_like(moments.mean)
         if self.closed_form and self.rank >= axes.shape[1]:
-            solution = oblique(axes, axes, scale=moments.sd, center=center, status=status)
+            solution = span_projection(moments, keep_mean=self.keep_mean)
             return _traced(solution, _constant_loss(moments)[None], jnp.int32(0))
         make = Logistic if data.is_classes else LeastSquares
-        unit = jnp.mean(moments.sd**2)
+        sd = moments.sd
+        unit = jnp.mean(sd**2)
+        axes = axes * sd[:, None]
         # About the mean once, not in every pass.
         data = centered(data, moments.mean)
         moments = moments.replace(mean_x=jnp.zeros_like(moments.mean_x))  # pyright: ignore

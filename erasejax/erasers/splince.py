@@ -8,7 +8,7 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from erasejax import checks
-from erasejax.canonical import Solved, solve_data, solve_moments
+from erasejax.canonical import Solved, place, solve_data, solve_moments
 from erasejax.checks import Status
 from erasejax.data import Dataset
 from erasejax.erasers.base import ClosedForm
@@ -62,13 +62,15 @@ class SPLINCE(ClosedForm):
 
     def _read(self, solved: Solved) -> Projection:
         moments = solved.moments
+        about = place(moments, keep_mean=self.keep_mean)
         axes, test, given_up = blind(solved)
         return oblique(
             axes,
             test,
             scale=moments.sd,
-            center=moments.mean if self.keep_mean else 0 * moments.mean,
-            status=solved.status | checks.flag(given_up, Status.TASK_GIVEN_UP),
+            center=about.center,
+            status=solved.status | about.status | checks.flag(given_up, Status.TASK_GIVEN_UP),
+            flat=about.flat,
         )
 
 

@@ -2,7 +2,7 @@
 
 from erasejax.files.arrays import read_array
 from erasejax.files.features import Features, open_features
-from erasejax.files.labels import Labels, read_labels, read_labels_again, read_task
+from erasejax.files.labels import Labels, read_groups, read_labels, read_labels_again, read_task
 from erasejax.files.sources import EXTENSIONS, Source, parse
 from erasejax.files.tables import Table, open_table
 from erasejax.files.writing import Writer, open_writer
@@ -19,6 +19,7 @@ __all__ = [
     "open_writer",
     "parse",
     "read_array",
+    "read_groups",
     "read_labels",
     "read_labels_again",
     "read_task",

@@ -9,12 +9,13 @@ import numpy as np
 
 from erasejax.checks import choice
 from erasejax.files.arrays import open_array, read_array
+from erasejax.files.csv_files import not_text
 from erasejax.files.features import open_features
-from erasejax.files.sources import parse
-from erasejax.files.tables import open_table
+from erasejax.files.sources import Source, parse
+from erasejax.files.tables import is_list, open_table
 from erasejax.printing import show
 
-__all__ = ["Labels", "read_labels", "read_labels_again", "read_task"]
+__all__ = ["Labels", "read_groups", "read_labels", "read_labels_again", "read_task"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +167,34 @@ def read_task(spec: str | os.PathLike[str]) -> Labels:
     return read_labels(spec, concept="real" if values.dtype.kind == "f" else "classes")
 
 
+def read_groups(spec: str | os.PathLike[str]) -> Labels:
+    """Reads which rows belong together: one id a row, integers or text, whole floats too.
+
+    Args:
+      spec: file, with a part where it has parts, as in `read_labels`.
+
+    Returns:
+      `Labels`, whose classes are the groups; one alone, or one a row, is no error here.
+
+    Raises:
+      ValueError: the file is damaged, an id is missing, or is a fraction.
+      FileNotFoundError: there is no such file.
+      ModuleNotFoundError: reading tables needs pyarrow.
+    """
+    values = _values(spec)
+    if not len(values):
+        raise ValueError(f"{spec}: holds no groups")
+    if values.dtype.kind == "f":
+        _check_finite(spec, values)
+        if (values != np.round(values)).any():
+            raise ValueError(
+                f"{spec}: expected groups as integers or text, got floats such as "
+                f"{values[np.argmax(values != np.round(values))]:g}"
+            )
+    found, codes = np.unique(values, return_inverse=True)
+    return Labels(codes.astype(np.int32), tuple(str(value) for value in found), str(spec))
+
+
 def _is_wide(spec: str | os.PathLike[str]) -> bool:
     """Returns whether a file holds several columns of numbers."""
     source = parse(spec)
@@ -176,7 +205,7 @@ def _is_wide(spec: str | os.PathLike[str]) -> bool:
     if source.part is None:
         return False
     names = table.choose(source.part)
-    return len(names) != 1 or hasattr(table.types[names[0]], "value_type")
+    return len(names) != 1 or is_list(table.types[names[0]])
 
 
 def _check_finite(spec: Any, values: np.ndarray) -> None:
@@ -202,14 +231,13 @@ def _values(spec: str | os.PathLike[str]) -> np.ndarray:
     source = parse(spec)
     if source.is_table:
         table = open_table(source)
-        if source.part is None and len(table.types) > 1:
+        names = table.columns if source.part is None else table.choose(source.part)
+        if len(names) != 1:
             raise ValueError(
-                f"{source}: has {len(table.types)} columns; name the labels' as "
+                f"{source}: has {len(names)} columns; name the labels' as "
                 f"{source.path}:{list(table.types)[-1]}"
             )
-        name = next(iter(table.types)) if source.part is None else source.part
-        table.require((name,))
-        return _column(spec, name, table.column(name))
+        return _column(source, names[0], table.column(names[0]))
     array = read_array(source)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -223,13 +251,14 @@ def _values(spec: str | os.PathLike[str]) -> np.ndarray:
         case "U":
             return array.astype(object)
         case "S":
-            return np.char.decode(array, "utf-8", "backslashreplace").astype(object)
+            encoding = source.encoding or "utf-8"
+            return np.char.decode(array, encoding, "backslashreplace").astype(object)
     if array.dtype.name == "bfloat16":
         return np.asarray(array, np.float64)
     raise ValueError(f"{spec}: expected integers, booleans, floats or text, got {array.dtype}")
 
 
-def _column(spec: Any, name: str, column: Any) -> np.ndarray:
+def _column(source: Source, name: str, column: Any) -> np.ndarray:
     """Returns a column of a table as labels.
 
     Raises:
@@ -238,17 +267,24 @@ def _column(spec: Any, name: str, column: Any) -> np.ndarray:
     import pyarrow as pa
 
     if pa.types.is_nested(column.type):
-        raise ValueError(f"{spec}: expected one label a row, column {name!r} holds {column.type}")
+        raise ValueError(f"{source}: expected one label a row, column {name!r} holds {column.type}")
     if column.null_count:
         row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+        hint = "; a class of such a name stands in quotes" if source.kind == ".csv" else ""
         raise ValueError(
-            f"{spec}: {column.null_count} of {len(column)} labels are missing (empty, NA or null), "
-            f"the first in row {row}, counted from 0"
+            f"{source}: {column.null_count} of {len(column)} labels are missing (empty, NA or null"
+            f"{hint}), the first in row {row}, counted from 0; fill them, or remove the rows"
         )
     if pa.types.is_boolean(column.type) or pa.types.is_integer(column.type):
         return column.to_numpy(zero_copy_only=False)
     if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
         return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        try:
+            text = [value.decode(source.encoding or "utf-8") for value in column.to_pylist()]
+        except UnicodeDecodeError:
+            raise ValueError(not_text(source, f"column {name!r}")) from None
+        return np.array(text, object)
     return column.cast(pa.string()).to_numpy(zero_copy_only=False).astype(object)
 
 

@@ -26,14 +26,19 @@ class Source(NamedTuple):
       path: the file, which exists.
       part: name of an array, or of columns with commas between them, or None for all.
       kind: the extension, one of `EXTENSIONS`.
+      encoding: of its text, as Python names it, or None for UTF-8.
     """
 
     path: Path
     part: str | None
     kind: str
+    encoding: str | None = None
 
     def __str__(self) -> str:
         return str(self.path) if self.part is None else f"{self.path}:{self.part}"
+
+    def __fspath__(self) -> str:
+        return str(self)
 
     @property
     def is_table(self) -> bool:
@@ -41,22 +46,34 @@ class Source(NamedTuple):
         return self.kind in {".csv", ".parquet"}
 
 
-def parse(spec: str | os.PathLike[str]) -> Source:
+def parse(spec: str | os.PathLike[str], encoding: str | None = None) -> Source:
     """Splits the name of a file into path and part.
 
     A file whose name is the whole text is taken first. Otherwise the part begins behind the first
     colon that follows a known extension.
 
     Args:
-      spec: such as "x.npy" or "x.npz:key".
+      spec: such as "x.npy" or "x.npz:key". A `Source` is returned as it is.
+      encoding: of the text in the file, as Python names it; None for UTF-8.
 
     Returns:
-      `Source`.
+      `Source`, which may stand wherever the name of a file may.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the extension is unknown, or it is no regular file, or has no parts.
+      ValueError: the extension is unknown, or it is no regular file, or has no parts, or there is
+        no such encoding.
     """
+    if isinstance(spec, Source):
+        return spec
+    if encoding is not None:
+        try:
+            "".encode(encoding)
+        except LookupError:
+            raise ValueError(
+                f"--encoding: there is no encoding {encoding!r}; expected a name that Python "
+                "knows, such as cp1252, latin-1, utf-16"
+            ) from None
     text = os.fspath(spec)
     path, part = text, None
     if not os.path.exists(text) and (match := _PART.fullmatch(text)):
@@ -69,7 +86,7 @@ def parse(spec: str | os.PathLike[str]) -> Source:
         )
     if kind == ".npy" and part is not None:
         raise ValueError(f"{text}: a .npy file holds one array, leave out ':{part}'")
-    return Source(Path(path), part, kind)
+    return Source(Path(path), part, kind, encoding)
 
 
 def check_file(path: str | os.PathLike[str]) -> None:

@@ -1,17 +1,21 @@
 """Tables with named columns: .csv, read whole, and .parquet, read batch by batch (pyarrow)."""
 
+import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from erasejax.extras import require
+from erasejax.files.csv_files import not_text, read_csv
 from erasejax.files.memory import check_memory
 from erasejax.files.sources import MessageError, Source, parse, readable
+from erasejax.printing import show
 
-__all__ = ["Table", "open_table"]
+__all__ = ["Table", "is_list", "open_table", "same_table_columns"]
 
 
 class Table(NamedTuple):
@@ -22,34 +26,73 @@ class Table(NamedTuple):
       types: pyarrow type of each column, by name.
       rows: number of rows.
       batches: batches(columns, rows) iterates over pyarrow record batches.
+      index: columns that are an index of pandas: taken where they are named, and only there.
     """
 
     source: Source
     types: dict[str, Any]
     rows: int
     batches: Callable[[list[str], int], Iterator[Any]]
+    index: tuple[str, ...] = ()
 
-    def choose(self, part: str) -> tuple[str, ...]:
-        """Returns the columns that a part names: one, or several with commas between them.
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns that are no index."""
+        return tuple(name for name in self.types if name not in self.index)
+
+    def choose(self, part: str, *, aside: Collection[str] = ()) -> tuple[str, ...]:
+        """Returns the columns that a part names: names and patterns with commas between them.
+
+        A pattern has `*`, `?` or `[...]` as in file names, and means the columns that it matches,
+        but for an index.
+
+        Args:
+          part: such as "a", "a,b", "f*,a".
+          aside: columns that no pattern means.
 
         Raises:
           ValueError: there is no such column, or one is named twice.
         """
-        names = (part,) if part in self.types else tuple(part.split(","))
-        self.require(names)
-        if len(set(names)) < len(names):
+        if part in self.types:
+            return (part,)
+        chosen: list[str] = []
+        named: list[str] = []
+        for word in part.split(","):
+            found = self._find(word)
+            if found is not None:
+                named.append(found)
+                chosen.append(found)
+            elif any(sign in word for sign in "*?["):
+                names = [n for n in self.columns if fnmatchcase(n, word.strip())]
+                if not names:
+                    raise ValueError(self._unknown(f"no column that {word.strip()!r} matches"))
+                chosen += [name for name in names if name not in aside]
+            else:
+                raise ValueError(self._unknown(f"no column {word!r}"))
+        if len(set(named)) < len(named):
             raise ValueError(f"{self.source}: a column is named twice")
-        return names
+        return tuple(dict.fromkeys(chosen))
 
-    def require(self, names: tuple[str, ...]) -> None:
-        """Checks that there are columns of these names.
+    def require(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Returns the columns of these names, as the table has them.
 
         Raises:
-          ValueError: there are not.
+          ValueError: there are none.
         """
-        if missing := [name for name in names if name not in self.types]:
-            known = ", ".join(list(self.types)[:8]) + (", ..." if len(self.types) > 8 else "")
-            raise ValueError(f"{self.source.path}: has no column {missing[0]!r}; it has {known}")
+        found = [self._find(name) for name in names]
+        if None in found:
+            raise ValueError(self._unknown(f"no column {names[found.index(None)]!r}"))
+        return tuple(name for name in found if name is not None)
+
+    def _find(self, name: str) -> str | None:
+        """Returns a column by its name, with or without spaces around it."""
+        return next((n for n in (name, name.strip()) if n in self.types), None)
+
+    def _unknown(self, what: str) -> str:
+        known = ", ".join(map(show, list(self.types)[:8])) + (
+            ", ..." if len(self.types) > 8 else ""
+        )
+        return f"{self.source.path}: has {what}; it has {known}"
 
     def matrix(self, names: tuple[str, ...]) -> tuple[np.dtype, int]:
         """Returns the dtype and the width of columns read as one matrix.
@@ -59,14 +102,37 @@ class Table(NamedTuple):
         """
         import pyarrow as pa
 
-        kind = self.types[names[0]] if len(names) == 1 else pa.null()
-        if pa.types.is_fixed_size_list(kind):
-            return self._number(names[0], kind.value_type), kind.list_size
-        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            first = next(self.batches(list(names), 1)).column(names[0])
-            return self._number(names[0], kind.value_type), len(first[0].as_py() or ())
+        kind = self.types[names[0]]
+        if len(names) == 1 and (is_list(kind) or _is_text(kind) and self._holds_lists(names[0])):
+            inner = pa.float64() if _is_text(kind) else kind.value_type
+            if is_list(inner):
+                raise ValueError(
+                    f"{self.source}: column {names[0]!r} holds lists of lists; expected one list "
+                    "of numbers a row"
+                )
+            if pa.types.is_fixed_size_list(kind):
+                return self._number(names[0], inner), kind.list_size
+            first = self._lists_of(names[0], self._first(names[0], 1), 0)
+            return self._number(names[0], inner), len(first[0].as_py() or ())
         dtypes = [self._number(name, self.types[name]) for name in names]
         return np.result_type(*set(dtypes)), len(names)
+
+    def integers(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Returns the columns of integers among columns of floats; none where there are no floats."""
+        import pyarrow as pa
+
+        if not any(pa.types.is_floating(self.types[name]) for name in names):
+            return ()
+        return tuple(name for name in names if pa.types.is_integer(self.types[name]))
+
+    def _first(self, name: str, rows: int) -> Any:
+        """Returns the first entries of a column."""
+        return next(b for b in self.batches([name], rows) if b.num_rows).column(name)
+
+    def _holds_lists(self, name: str) -> bool:
+        """Returns whether a column of text begins like lists of numbers."""
+        first = next((v for v in self._first(name, 1024).to_pylist() if v is not None), "")
+        return first.lstrip().startswith("[")
 
     def _number(self, name: str, kind: Any) -> np.dtype:
         """Returns the float dtype that holds a column of numbers.
@@ -80,40 +146,81 @@ class Table(NamedTuple):
             return np.dtype(np.float16)
         if pa.types.is_float64(kind) or pa.types.is_decimal(kind):
             return np.dtype(np.float64)
+        if pa.types.is_integer(kind) and kind.bit_width >= 32:  # float32 ends at 2^24
+            return np.dtype(np.float64)
         is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
         if is_number or pa.types.is_boolean(kind) or pa.types.is_null(kind):
             return np.dtype(np.float32)
-        if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        if self.source.kind == ".csv" and pa.types.is_binary(kind):
+            raise ValueError(not_text(self.source, f"column {name!r}"))
+        what = show(str(kind))
+        if _is_text(kind):
+            what = "lists written as text" if self._holds_lists(name) else self._text(name)
+        if is_list(kind) or what.startswith("lists"):
             raise ValueError(
-                f"{self.source}: column {name!r} holds {kind}; to use a column of lists as "
+                f"{self.source}: column {name!r} holds {what}; to use a column of lists as "
                 f"features, name it alone: {self.source.path}:{name}"
             )
-        what = "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else str(kind)
         raise ValueError(
             f"{self.source}: column {name!r} holds {what}, features must be numbers; name the "
             f"columns to use, {self.source.path}:a,b, or the labels' column as the labels"
         )
 
+    def _text(self, name: str) -> str:
+        """Returns what a column of text holds, with the first entry that is no number."""
+        for row, entry in enumerate(self._first(name, 65536).to_pylist()):
+            try:
+                float(entry or 0)
+            except ValueError:
+                return f"text, such as {_short(entry)} in row {row}"
+        return "text"
+
     def blocks(self, names: tuple[str, ...], rows: int) -> Iterator[np.ndarray]:
         """Yields columns as (m, d) matrices of at most `rows` rows; missing numbers are NaN.
 
         Raises:
-          ValueError: lists differ in length, or the file is damaged.
+          ValueError: lists differ in length or hold no numbers, or the file is damaged.
         """
         dtype, width = self.matrix(names)
+        are_lists = len(names) == 1 and any(f(self.types[names[0]]) for f in (is_list, _is_text))
         start = 0
         for batch in self.batches(list(names), rows):
-            columns = [batch.column(name) for name in names]
-            if width != len(names) or hasattr(columns[0].type, "value_type"):
-                yield self._lists(names[0], columns[0], width, start)
+            if are_lists:
+                lists = self._lists_of(names[0], batch.column(names[0]), start)
+                yield self._rectangle(names[0], lists, width, start)
             else:
                 block = np.empty((batch.num_rows, width), dtype)
-                for j, column in enumerate(columns):
-                    block[:, j] = _floats(column)
+                for j, name in enumerate(names):
+                    block[:, j] = _floats(batch.column(name))
                 yield block
             start += batch.num_rows
 
-    def _lists(self, name: str, column: Any, width: int, start: int) -> np.ndarray:
+    def _lists_of(self, name: str, column: Any, start: int) -> Any:
+        """Returns a column of lists of numbers, which may have been written as text, as lists.
+
+        Raises:
+          ValueError: a text is no list of numbers.
+        """
+        import pyarrow as pa
+
+        if not _is_text(column.type):
+            return column
+        lists: list[list[float] | None] = []
+        for row, text in enumerate(column.to_pylist(), start):
+            try:
+                # Everything that is a number becomes a float, however large.
+                numbers = None if text is None else json.loads(text, parse_int=float)
+                if numbers is not None and set(map(type, numbers)) - {float}:
+                    raise ValueError
+            except (ValueError, TypeError, RecursionError):
+                raise ValueError(
+                    f"{self.source}: column {name!r}, row {row}: expected a list of numbers such "
+                    f"as [0.5, -1], got {_short(text)}"
+                ) from None
+            lists.append(numbers)
+        return pa.array(lists, pa.list_(pa.float64()))
+
+    def _rectangle(self, name: str, column: Any, width: int, start: int) -> np.ndarray:
         """Returns a column of lists of numbers as a matrix.
 
         Raises:
@@ -151,7 +258,7 @@ def open_table(source: Source) -> Table:
       source: a .csv or .parquet file.
 
     Returns:
-      `Table`, without the index that pandas writes into Parquet files.
+      `Table`.
 
     Raises:
       MessageError: a ValueError; the file is damaged or has no rows, or its columns have no proper
@@ -161,8 +268,9 @@ def open_table(source: Source) -> Table:
     require("pyarrow", "sweep")
     with readable(source):
         table, names = _csv(source) if source.kind == ".csv" else _parquet(source)
-        if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
-            raise MessageError(f"{source.path}: two columns are named {repeated[0]!r}")
+        if len(table.types) < len(names):
+            twice, _ = Counter(names).most_common(1)[0]
+            raise MessageError(f"{source.path}: two columns are named {twice!r}")
         if not table.types:
             raise MessageError(f"{source.path}: has no columns")
         if not table.rows:
@@ -184,6 +292,24 @@ def same_table_columns(table: Table, other: str | os.PathLike[str] | None) -> tu
     return table.choose(named.part)
 
 
+def is_list(kind: Any) -> bool:
+    """Returns whether the entries of a pyarrow type are lists."""
+    import pyarrow as pa
+
+    return pa.types.is_nested(kind) and hasattr(kind, "value_type")
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return any(f(kind) for f in (pa.types.is_string, pa.types.is_large_string))
+
+
+def _short(text: Any) -> str:
+    """Returns text in quotes, its beginning only where it is long."""
+    return repr(text) if len(text) <= 40 else f"{text[:40]!r}..."
+
+
 def _floats(column: Any) -> np.ndarray:
     """Returns a pyarrow array of numbers as floats, NaN where they are missing."""
     import pyarrow as pa
@@ -196,43 +322,15 @@ def _floats(column: Any) -> np.ndarray:
 
 
 def _csv(source: Source) -> tuple[Table, list[str]]:
-    """Reads a CSV file.
-
-    Raises:
-      MessageError: the header is none.
-    """
-    import pyarrow.csv as csv
-
-    options = csv.ConvertOptions(strings_can_be_null=True)
-    data = csv.read_csv(source.path, convert_options=options)
-    names = data.column_names
-    numbers = [_is_number(name) for name in names]
-    if all(numbers) and names != [str(i) for i in range(len(names))]:
-        raise MessageError(
-            f"{source.path}: the first line holds numbers ({','.join(names[:3])}); a csv file "
-            "needs a first line with the names of the columns"
-        )
-    if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
-        raise MessageError(f"{source.path}: its columns are not separated by commas")
-    if unnamed := [name for name in names if name in {"", "Unnamed: 0"}]:
-        raise MessageError(
-            f"{source.path}: column {names.index(unnamed[0])} has no name (an index written by "
-            "pandas?); name it, or write the file with index=False"
-        )
+    data = read_csv(source)
 
     def batches(columns: list[str], rows: int) -> Iterator[Any]:
         return iter(data.select(columns).to_batches(max_chunksize=rows))
 
-    types = dict(zip(names, data.schema.types, strict=True))
-    return Table(source, types, data.num_rows, batches), names
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    names = data.column_names
+    return Table(
+        source, dict(zip(names, data.schema.types, strict=True)), data.num_rows, batches
+    ), names
 
 
 def _parquet(source: Source) -> tuple[Table, list[str]]:
@@ -246,6 +344,16 @@ def _parquet(source: Source) -> tuple[Table, list[str]]:
             # Larger batches take more memory and are slower.
             yield from file.iter_batches(batch_size=min(rows, 65536), columns=columns)
 
-    names = [name for name in schema.names if not name.startswith("__index_level_")]
-    types = {name: schema.field(schema.get_field_index(name)).type for name in set(names)}
-    return Table(source, {name: types[name] for name in names}, rows, batches), names
+    names = schema.names
+    types = dict(zip(names, schema.types, strict=True))
+    return Table(source, types, rows, batches, _index(schema)), names
+
+
+def _index(schema: Any) -> tuple[str, ...]:
+    """Returns the columns that pandas wrote as an index, with a name of its own or without."""
+    try:
+        said = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
+    except (ValueError, KeyError, TypeError):
+        said = []
+    named = [name for name in said if isinstance(name, str)] if isinstance(said, list) else []
+    return tuple(n for n in schema.names if n in named or n.startswith("__index_level_"))

@@ -54,9 +54,7 @@ def open_writer(
       ModuleNotFoundError: writing tables needs pyarrow.
     """
     kind = check_extension(path)
-    dtype = np.dtype(dtype)
-    if dtype == ml_dtypes.bfloat16 and kind != ".safetensors":
-        dtype = np.dtype(np.float32)
+    dtype = written_dtype(path, dtype)
     names = columns or tuple(f"x{i}" for i in range(shape[1]))
     opener = {".csv": _csv, ".parquet": _parquet, ".npz": _npz}.get(kind, _plain)
     rows = 0
@@ -71,6 +69,21 @@ def open_writer(
             yield counted
         if rows != shape[0]:
             raise ValueError(f"{path}: expected {shape[0]} rows to write, got {rows}")
+
+
+def written_dtype(path: str | os.PathLike[str], dtype: Any) -> np.dtype:
+    """Returns the dtype in which features are written: float32 for bfloat16 where it is unknown.
+
+    Args:
+      path: file to write; its extension says the format.
+      dtype: of the features.
+
+    Raises:
+      ValueError: the extension is unknown.
+    """
+    if check_extension(path) != ".safetensors" and np.dtype(dtype) == ml_dtypes.bfloat16:
+        return np.dtype(np.float32)
+    return np.dtype(dtype)
 
 
 def check_extension(path: str | os.PathLike[str]) -> str:

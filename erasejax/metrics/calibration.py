@@ -1,6 +1,5 @@
 """Calibration: whether probabilities are what they say."""
 
-import functools
 from typing import Any
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from erasejax import checks
 from erasejax.data import Dataset
 from erasejax.metrics.scores import labelled
+from erasejax.programs import program
 
 __all__ = ["expected_calibration_error"]
 
@@ -52,10 +52,10 @@ def expected_calibration_error(
         raise TypeError(f"expected_calibration_error: {name} has no likelihood (no log_proba)")
     if int(bins) != bins or bins < 1:
         raise ValueError(f"bins: expected a positive whole number, got {bins}")
-    return _calibration(probe, labelled(probe, x, z, weights), int(bins))
+    return _calibration(*labelled(probe, x, z, weights), int(bins))
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@program(static_argnums=2)
 def _calibration(probe: Any, data: Dataset, bins: int) -> jax.Array:
     proba = jnp.exp(probe.log_proba(data.x))
     if proba.shape[1] == 2:

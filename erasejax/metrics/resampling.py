@@ -1,6 +1,5 @@
 """Intervals for scores, by the bootstrap."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,9 @@ from jax.typing import ArrayLike
 
 from erasejax import checks
 from erasejax.data import Dataset
+from erasejax.groups import number_groups
 from erasejax.metrics.scores import labelled
+from erasejax.programs import program
 
 __all__ = ["Interval", "bootstrap"]
 
@@ -48,12 +49,15 @@ def bootstrap(
     resamples: int = 1000,
     level: ArrayLike = 0.95,
     weights: Any = None,
+    groups: Any = None,
 ) -> Interval:
     """Returns a percentile bootstrap interval for the score of a fitted probe.
 
     It says how much the score would vary with other rows to score; the probe is the same
     throughout, so how much it would vary with other rows to fit is not in it. Each resample draws
-    as many rows as there are, with replacement, which are multinomial row weights.
+    as many rows as there are, with replacement, which are multinomial row weights. Rows of one
+    name, sentence or template are not independent: with `groups` each resample draws as many groups
+    as there are, each with all its rows.
 
     The interval runs between percentiles of the resampled scores: it stays within the range of the
     score and moves with any monotone change of it. The corrected and accelerated form would need
@@ -70,14 +74,16 @@ def bootstrap(
       resamples: static; how many. The ends are noisy below some hundreds.
       level: () in (0, 1), how often the interval should cover.
       weights: (n,) row weights, or None. Rows of weight 0 are never drawn.
+      groups: (n,) integers of any values, which rows belong together (text where not traced); None
+        where rows are independent.
 
     Returns:
       An `Interval`; NaN where the probe failed. Resamples in which the metric is NaN, such as
       AUROC of one class, are left out.
 
     Raises:
-      TypeError: z is not class labels.
-      ValueError: resamples is not positive.
+      TypeError: z is not class labels, or groups are not integers or text.
+      ValueError: resamples is not positive, or groups are not one a row.
 
     Under jit: pure; `metric` and `resamples` are static.
 
@@ -86,32 +92,39 @@ def bootstrap(
     """
     if int(resamples) != resamples or resamples < 1:
         raise ValueError(f"resamples: expected a positive whole number, got {resamples}")
-    data = labelled(probe, x, z, weights)
-    level = jnp.asarray(level, checks.compute_dtype(data.x))
-    return _bootstrap(metric, int(resamples), probe, data, level, key)
+    probe, data = labelled(probe, x, z, weights)
+    level = checks.as_array("level", level, checks.compute_dtype(data.x))
+    key = checks.as_key(key)
+    if groups is not None:
+        groups = number_groups(groups, data.x.shape[0])
+    return _bootstrap(metric, int(resamples), probe, data, groups, level, key)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@program(static_argnums=(0, 1))
 def _bootstrap(
     metric: Callable[..., jax.Array],
     resamples: int,
     probe: Any,
     data: Dataset,
+    groups: jax.Array | None,
     level: jax.Array,
     key: jax.Array,
 ) -> Interval:
     n = data.x.shape[0]
     weights = data.row_weights
     seen = weights != 0
-    rows, first = jnp.sum(seen), jnp.argsort(~seen, stable=True)
+    if groups is not None:
+        seen = jax.ops.segment_max(seen.astype(jnp.int32), groups, n) > 0
+    units, first = jnp.sum(seen), jnp.argsort(~seen, stable=True)
 
     def score(row_weights):
         return metric(probe, data.x, data.z, weights=row_weights).astype(level.dtype)
 
     def resampled(i):
-        drawn = jax.random.randint(jax.random.fold_in(key, i), (n,), 0, jnp.maximum(rows, 1))
-        once = (jnp.arange(n) < rows).astype(weights.dtype)
-        return score(weights * jnp.zeros_like(weights).at[first[drawn]].add(once))
+        drawn = jax.random.randint(jax.random.fold_in(key, i), (n,), 0, jnp.maximum(units, 1))
+        once = (jnp.arange(n) < units).astype(weights.dtype)
+        times = jnp.zeros_like(weights).at[first[drawn]].add(once)
+        return score(weights * (times if groups is None else times[groups]))
 
     # Chunks of one size, the last one filled up: a rest would be a second program.
     chunks = -(-resamples // max(_CHUNK // n, 1))

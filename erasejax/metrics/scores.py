@@ -5,7 +5,6 @@ which are scored. On one and the same rows an erased label has exactly zero weig
 on fresh rows finds the estimation error of the eraser.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from erasejax import checks
-from erasejax.data import Dataset, as_dataset, codes
-from erasejax.linalg import safe_reciprocal
+from erasejax.data import Dataset, as_dataset, class_labels, codes, describe_concept
+from erasejax.foreign import as_jax_or_numpy
+from erasejax.linalg import power_of_two, safe_reciprocal
+from erasejax.origin import as_dataset_about, features_about, moved, rows_about
+from erasejax.programs import program
 from erasejax.ranks import sort_marked
 
 __all__ = [
@@ -43,7 +45,7 @@ def accuracy(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.A
     Raises:
       TypeError: z is not class labels.
     """
-    return _score(_accuracy, probe, labelled(probe, x, z, weights))
+    return _score(_accuracy, *labelled(probe, x, z, weights))
 
 
 def _accuracy(probe: Any, data: Dataset) -> jax.Array:
@@ -67,7 +69,7 @@ def balanced_accuracy(probe: Any, x: Any, z: Any = None, *, weights: Any = None)
     Raises:
       TypeError: z is not class labels.
     """
-    return _score(_balanced_accuracy, probe, labelled(probe, x, z, weights))
+    return _score(_balanced_accuracy, *labelled(probe, x, z, weights))
 
 
 def _balanced_accuracy(probe: Any, data: Dataset) -> jax.Array:
@@ -96,7 +98,7 @@ def auroc(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.Arra
     Raises:
       TypeError: z is not class labels.
     """
-    return _score(_auroc, probe, labelled(probe, x, z, weights))
+    return _score(_auroc, *labelled(probe, x, z, weights))
 
 
 def _auroc(probe: Any, data: Dataset) -> jax.Array:
@@ -138,7 +140,7 @@ def log_loss(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.A
     """
     if not hasattr(probe, "log_proba"):
         raise TypeError(f"log_loss: {type(probe).__name__} has no likelihood (no log_proba)")
-    return _score(_log_loss, probe, labelled(probe, x, z, weights))
+    return _score(_log_loss, *labelled(probe, x, z, weights))
 
 
 def _log_loss(probe: Any, data: Dataset) -> jax.Array:
@@ -163,7 +165,7 @@ def r2(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.Array:
     Raises:
       ValueError: the shape of z does not match the probe.
     """
-    return _score(_r2, probe, _rows(probe, x, z, weights))
+    return _score(_r2, *_rows(probe, x, z, weights))
 
 
 def _r2(probe: Any, data: Dataset) -> jax.Array:
@@ -193,12 +195,10 @@ def majority_rate(z: Any, *, weights: Any = None, num_classes: int | None = None
     Raises:
       TypeError: z is not class labels.
     """
-    z = checks.as_array("z", z)
+    z = class_labels(z)
     data = as_dataset(
         jnp.zeros((len(z), 1), jnp.float32), z, weights=weights, num_classes=num_classes
     )
-    if not data.is_classes:
-        raise TypeError(f"z: expected integer class labels (n,), got {data.z.dtype} {data.z.shape}")
     size = jnp.sum(_members(data), axis=0)
     return jnp.max(size) / jnp.sum(size)
 
@@ -217,7 +217,8 @@ def damage(x: Any, y: Any, *, weights: Any = None) -> jax.Array:
     Raises:
       ValueError: shapes differ.
     """
-    x, y = checks.features("x", x), checks.features("y", y)
+    x, origin = features_about("x", x)
+    y = rows_about("y", y, origin)
     if x.shape != y.shape:
         raise ValueError(f"y: expected the shape of x {x.shape}, got {y.shape}")
     dtype = checks.compute_dtype(x, y)
@@ -225,40 +226,48 @@ def damage(x: Any, y: Any, *, weights: Any = None) -> jax.Array:
     return _damage(Dataset(x=x.astype(dtype), z=y.astype(dtype), weights=weights))
 
 
-@jax.jit
+@program
 def _damage(pair: Dataset) -> jax.Array:
-    moved, centred = pair.x - pair.z, pair.x - _mean(pair.x, pair)
-    # One common scale: squares neither overflow nor vanish.
-    scale = jnp.max(jnp.abs(centred))
+    seen = jnp.ones(len(pair.x), bool) if pair.weights is None else pair.weights != 0
+    # One common scale, a power of two, before anything is added up.
+    largest = power_of_two(jnp.max(jnp.where(seen[:, None], jnp.abs(pair.x), 0)))
+    x, moved = (rows / jnp.where(largest > 0, largest, 1) for rows in (pair.x, pair.x - pair.z))
+    centred = x - _mean(x, pair)
+    # And squares neither overflow nor vanish.
+    scale = jnp.max(jnp.where(seen[:, None], jnp.abs(centred), 0))
     inverse = safe_reciprocal(scale, scale > 0)
     moved = _mean(jnp.sum((moved * inverse) ** 2, axis=1), pair)
     return moved / _mean(jnp.sum((centred * inverse) ** 2, axis=1), pair)
 
 
-def _rows(probe: Any, x: Any, z: Any, weights: Any) -> Dataset:
-    """Returns the rows, with the number of classes the probe knows."""
-    if isinstance(x, Dataset):
-        return as_dataset(x, z, weights=weights)
-    z = checks.as_array("z", z)
+def _rows(probe: Any, x: Any, z: Any, weights: Any) -> tuple[Any, Dataset]:
+    """Returns the rows, with the number of classes the probe knows, and the probe for such rows."""
     classes = None
-    if z.ndim == 1 and not jnp.issubdtype(z.dtype, jnp.floating):
-        classes = probe.num_classes
-    return as_dataset(x, z, weights=weights, num_classes=classes)
+    if not isinstance(x, Dataset):
+        z = as_jax_or_numpy("z", z)
+        if z.ndim == 1 and not jnp.issubdtype(z.dtype, jnp.floating):
+            classes = probe.num_classes
+    if not hasattr(probe, "_moved"):  # it reads rows as they are
+        return probe, as_dataset(x, z, weights=weights, num_classes=classes, decided=True)
+    data, origin = as_dataset_about(x, z, weights=weights, num_classes=classes, decided=True)
+    return probe if origin is None else moved(probe, -origin), data
 
 
-def labelled(probe: Any, x: Any, z: Any, weights: Any) -> Dataset:
-    """Returns the rows, with as many classes as the probe tells apart.
+def labelled(probe: Any, x: Any, z: Any, weights: Any) -> tuple[Any, Dataset]:
+    """Returns a probe and rows, with as many classes as it tells apart.
+
+    Of float64 rows both may be about an origin of their own.
 
     Raises:
       TypeError: z is not class labels.
     """
-    data = _rows(probe, x, z, weights)
+    probe, data = _rows(probe, x, z, weights)
     if not data.is_classes:
-        raise TypeError(f"z: expected integer class labels (n,), got {data.z.dtype} {data.z.shape}")
-    return data
+        raise TypeError(f"z: expected integer class labels (n,), got {describe_concept(data.z)}")
+    return probe, data
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@program(static_argnums=0)
 def _score(core: Callable[[Any, Dataset], jax.Array], probe: Any, data: Dataset) -> jax.Array:
     """Returns core(probe, data), NaN where the probe failed."""
     return jnp.where(checks.failed(probe.status), jnp.nan, core(probe, data))

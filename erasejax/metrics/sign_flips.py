@@ -10,6 +10,7 @@ Neither statistic takes another factorisation for another set of signs.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,13 @@ _CHUNK = 1 << 18
 
 
 def trace_p_value(
-    basis: jax.Array, concept: jax.Array, root: jax.Array, key: jax.Array, *, flips: int
+    basis: jax.Array,
+    concept: jax.Array,
+    root: jax.Array,
+    key: jax.Array,
+    *,
+    flips: int,
+    signs: int,
 ) -> jax.Array:
     """Returns how often Pillai's trace is at least as large with random signs of the rows.
 
@@ -36,17 +43,19 @@ def trace_p_value(
     Args:
       basis: (n, m) orthonormal columns (or zeros) that span the centred and weighted rows of x.
       concept: (n, r) the same of the concept.
-      root: (n,) square roots of the shares of the rows in the total weight.
+      root: (n,) what the mean of x is multiplied by in each row: square roots of the shares of the
+        rows in the total weight.
       key: typed key.
       flips: static, how many sets of signs.
+      signs: static, how many signs in a set; rows i, i + signs, ... have the same one.
 
     Returns:
       () p-value, the rows as they are counted among the sets.
     """
     share = root**2
-    leverage = jnp.sum(basis**2, axis=1) * safe_reciprocal(share, share > 0)
-    heavy = _center_weights(leverage, share, jnp.sum(basis**2))
-    shift = product("n,nm->m", heavy * safe_reciprocal(root, root > 0), basis)
+    squares = jnp.sum(basis**2, axis=1)
+    heavy = _center_weights(squares, share, jnp.sum(squares))
+    shift = product("n,nm->m", heavy * root, basis)
     moved = basis - root[:, None] * shift
     # Orthonormal again: (I + s s^T)^(-1/2) is I less a multiple of s s^T.
     size = jnp.sum(shift**2)
@@ -54,19 +63,25 @@ def trace_p_value(
     moved = moved - less * product("nm,m,k->nk", moved, shift, shift)
     columns = jnp.concatenate([root[:, None], concept], axis=1)
 
-    def trace(signs):
-        read = _read(signs, columns, moved)
+    def trace(drawn):
+        read = _read(drawn, columns, moved)
         center, cross = read[:, 0], read[:, 1:]
         left = 1 - jnp.sum(center**2, axis=1)
         both = product("brm,bm->br", cross, center)
         more = jnp.sum(both**2, axis=1) * safe_reciprocal(left, left > 0)
         return jnp.sum(cross**2, axis=(1, 2)) + more
 
-    return _p_value(trace, root, key, flips)[1]
+    return _p_value(trace, signs, root.dtype, key, flips)[1]
 
 
 def norm_p_value(
-    features: jax.Array, concept: jax.Array, root: jax.Array, key: jax.Array, *, flips: int
+    rows: jax.Array,
+    concept: jax.Array,
+    root: jax.Array,
+    key: jax.Array,
+    *,
+    flips: int,
+    signs: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Returns an unbiased square of the norm of the covariance, and how often it is as large.
 
@@ -78,11 +93,13 @@ def norm_p_value(
     added to what the turned rows give.
 
     Args:
-      features: (n, d) features about their mean, of unit variance.
+      rows: (n, d) features about their mean, of unit variance, times `root`.
       concept: (n, r) orthonormal columns, the whitened concept times `root`.
-      root: (n,) square roots of the shares of the rows in the total weight.
+      root: (n,) what the mean of x is multiplied by in each row: square roots of the shares of the
+        rows in the total weight.
       key: typed key.
       flips: static, how many sets of signs.
+      signs: static, how many signs in a set; rows i, i + signs, ... have the same one.
 
     Returns:
       () the square in units of the standard deviation that it has with random signs, () p-value.
@@ -90,54 +107,67 @@ def norm_p_value(
     References:
       Chen and Qin 2010, arXiv 1002.4547: such a sum for two classes.
     """
-    share, heavy = root**2, concept * root[:, None]
-    pairs = jnp.sum(heavy**2, axis=1)
+    share = root**2
+    pairs = jnp.sum(concept**2, axis=1)
     rest = _reciprocal_rest(share)
-    slope = jnp.sum(pairs * rest) / (1 + jnp.sum(share**2 * rest))
-    own = (pairs - slope * share**2) * rest  # times squares they sum to the part of single rows
-    squares = jnp.sum(features**2, axis=1)
-    about = _center_weights(squares, share, jnp.sum(share * squares) / 10)
-    features = jnp.where((share > 0)[:, None], features - product("n,nd->d", about, features), 0)
-    squares = jnp.sum(features**2, axis=1)
+    slope = jnp.sum(pairs * share * rest) / (1 + jnp.sum(share**2 * rest))
+    own = (pairs - slope * share) * rest  # times squares they sum to the part of single rows
+    squares = jnp.sum(rows**2, axis=1)
+    heavy = _center_weights(squares, share, jnp.sum(squares) / 10)
+    rows = rows - root[:, None] * product("n,nd->d", heavy * root, rows)
+    squares = jnp.sum(rows**2, axis=1)
+    about = heavy * share
     rest = _reciprocal_rest(about)
-    of_mean = jnp.sum(about**2 * squares * rest) / (1 + jnp.sum(about**2 * rest))
-    lost = about * (squares - of_mean) * rest
-    columns = jnp.concatenate([share[:, None], own[:, None], heavy], axis=1)
-    single = product("n,nd->d", own, features**2)
-    variance = product("n,nd->d", share, features**2)
+    of_mean = jnp.sum(about * heavy * squares * rest) / (1 + jnp.sum(about**2 * rest))
+    lost = (heavy * squares - about * of_mean) * rest
+    columns = jnp.concatenate([root[:, None], (own * root)[:, None], concept], axis=1)
+    single = product("n,nd->d", own, rows**2)
+    variance = jnp.sum(rows**2, axis=0)
+    read_off = concept * root[:, None]
 
-    def square(signs):
-        read = _read(signs, columns, features)
+    def square(drawn):
+        read = _read(drawn, columns, rows)
         center, mixed, cross = read[:, 0], read[:, 1], read[:, 2:]
-        noise = single - 2 * center * mixed + center**2 * jnp.sum(own)
+        noise = single - 2 * center * mixed + center**2 * jnp.sum(own * share)
         left = variance - center**2
         return jnp.sum((jnp.sum(cross**2, axis=1) - noise) * safe_reciprocal(left, left > 0), 1)
 
-    def corrected(signs):
-        one = product("bn,nr->br", signs, heavy)
-        two = product("bn,nr->br", signs, heavy * lost[:, None])
+    def corrected(drawn):
+        one = product("bn,nr->br", drawn, _shared(read_off, signs))
+        two = product("bn,nr->br", drawn, _shared(read_off * lost[:, None], signs))
         both = jnp.sum((2 * two - of_mean * one) * one, axis=1)
-        return square(signs) + both - jnp.sum(pairs * (2 * lost - of_mean))
+        return square(drawn) + both - jnp.sum(pairs * share * (2 * lost - of_mean))
 
-    return _p_value(corrected, root, key, flips, observe=square)
+    return _p_value(corrected, signs, root.dtype, key, flips, observe=square)
 
 
-def _read(signs: jax.Array, columns: jax.Array, rows: jax.Array) -> jax.Array:
-    """Returns columns^T diag(signs) rows, (b, k, m), for signs (b, n), columns (n, k), (n, m)."""
+def _shared(rows: jax.Array, signs: int) -> jax.Array:
+    """Returns the sums (signs, ...) of rows that have one sign."""
+    return jnp.sum(rows.reshape(-1, signs, *rows.shape[1:]), axis=0)
+
+
+def _read(drawn: jax.Array, columns: jax.Array, rows: jax.Array) -> jax.Array:
+    """Returns columns^T diag(signs) rows, (b, k, m), for sets (b, signs), (n, k), (n, m)."""
     both = (columns[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
-    return product("bn,nm->bm", signs, both).reshape(len(signs), columns.shape[1], -1)
+    both = product("bn,nm->bm", drawn, _shared(both, drawn.shape[1]))
+    return both.reshape(len(drawn), columns.shape[1], -1)
 
 
 def _center_weights(squares: jax.Array, share: jax.Array, least: jax.Array) -> jax.Array:
-    """Returns weights, (n,), of a centre that rows far out do not pull to themselves.
+    """Returns weights of a centre that rows far out do not pull to themselves, per share: (n,).
 
     Of a plain mean a few rows of a large spread would be a part, and turned about it no longer be
     as they were.
+
+    Args:
+      squares: (n,) squared lengths of the rows times their shares.
+      share: (n,).
+      least: () added to the squared lengths.
     """
-    spread = squares + least
+    spread = squares + least * share
     heavy = share * safe_reciprocal(spread, spread > 0)
-    total = jnp.sum(heavy)
-    return jnp.where(total > 0, heavy * safe_reciprocal(total, total > 0), share)
+    total = jnp.sum(heavy * share)
+    return jnp.where(total > 0, heavy * safe_reciprocal(total, total > 0), 1)
 
 
 def _reciprocal_rest(share: jax.Array) -> jax.Array:
@@ -148,7 +178,8 @@ def _reciprocal_rest(share: jax.Array) -> jax.Array:
 
 def _p_value(
     statistic: Callable[[jax.Array], jax.Array],
-    root: jax.Array,
+    n: int,
+    dtype: Any,
     key: jax.Array,
     flips: int,
     *,
@@ -158,12 +189,12 @@ def _p_value(
 
     Args:
       statistic: of sets of signs (b, n): (b,).
-      root: (n,), for its length and dtype.
+      n: static, signs in a set.
+      dtype: of the signs.
       key: typed key.
       flips: static.
       observe: the statistic of the rows as they are, if that is another function.
     """
-    n, dtype = len(root), root.dtype
     size = min(flips, max(_CHUNK // n, 32))
     observed = (observe or statistic)(jnp.ones((1, n), dtype))[0]
     # Sets of signs that are the rows as they are, but for rounding, count as such.

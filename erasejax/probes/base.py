@@ -7,10 +7,13 @@ import jax.numpy as jnp
 from flax import struct
 
 from erasejax import checks
-from erasejax.canonical import is_null
-from erasejax.data import Dataset, as_dataset, weigh_classes
+from erasejax.canonical import null_model
+from erasejax.checks import Status
+from erasejax.data import Dataset, describe_concept, weigh_classes
 from erasejax.linalg import product
 from erasejax.moments import Moments
+from erasejax.origin import as_dataset_about, features_about, move_point, moved
+from erasejax.programs import program
 from erasejax.projection import Projection
 
 __all__ = [
@@ -62,11 +65,11 @@ class Probe:
 
         Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
         """
-        data = as_dataset(x, z, weights=weights, num_classes=num_classes)
+        data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
         key = self._check(data, key)
         if class_weights is not None:
             data = weigh_classes(data, class_weights)
-        return _fit(checks.numbers(self, checks.compute_dtype(data.x)), data, key)
+        return _fit(checks.numbers(self, checks.compute_dtype(data.x)), data, key, origin)
 
     def _check(self, data: Dataset, key: jax.Array | None) -> jax.Array | None:
         """Checks that the probe is made for this kind of concept; returns the key, if it draws.
@@ -76,7 +79,8 @@ class Probe:
         """
         name = type(self).__name__
         if not data.is_classes and not self.real_concepts:
-            raise TypeError(f"z: {name} predicts class labels, integers (n,); got {data.z.dtype}")
+            got = describe_concept(data.z)
+            raise TypeError(f"z: {name} predicts class labels, integers (n,); got {got}")
         return checks.drawing_key(name, key, draws=self.needs_key)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
@@ -100,9 +104,11 @@ class Probe:
         return self._fit(data.replace(x=through(data.x)), key)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-@jax.jit
-def _fit(probe: Probe, data: Dataset, key: jax.Array | None) -> Any:
-    return probe._fit(data, key)
+@program
+def _fit(
+    probe: Probe, data: Dataset, key: jax.Array | None, origin: jax.Array | None = None
+) -> Any:
+    return moved(probe._fit(data, key), origin)
 
 
 class FittedProbe:
@@ -128,18 +134,22 @@ class FittedProbe:
           TypeError: x is not floating point.
           ValueError: x has another number of features.
         """
-        x = checks.features("x", x)
+        x, origin = features_about("x", x)
         if x.shape[1] != self.dims:
             raise ValueError(f"x: this probe was fitted on {self.dims} features, got {x.shape}")
-        return _scores(self, x)
+        return _scores(self, x, origin)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         raise NotImplementedError
 
+    def _moved(self, origin: jax.Array) -> Any:
+        """Returns the same probe for rows moved by an origin (2, d)."""
+        raise NotImplementedError
 
-@jax.jit
-def _scores(probe: FittedProbe, x: jax.Array) -> jax.Array:
-    return probe._scores(x)
+
+@program
+def _scores(probe: FittedProbe, x: jax.Array, origin: jax.Array | None) -> jax.Array:
+    return (probe if origin is None else probe._moved(-origin))._scores(x)
 
 
 class Classifier(FittedProbe):
@@ -192,6 +202,11 @@ class LinearProbe(FittedProbe):
         """How many features the probe was fitted on, d."""
         return self.weight.shape[0]
 
+    def _moved(self, origin: jax.Array) -> Any:
+        center, lag = move_point(self.center, origin)
+        offset = self.offset - product("d,d...->...", lag, self.weight)
+        return self.replace(center=center, offset=offset)  # pyright: ignore
+
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(checks.compute_dtype(x, self.weight))
         return product("nd,d...->n...", x - self.center, self.weight) + self.offset
@@ -241,7 +256,7 @@ def linear_classifier(
 
     Args:
       kind: which fitted class to build.
-      weight: (d, k).
+      weight: (d, k), of features as they are.
       offset: (k,) scores at the mean.
       moments: of the fitting rows.
       share: (k,) class frequencies.
@@ -250,10 +265,34 @@ def linear_classifier(
     Returns:
       `kind`, NaN where status has an error. Two classes are folded into one score.
     """
-    null = is_null(moments)
+    null, unresolved = null_model(moments)
     weight = jnp.where(null, 0, weight)
     offset = jnp.where(null, jnp.log(share), offset)
+    overflow = ((share > 0) & ~jnp.isfinite(offset)).any()
+    status = status | checks.flag(overflow, Status.NONFINITE)
     if weight.shape[1] == 2:
         weight, offset = weight[:, 1] - weight[:, 0], offset[1] - offset[0]
+    return linear_probe(kind, weight, offset, moments, status | unresolved)
+
+
+def linear_probe(
+    kind: type[LinearProbe],
+    weight: jax.Array,
+    offset: jax.Array,
+    moments: Moments,
+    status: jax.Array,
+) -> Any:
+    """Builds a fitted linear probe; NaN, and NONFINITE, where a weight overflows.
+
+    Args:
+      kind: which fitted class to build.
+      weight: (d,) or (d, c).
+      offset: () or (c,) scores at the mean, which is known to more digits than the centre has.
+      moments: of the fitting rows.
+      status: () status bits.
+    """
+    lag = (moments.mean_x[0] - moments.mean) + moments.mean_x[1]
+    offset = offset - product("d,d...->...", lag, weight)
+    status = status | checks.flag(~jnp.isfinite(weight).all(), Status.NONFINITE)
     probe = kind(weight=weight, offset=offset, center=moments.mean, status=status)
     return checks.poison(probe, status)

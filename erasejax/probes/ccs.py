@@ -1,6 +1,5 @@
 """Contrast-consistent search (CCS), and one search after another."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from erasejax.probes.contrast import (
     _unlabelled,
     normalized_halves,
 )
+from erasejax.programs import program
 
 __all__ = ["CCS", "CCSClassifier", "recursive_ccs"]
 
@@ -124,7 +124,7 @@ class CCSClassifier(ContrastClassifier):
         return self.sign * (p[0] - p[1]) / 2
 
 
-@functools.partial(jax.jit, static_argnames="statistics")
+@program(static_argnames="statistics")
 def _loss_on(probe: CCSClassifier, pairs: Pairs, statistics: str) -> jax.Array:
     normal = probe.normalization(pairs, statistics=statistics)
     x = jnp.stack([normal.positive, normal.negative])
@@ -336,7 +336,7 @@ def recursive_ccs(
     """
     pairs = _unlabelled(x_pos, x_neg, weights, templates, num_templates)
     d = pairs.positive.shape[1]
-    checks.drawing_key(type(probe).__name__, key)
+    key = checks.drawing_key(type(probe).__name__, key)
     if not 1 <= rounds <= d:
         raise ValueError(f"rounds: expected 1 to {d}, the number of features, got {rounds}")
     return _recursive(
@@ -344,7 +344,7 @@ def recursive_ccs(
     )
 
 
-@functools.partial(jax.jit, static_argnames="rounds")
+@program(static_argnames="rounds")
 def _recursive(probe: CCS, pairs: Pairs, key: jax.Array, rounds: int) -> CCSClassifier:
     halves = normalized_halves(pairs, probe.scale)
 

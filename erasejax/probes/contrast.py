@@ -1,6 +1,5 @@
 """Probes of contrast pairs that see no labels: what they share, and the two in closed form."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +10,7 @@ from erasejax import checks, linalg
 from erasejax.checks import Status
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.pairs import PairNormalization, Pairs, as_pairs, normalized_rows, shares
+from erasejax.programs import program
 
 __all__ = ["CRC", "ContrastClassifier", "ContrastProbe", "Halves", "RandomDirection"]
 
@@ -84,7 +84,7 @@ def _unlabelled(x_pos, x_neg, weights, templates, num_templates) -> Pairs:
     return pairs.replace(labels=None, distractor=None)  # pyright: ignore
 
 
-@jax.jit
+@program
 def _fit(probe: ContrastProbe, pairs: Pairs, key: jax.Array | None) -> Any:
     halves = normalized_halves(pairs, probe.scale)
     return checks.poison(probe._fit(halves, key), halves.status)
@@ -255,7 +255,7 @@ class ContrastClassifier:
         return self.sign * product("nd,d->n", x[0] - x[1], self.weight)
 
 
-@functools.partial(jax.jit, static_argnames="statistics")
+@program(static_argnames="statistics")
 def _scores(probe: ContrastClassifier, pairs: Pairs, statistics: str) -> jax.Array:
     normal = probe.normalization(pairs, statistics=statistics)
     return probe._scores(jnp.stack([normal.positive, normal.negative]))
@@ -265,7 +265,7 @@ def _decide(scores: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(scores), -1, (scores > 0).astype(jnp.int32))
 
 
-@jax.jit
+@program
 def _share_right(scores: jax.Array, pairs: Pairs) -> jax.Array:
     """Returns the weighted share of pairs with the right label, (); NaN where no score is a number.
 

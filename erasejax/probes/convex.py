@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from erasejax import checks
-from erasejax.canonical import concept_axes, is_null
+from erasejax.canonical import null_model, whitening
 from erasejax.checks import Status
 from erasejax.data import Dataset
 from erasejax.linalg import product, safe_reciprocal
@@ -75,7 +75,8 @@ class ConvexClassifier(Probe):
         if prepared is None:
             return super()._fit_through(prepared, data, through, key)
         moments, basis = prepared.moments, through.kernel
-        free = moments.xz - product("dr,er,ek->dk", basis, basis, moments.xz)
+        unit = moments.unit[:, None]
+        free = moments.xz - product("dr,er,ek->dk", basis / unit, basis * unit, moments.xz)
         idle, status = _null(moments.replace(xz=free))  # pyright: ignore
         point, converged = search(prepared, basis, idle, 10 * self.max_steps)
         return self._assemble(point, converged, moments, idle, status)
@@ -99,6 +100,7 @@ class ConvexClassifier(Probe):
         inverse = safe_reciprocal(moments.sd, moments.sd > 0)[:, None]
         probe = self._fitted(inverse * point.weight, point.offset, moments, idle)
         status = status | checks.flag(~converged & ~idle, Status.NOT_CONVERGED)
+        status = status | checks.flag(~jnp.isfinite(probe.weight).all(), Status.NONFINITE)
         return checks.poison(probe.replace(status=status), status)  # pyright: ignore
 
 
@@ -107,5 +109,6 @@ def _null(moments: Moments) -> tuple[jax.Array, jax.Array]:
 
     Where the class means coincide the constant is optimal, whatever the convex loss.
     """
-    _, status = concept_axes(moments)
-    return is_null(moments) | checks.failed(status), status
+    _, status = whitening(moments)
+    null, unresolved = null_model(moments)
+    return null | checks.failed(status), status | unresolved

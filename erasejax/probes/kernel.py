@@ -9,6 +9,7 @@ from erasejax import checks
 from erasejax.data import Dataset, centered
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
+from erasejax.origin import move_point
 from erasejax.probes.base import FittedProbe, LinearClassifier, LinearRegressor, Probe, decide
 from erasejax.probes.linear import LeastSquares
 
@@ -95,6 +96,11 @@ class FourierProbe(FittedProbe):
     def num_classes(self) -> int:
         """How many classes the probe tells apart."""
         return self.linear.num_classes
+
+    def _moved(self, origin: jax.Array) -> "FourierProbe":
+        center, lag = move_point(self.center, origin)
+        phases = self.phases - product("d,df->f", lag, self.frequencies)
+        return self.replace(center=center, phases=phases)  # pyright: ignore
 
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(checks.compute_dtype(x, self.center)) - self.center

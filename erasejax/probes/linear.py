@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
 
-from erasejax import checks
-from erasejax.canonical import class_gaps, concept_axes, is_null
+from erasejax.canonical import class_gaps, null_model, whitening
+from erasejax.class_moments import within_classes
 from erasejax.data import Dataset
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
@@ -16,8 +16,9 @@ from erasejax.probes.base import (
     LinearRegressor,
     Probe,
     linear_classifier,
+    linear_probe,
 )
-from erasejax.solves import solve_covariance
+from erasejax.solves import solve_correlation
 
 __all__ = ["LDA", "LeastSquares", "MeanDifferenceProbe"]
 
@@ -40,12 +41,13 @@ class LeastSquares(Probe):
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> LinearClassifier | LinearRegressor:
         moments = Moments.of(data)
-        _, status = concept_axes(moments)
-        inverse_n = safe_reciprocal(moments.total, moments.total > 0)
-        penalty = jnp.asarray(self.l2) * (moments.sd > 0)
-        weight = solve_covariance(moments.covariance + jnp.diag(penalty), moments.xz * inverse_n)
+        _, status = whitening(moments)
+        sd = moments.sd
+        scale = _raised(sd, self.l2)
+        ratio = (sd * safe_reciprocal(scale, scale > 0))[:, None]
+        weight = _solve(ratio * moments.correlation * ratio.T, ratio * moments.standard_xz, scale)
         mean_z = moments.concept_mean
-        null = is_null(moments)
+        null, unresolved = null_model(moments)
         weight = jnp.where(null, 0, weight)
         kind = LinearRegressor
         if data.is_classes:
@@ -54,8 +56,7 @@ class LeastSquares(Probe):
                 weight, mean_z = 2 * weight[:, 1], mean_z[1] - mean_z[0]
         elif data.z.ndim == 1:
             weight, mean_z = weight[:, 0], mean_z[0]
-        probe = kind(weight=weight, offset=mean_z, center=moments.mean, status=status)
-        return checks.poison(probe, status)
+        return linear_probe(kind, weight, mean_z, moments, status | unresolved)
 
 
 @struct.dataclass(kw_only=True)
@@ -64,6 +65,10 @@ class LDA(Probe):
 
     The within-class covariance divides by the total weight. Its log-odds are a likelihood.
 
+    A feature that is constant within every class, and not over them, tells the classes apart
+    without error. It counts as varying by eps of the largest class mean, the least that could be
+    seen of it; so the likelihood is finite, and as sure as this dtype can say.
+
     Attributes:
       l2: () added to the diagonal of the within-class covariance, >= 0, in squared units of x.
     """
@@ -71,14 +76,16 @@ class LDA(Probe):
     l2: ArrayLike = 0.0
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> LinearLikelihood:
-        moments = Moments.of(data)
-        _, status = concept_axes(moments)
+        moments = Moments.of(data, covariance=False)
+        _, status = whitening(moments)
         gaps, share = class_gaps(moments)
-        between = product("dk,k,ek->de", gaps, share, gaps)
-        penalty = jnp.asarray(self.l2) * (moments.sd > 0)
-        within = moments.covariance - between + jnp.diag(penalty)
-        weight = solve_covariance(within, gaps)
-        offset = jnp.log(share) - product("dk,dk->k", gaps, weight) / 2
+        sd, correlation = within_classes(data, moments)
+        scale = _raised(sd, self.l2)
+        ratio = (sd * safe_reciprocal(scale, scale > 0))[:, None]
+        gaps = gaps * (moments.sd * safe_reciprocal(scale, scale > 0))[:, None]
+        unit = _solve(ratio * correlation * ratio.T, gaps, jnp.ones_like(scale))
+        offset = jnp.log(share) - product("dk,dk->k", gaps, unit) / 2
+        weight = unit * safe_reciprocal(scale, scale > 0)[:, None]
         return linear_classifier(LinearLikelihood, weight, offset, moments, share, status)
 
 
@@ -91,7 +98,24 @@ class MeanDifferenceProbe(Probe):
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> LinearClassifier:
         moments = Moments.of(data, covariance=False)
-        _, status = concept_axes(moments)
+        _, status = whitening(moments)
         gaps, share = class_gaps(moments)
+        gaps = gaps * moments.sd[:, None]
         offset = jnp.where(share > 0, -product("dk,dk->k", gaps, gaps) / 2, -jnp.inf)
         return linear_classifier(LinearClassifier, gaps, offset, moments, share, status)
+
+
+def _raised(sd: jax.Array, l2: ArrayLike) -> jax.Array:
+    """Returns the square roots (d,) of variances with a penalty added; 0 where x is constant."""
+    root = jnp.sqrt(jnp.asarray(l2, sd.dtype))
+    return jnp.where(sd > 0, jnp.hypot(sd, root), 0)
+
+
+def _solve(unit: jax.Array, rhs: jax.Array, scale: jax.Array) -> jax.Array:
+    """Returns D^-1 R^+ B, (d, m), for the scales D of features; 0 for constant features.
+
+    Refined once more than an eraser's: a probe is compared with its optimum, an eraser is exact
+    anyway.
+    """
+    inverse = safe_reciprocal(scale, scale > 0)[:, None]
+    return inverse * solve_correlation(unit, rhs, refinements=2)

@@ -14,6 +14,7 @@ from erasejax.checks import Status
 from erasejax.data import Dataset, centered, codes
 from erasejax.linalg import HIGHEST, product, safe_reciprocal
 from erasejax.moments import Moments
+from erasejax.origin import move_point
 from erasejax.probes.base import Likelihood, Probe, log_softmax
 
 __all__ = ["MLP", "MLPLikelihood"]
@@ -201,6 +202,14 @@ class MLPLikelihood(Likelihood):
     def dims(self) -> int:
         """How many features the probe was fitted on, d."""
         return self.center.shape[0]
+
+    def _moved(self, origin: jax.Array) -> "MLPLikelihood":
+        center, lag = move_point(self.center, origin)
+        first, *others = self.layers
+        lag = lag * safe_reciprocal(self.scale, self.scale > 0)
+        bias = first["bias"] - product("i,ij->j", lag, first["kernel"])
+        layers = ({**first, "bias": bias}, *others)
+        return self.replace(center=center, layers=layers)  # pyright: ignore
 
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(checks.compute_dtype(x, self.center)) - self.center

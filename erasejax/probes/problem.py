@@ -35,19 +35,25 @@ class Problem(NamedTuple):
         return product("nd,dm->nm", self.x, point.weight) + point.offset
 
     def penalty(self) -> jax.Array:
-        """Returns the second derivative of the penalty, (d + 1,), the offset's last."""
-        return jnp.append(self.l2 * self.inverse_sd**2, 0)
+        """Returns the second derivative of the penalty, (d + 1,), the offset's last.
+
+        At most eps^-4, where a weight is eps^3 of the least that could be seen of it: beyond, the
+        square of 1 / sd would overflow.
+        """
+        most = float(jnp.finfo(self.inverse_sd.dtype).eps) ** -2
+        root = jnp.minimum(jnp.sqrt(self.l2) * self.inverse_sd, most)
+        return jnp.append(root**2, 0)
 
     def value_and_gradient(self, point: Point) -> tuple[jax.Array, Point]:
         """Returns the objective, (), and its gradient, in one pass over the rows each way."""
         scores = self.scores(point)
         value = jnp.sum(self.share * self.loss.rows(scores, self.y))
         residual = self.share[:, None] * self.loss.residual(scores, self.y)
-        raw = self.inverse_sd[:, None] * point.weight
-        value = value + self.l2 / 2 * jnp.sum(raw**2)
+        penalty = self.penalty()[:-1, None]
+        value = value + jnp.sum(penalty * point.weight**2) / 2
         # Few columns on the left: the rows are read as they lie.
         slope = product("nm,nd->md", residual, self.x).T
-        slope = slope + self.l2 * self.inverse_sd[:, None] * raw
+        slope = slope + penalty * point.weight
         return value, Point(slope, jnp.sum(residual, axis=0))
 
 

@@ -7,9 +7,11 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from erasejax import checks
-from erasejax.class_moments import ClassMoments, concept_status, is_null
+from erasejax.checks import Status
+from erasejax.class_moments import ClassMoments, concept_status, null_model
 from erasejax.data import Dataset
 from erasejax.linalg import product, safe_reciprocal
+from erasejax.origin import move_point
 from erasejax.probes.base import Likelihood, Probe
 
 __all__ = ["QDA", "QuadraticClassifier"]
@@ -19,18 +21,22 @@ __all__ = ["QDA", "QuadraticClassifier"]
 class QuadraticClassifier(Likelihood):
     """Scores offset_j - |W_j (x - mu_j)|^2 / 2, the log-densities of Gaussian classes.
 
+    mu_j is `means` + `rest`: of two numbers, since far from zero one is rounded by a deviation.
+
     Attributes:
       whiten: (k, d, d) W_j with W_j S_j W_j^T = I, but for dimensions that are not read; zero in
         the null model.
       means: (k, d) class means.
       offset: (k,) log p_j + log det W_j, but for a constant that all classes share.
       status: () uint32 bits, see `erasejax.checks.Status`.
+      rest: (k, d) what rounding took from the means, or None for zeros.
     """
 
     whiten: jax.Array
     means: jax.Array
     offset: jax.Array
     status: jax.Array
+    rest: jax.Array | None = None
 
     @property
     def num_classes(self) -> int:
@@ -42,15 +48,21 @@ class QuadraticClassifier(Likelihood):
         """How many features the probe was fitted on, d."""
         return self.means.shape[1]
 
+    def _moved(self, origin: jax.Array) -> "QuadraticClassifier":
+        means, rest = move_point(self.means, origin)
+        rest = rest if self.rest is None else rest + self.rest
+        return self.replace(means=means, rest=rest)  # pyright: ignore
+
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(checks.compute_dtype(x, self.whiten))
+        rest = jnp.zeros_like(self.means) if self.rest is None else self.rest
 
-        def one(member: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-            whiten, mean, offset = member
-            unit = product("nd,ed->ne", x - mean, whiten)
+        def one(member: tuple[jax.Array, ...]) -> jax.Array:
+            whiten, mean, rest, offset = member
+            unit = product("nd,ed->ne", (x - mean) - rest, whiten)
             return offset - jnp.sum(unit * unit, axis=1) / 2
 
-        scores = lax.map(one, (self.whiten, self.means, self.offset)).T
+        scores = lax.map(one, (self.whiten, self.means, rest, self.offset)).T
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
 
@@ -65,7 +77,9 @@ class QDA(Probe):
     identity. Dimensions that it lacks (16 eps sqrt(d) of the largest eigenvalue, in units of the
     features' deviations) are not read: those that an eraser took, constant features. A class with
     no more rows than features has no density: along what it lacks alone its variance counts as 64
-    eps of the pooled, so its likelihood is finite and far too sure. Use `l2` there. Where
+    eps of the pooled, so its likelihood is finite and far too sure. Use `l2` there. A feature that
+    is constant within every class, and not over them, counts as varying by eps of its largest class
+    mean in each. Where
     means and covariances of all classes coincide up to rounding (see MATH 2(h), extended to
     covariances) the answer is the class frequencies, exactly, for every x.
 
@@ -78,11 +92,12 @@ class QDA(Probe):
     def _fit(self, data: Dataset, key: jax.Array | None) -> QuadraticClassifier:
         moments = ClassMoments.of(data)
         status, share = concept_status(moments), moments.share
-        scale = moments.sd
-        varies = scale > 0
+        own, varies = moments.sd, moments.overall.sd > 0
+        least = jnp.where(varies & (own == 0), moments.least, 0)
+        root = jnp.hypot(least, jnp.sqrt(jnp.asarray(self.l2, own.dtype)))
+        scale = jnp.where(varies, jnp.hypot(own, root), 0)
         inverse = safe_reciprocal(scale, varies)
-        penalty = jnp.diag(jnp.asarray(self.l2) * varies)
-        unit = (moments.covariances + penalty) * jnp.outer(inverse, inverse)
+        unit = moments.unit_covariances(scale) + jnp.diag((root * inverse) ** 2)
         d = scale.shape[0]
         eye = jnp.eye(d, dtype=unit.dtype)
         eps = float(jnp.finfo(unit.dtype).eps)
@@ -99,12 +114,16 @@ class QDA(Probe):
             lower, jnp.broadcast_to(pooled, lower.shape), left_side=True, lower=True
         )
         spread = jnp.log(jnp.diagonal(lower, axis1=1, axis2=2))
-        null = is_null(moments)
+        null, unresolved = null_model(moments)
+        status = status | unresolved
         used = (share > 0)[:, None, None] & ~null
+        whiten = jnp.where(used, whiten * inverse, 0)
+        status = status | checks.flag(~jnp.isfinite(whiten).all(), Status.NONFINITE)
         probe = QuadraticClassifier(
-            whiten=jnp.where(used, whiten * inverse, 0),
+            whiten=whiten,
             means=moments.means,
             offset=jnp.log(share) - jnp.where(null, 0, jnp.sum(spread, axis=1)),
             status=status,
+            rest=moments.rest,
         )
         return checks.poison(probe, status)

@@ -1,6 +1,5 @@
 """One probe after another, each blind to the directions of those before it."""
 
-import functools
 from typing import Any
 
 import jax
@@ -9,10 +8,12 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from erasejax import checks, linalg
-from erasejax.data import Dataset, as_dataset, centered, codes
+from erasejax.data import Dataset, centered, codes
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
+from erasejax.origin import as_dataset_about, move_point, moved
 from erasejax.probes.base import LinearProbe, Probe, decide
+from erasejax.programs import program
 from erasejax.projection import Projection
 
 __all__ = ["Recursion", "recurse", "recursive"]
@@ -41,6 +42,11 @@ class Recursion:
     steps: jax.Array
     center: jax.Array
     status: jax.Array
+
+    def _moved(self, origin: jax.Array) -> "Recursion":
+        probes = jax.vmap(lambda probe: probe._moved(origin))(self.probes)
+        center = move_point(self.center, origin)[0]
+        return self.replace(probes=probes, center=center)  # pyright: ignore
 
 
 def recursive(
@@ -79,13 +85,13 @@ def recursive(
 
     Under jit: pure; one loop, that ends under vmap when the last lane does.
     """
-    data = as_dataset(x, z, weights=weights, num_classes=num_classes)
+    data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
     key = probe._check(data, key)
     config = checks.numbers((probe, stop_at), checks.compute_dtype(data.x))
-    return _recursive(*config, data, key, rounds)
+    return moved(_recursive(*config, data, key, rounds), origin)
 
 
-@functools.partial(jax.jit, static_argnames="rounds")
+@program(static_argnames="rounds")
 def _recursive(probe, stop_at, data: Dataset, key, rounds: int) -> Recursion:
     return recurse(probe, stop_at, data, key, rounds)
 

@@ -69,8 +69,7 @@ def prepare(problem: Problem, moments: Moments, *, whole: bool) -> Prepared:
     null = problem.loss.null(moments.concept_mean)
     penalty = problem.penalty()
     if whole:
-        unit = solves.equilibrate(moments.covariance, moments.sd)
-        unit = jnp.pad(unit, (0, 1)).at[-1, -1].set(1)
+        unit = jnp.pad(moments.correlation, (0, 1)).at[-1, -1].set(1)
         lower = jnp.stack([_factor(value * unit, penalty) for value in null.curvature])
     else:
         lower = jnp.sqrt(null.curvature[:, None] + penalty)
@@ -227,9 +226,7 @@ def search(
 
 def _null_pull(prepared: Prepared) -> jax.Array:
     """Returns minus the gradient at the null model, (d, m): the covariance of x and the labels."""
-    problem, moments = prepared.problem, prepared.moments
-    pull = problem.loss.pull(moments.xz) * safe_reciprocal(moments.total, moments.total > 0)
-    return problem.inverse_sd[:, None] * pull
+    return prepared.problem.loss.pull(prepared.moments.standard_xz)
 
 
 def _first_step(prepared: Prepared) -> jax.Array:

@@ -1,17 +1,20 @@
 """Choosing a probe's penalty by cross-validation, in one program."""
 
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from erasejax import checks
-from erasejax.data import Dataset, as_dataset, codes
+from erasejax.data import Dataset, codes
+from erasejax.groups import count_groups, number_groups
 from erasejax.linalg import safe_reciprocal
+from erasejax.origin import as_dataset_about, moved
 from erasejax.probes.base import Likelihood, Probe
+from erasejax.programs import program
 
 __all__ = ["Selection", "select_l2"]
 
@@ -32,6 +35,9 @@ class Selection:
     losses: jax.Array
     status: jax.Array
 
+    def _moved(self, origin: jax.Array) -> "Selection":
+        return self.replace(probe=moved(self.probe, origin))  # pyright: ignore
+
 
 def select_l2(
     probe: Probe,
@@ -43,12 +49,14 @@ def select_l2(
     folds: int = 5,
     weights: Any = None,
     num_classes: int | None = None,
+    groups: Any = None,
 ) -> Selection:
     """Fits a probe with each of several penalties to all but each fold, and keeps the best.
 
     Folds are masks of row weights, so all fits are one program: the folds one after the other, the
-    penalties side by side. Classes are spread evenly over the folds. What is compared is the mean
-    loss of the rows held out: nats for a likelihood, the share of wrong labels for other
+    penalties side by side. Classes are spread evenly over the folds; with `groups` no group is in
+    two folds, and groups are spread evenly by the class of their first row. What is compared is the
+    mean loss of the rows held out: nats for a likelihood, the share of wrong labels for other
     classifiers, squared error for real concepts; the first of equals wins.
 
     A score of the chosen probe on the rows it was chosen by is too good: score it on others.
@@ -62,32 +70,50 @@ def select_l2(
       folds: static; at least 2.
       weights: (n,) row weights, or None.
       num_classes: required under jit and vmap.
+      groups: (n,) integers of any values, which rows belong together (text where not traced); None
+        where rows are independent.
 
     Returns:
       `Selection`.
 
     Raises:
-      TypeError: the probe has no penalty, or as in `Probe.fit`.
-      ValueError: shapes do not match, or folds is not between 2 and n.
+      TypeError: the probe has no penalty, groups are not integers or text, or as in `Probe.fit`.
+      ValueError: shapes do not match, or folds is not between 2 and n, or the number of groups
+        where they are not traced.
 
     Under jit: pure.
     """
-    data = as_dataset(x, z, weights=weights, num_classes=num_classes)
+    data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
     if not hasattr(probe, "l2"):
         raise TypeError(f"probe: {type(probe).__name__} has no l2")
     probe._check(data, key)
-    if not 2 <= folds <= data.x.shape[0]:
-        raise ValueError(f"folds: expected 2 to n={data.x.shape[0]}, got {folds}")
-    values = jnp.asarray(l2, checks.compute_dtype(data.x))
+    key = checks.as_key(key)
+    most, what = data.x.shape[0], "n="
+    if groups is not None:
+        groups = number_groups(groups, most)
+        if not isinstance(groups, Tracer):
+            most, what = count_groups(groups, None), "the number of groups, "
+    if not 2 <= folds <= most:
+        raise ValueError(f"folds: expected 2 to {what}{most}, got {folds}")
+    values = checks.as_array("l2", l2, checks.compute_dtype(data.x))
     if values.ndim != 1 or not len(values):
         raise ValueError(f"l2: expected penalties (m,), got shape {values.shape}")
-    return _select(checks.numbers(probe, values.dtype), data, values, key, folds)
+    return moved(
+        _select(checks.numbers(probe, values.dtype), data, groups, values, key, folds), origin
+    )
 
 
-@functools.partial(jax.jit, static_argnames="folds")
-def _select(probe: Any, data: Dataset, l2: jax.Array, key: jax.Array, folds: int) -> Selection:
+@program(static_argnames="folds")
+def _select(
+    probe: Any,
+    data: Dataset,
+    groups: jax.Array | None,
+    l2: jax.Array,
+    key: jax.Array,
+    folds: int,
+) -> Selection:
     first, second = jax.random.split(key)
-    own = _assign(data, first, folds)
+    own = _assign(data, groups, first, folds)
     weights = data.row_weights
 
     def held_out(fold):
@@ -111,15 +137,24 @@ def _select(probe: Any, data: Dataset, l2: jax.Array, key: jax.Array, folds: int
     return Selection(probe=fitted, l2=chosen, losses=losses.T, status=fitted.status)
 
 
-def _assign(data: Dataset, key: jax.Array, folds: int) -> jax.Array:
-    """Returns the fold of each row, (n,) int32; rows that count, and classes, spread evenly."""
+def _assign(data: Dataset, groups: jax.Array | None, key: jax.Array, folds: int) -> jax.Array:
+    """Returns the fold of each row, (n,) int32; rows that count, and classes, spread evenly.
+
+    Of a group the first row that counts goes where such a row would, and takes the others along.
+    """
     n = data.x.shape[0]
     order = jax.random.permutation(key, n)
-    kind = data.z[order] if data.is_classes else jnp.zeros(n, jnp.int32)
+    kind = data.z if data.is_classes else jnp.zeros(n, jnp.int32)
     if data.weights is not None:
-        kind = jnp.where(data.weights[order] != 0, kind, -1)
-    order = order[jnp.argsort(kind, stable=True)]
-    return jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32) % folds)
+        kind = jnp.where(data.weights != 0, kind, -1)
+    first = None
+    if groups is not None:
+        place = jnp.where(kind < 0, 2 * n, jnp.arange(n))
+        first = jax.ops.segment_min(place, groups, n)[groups]
+        kind = jnp.where(place == first, kind, -1)
+    order = order[jnp.argsort(kind[order], stable=True)]
+    own = jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32) % folds)
+    return own if first is None else own[jnp.minimum(first, n - 1)]
 
 
 def _losses(fitted: Any, data: Dataset) -> jax.Array:

@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from erasejax import checks
-from erasejax.canonical import concept_axes
+from erasejax.canonical import concept_axes, standardized
 from erasejax.data import Dataset
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.moments import Moments
-from erasejax.probes.base import LinearClassifier, Probe
+from erasejax.probes.base import LinearClassifier, Probe, linear_probe
 from erasejax.ranks import sort_marked
 
 __all__ = ["ZeroOne"]
@@ -45,11 +44,8 @@ class ZeroOne(Probe):
             raise ValueError(f"num_classes: ZeroOne separates 2 classes, got {data.num_classes}")
         moments = Moments.of(data, covariance=False)
         axes, status = concept_axes(moments)
-        sd = moments.sd
-        inverse = safe_reciprocal(sd, sd > 0)
-        x = (data.x.astype(sd.dtype) - moments.mean) * inverse
-        if data.weights is not None:
-            x = jnp.where((data.weights != 0)[:, None], x, 0)
+        inverse = safe_reciprocal(moments.sd, moments.sd > 0)
+        x = standardized(data, moments)
         positive = data.z == 1
         d = x.shape[1]
         if d == 1:
@@ -58,17 +54,11 @@ class ZeroOne(Probe):
             direction = _best_in_plane(x, positive, data.weights)
         else:
             assert key is not None
-            direction = self._search(x, positive, data.weights, axes[:, 0] * inverse, key)
+            direction = self._search(x, positive, data.weights, axes[:, 0], key)
         _, sign, threshold = _best_cut(product("nd,d->n", x, direction), positive, data.weights)
-        return checks.poison(
-            LinearClassifier(
-                weight=jnp.where(jnp.isfinite(threshold), sign * direction * inverse, 0),
-                offset=jnp.where(jnp.isfinite(threshold), -sign * threshold, sign),
-                center=moments.mean,
-                status=status,
-            ),
-            status,
-        )
+        weight = jnp.where(jnp.isfinite(threshold), sign * direction * inverse, 0)
+        offset = jnp.where(jnp.isfinite(threshold), -sign * threshold, sign)
+        return linear_probe(LinearClassifier, weight, offset, moments, status)
 
     def _search(self, x, positive, weights, delta, key) -> jax.Array:
         """Returns the best of `restarts` directions after `rounds` random steps each, (d,)."""

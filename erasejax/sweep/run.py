@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from erasejax.programs import own_rules
 from erasejax.sweep.cells import Config
 from erasejax.sweep.grid import grid
 from erasejax.sweep.plan import Item, Plan, Program, leaves_of, plan, share, stacks
@@ -229,7 +230,7 @@ class Traced:
         chunk = min(chunk, program.lanes)
         self.chunk = -(-chunk // len(devices)) * len(devices)
         lanes = next(_chunks(self))[1]
-        self._traced = jax.jit(self._lanes(devices)).trace(*lanes, *self.shared)
+        self._traced = jax.jit(own_rules()(self._lanes(devices))).trace(*lanes, *self.shared)
 
     def lower(self) -> jax.stages.Lowered:
         """Returns the program, lowered: in the thread of the caller, whose settings count."""

@@ -152,9 +152,10 @@ def trial(
         checks.choice("protocols", name, tuple(PROTOCOLS))
     for name in metrics:
         checks.choice("metrics", name, METRICS)
+    key = checks.as_key(key)
     words = np.zeros((1, 4), np.uint32)
     stacks = [
-        Stack(jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], config), words)
+        Stack(jax.tree.map(lambda leaf: checks.as_array("config", leaf)[None], config), words)
         for config in (eraser, probe)
     ]
     ask = Ask(tuple(metrics), tuple(protocols))
