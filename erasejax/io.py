@@ -74,7 +74,12 @@ _AXES: dict[Any, dict[str, tuple[str, ...]]] = {
     LinearRegressor: _LINEAR,
     MLPLikelihood: {"center": ("d",), "scale": ("d",)},
     ClassMoments: {},
-    ClassTransport: {"maps": ("k d d",), "class_means": ("k d",), "center": ("d",)},
+    ClassTransport: {
+        "maps": ("k d d",),
+        "class_means": ("k d",),
+        "center": ("d",),
+        "rest": ("k d",),
+    },
     QuadraticClassifier: {
         "whiten": ("k d d",),
         "means": ("k d",),
