@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import erasejax as ej
@@ -285,6 +287,13 @@ def test_shapes_are_held_against_the_file(shape, message, tmp_path):
     (tmp_path / "x.npy").write_bytes(head + bytes(32))
     with pytest.raises(ValueError, match=message):
         open_features(tmp_path / "x.npy")
+
+
+def test_lists_of_text_are_no_features(tmp_path):
+    pq.write_table(pa.table({"a": [["x", "y"], ["z", "w"]]}), tmp_path / "x.parquet")
+    for reader in (open_features, read_task):
+        with pytest.raises(ValueError, match="'a' holds lists of text"):
+            reader(f"{tmp_path}/x.parquet:a")
 
 
 # Saved objects

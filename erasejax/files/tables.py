@@ -105,6 +105,11 @@ class Table(NamedTuple):
         kind = self.types[names[0]]
         if len(names) == 1 and (is_list(kind) or _is_text(kind) and self._holds_lists(names[0])):
             inner = pa.float64() if _is_text(kind) else kind.value_type
+            if is_list(kind) and _is_text(inner):
+                raise ValueError(
+                    f"{self.source}: column {names[0]!r} holds lists of text; expected one list of "
+                    "numbers a row"
+                )
             if is_list(inner):
                 raise ValueError(
                     f"{self.source}: column {names[0]!r} holds lists of lists; expected one list "
