@@ -5,14 +5,18 @@ imported when it is asked for.
 """
 
 import contextlib
+import functools
+import io
 import os
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
+
+from erasejax.printing import plain, prepare_streams
 
 __all__ = ["main"]
 
@@ -23,11 +27,21 @@ def _app() -> Any:
     from tyro.conf import Positional, arg
 
     app = tyro.extras.SubcommandApp()
+
+    def command(function: Callable[..., None]) -> None:
+        """Adds a command; what tyro calls only says what to do, once it has parsed everything."""
+
+        @functools.wraps(function)
+        def later(*args: Any, **kwargs: Any) -> Callable[[], None]:
+            return functools.partial(function, *args, **kwargs)
+
+        app.command(later)
+
     File = Positional[Annotated[str, arg(metavar="FILE")]]
     X = Positional[Annotated[str, arg(metavar="X")]]
     Labels = Positional[Annotated[str, arg(metavar="LABELS")]]
 
-    @app.command
+    @command
     def fit(
         x: X,
         labels: Labels,
@@ -95,7 +109,7 @@ def _app() -> Any:
         from erasejax import commands
 
         _check_seed(seed)
-        print(
+        _say(
             commands.fit(
                 x,
                 labels,
@@ -121,7 +135,7 @@ def _app() -> Any:
             )
         )
 
-    @app.command
+    @command
     def apply(
         eraser: Positional[Annotated[str, arg(metavar="ERASER")]],
         x: X,
@@ -152,7 +166,7 @@ def _app() -> Any:
         """
         from erasejax import commands
 
-        print(
+        _say(
             commands.apply(
                 eraser,
                 x,
@@ -165,7 +179,7 @@ def _app() -> Any:
             )
         )
 
-    @app.command
+    @command
     def probe(
         x: X,
         labels: Labels,
@@ -226,13 +240,13 @@ def _app() -> Any:
         console = Console()
         if not console.is_terminal:
             console.width = 110
-        print(summary)
+        _say(summary)
         for title, table, caption in render(protocols, weights=weights):
-            print(f"\n{title}")
+            _say(f"\n{title}")
             console.print(table)
-            print(caption)
+            _say(caption)
 
-    @app.command
+    @command
     def info(
         file: File,
         /,
@@ -252,9 +266,9 @@ def _app() -> Any:
         lines = commands.info(file, drop=drop, encoding=encoding)
         width = max(len(name) for name, _ in lines)
         for name, text in lines:
-            print(f"{name:<{width}}  {text}")
+            _say(plain(f"{name:<{width}}  {text}"))
 
-    @app.command
+    @command
     def demo(
         *,
         out: Path = Path("erasejax-demo"),
@@ -275,7 +289,7 @@ def _app() -> Any:
         _check_seed(seed)
         run_demo(out=out, datasets=datasets, seed=seed, force=force)
 
-    @app.command
+    @command
     def sweep(
         spec: Positional[Annotated[Path, arg(metavar="SPEC")]],
         /,
@@ -308,11 +322,11 @@ def _app() -> Any:
         if dry_run:
             lines = commands.describe(spec, out=out, shard=shard, chunk=chunk, memory=memory)
             for name, text in lines:
-                print(f"{name:<9} {text}")
+                _say(f"{name:<9} {text}")
             return
-        print(commands.sweep(spec, out=out, shard=shard, chunk=chunk, memory=memory))
+        _say(commands.sweep(spec, out=out, shard=shard, chunk=chunk, memory=memory))
 
-    @app.command
+    @command
     def report(
         folder: Positional[Annotated[Path, arg(metavar="FOLDER")]],
         /,
@@ -329,7 +343,7 @@ def _app() -> Any:
         """
         from erasejax.report import report as write
 
-        print(write(folder, out or folder / "report.html", overwrite=force))
+        _say(write(folder, out or folder / "report.html", overwrite=force))
 
     return app
 
@@ -360,8 +374,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
       SystemExit: help was asked for (0), or the arguments could not be parsed (2).
+      RuntimeError: a fault of erasejax or jax.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    prepare_streams()
     try:
         if argv == ["--version"]:
             from erasejax.io import package_version
@@ -369,18 +385,49 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"erasejax {package_version()}")
             return 0
         with _terminable(), _plain_warnings():
-            _app().cli(prog="erasejax", args=argv)
+            _parsed(argv)()
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _forget_output()
         return 1
     except (ValueError, TypeError, OSError, MemoryError, ModuleNotFoundError) as error:
         print(f"erasejax: error: {_message(error)}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # a full disk: what is left would be tried again at the end
+            _forget_output()
+        return 2
+    except RuntimeError as error:  # of jax, for want of a class of its own
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(f"erasejax: error: {_message(MemoryError(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("erasejax: interrupted; no file is half written", file=sys.stderr)
         return 130
     return 0
+
+
+def _parsed(argv: list[str]) -> Callable[[], None]:
+    """Returns the command that the arguments ask for.
+
+    What is wrong with them is said with the arguments themselves, which may be names of files.
+
+    Raises:
+      SystemExit: help was asked for (0), or they could not be parsed (2).
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return _app().cli(prog="erasejax", args=argv)
+    finally:
+        for line in said.getvalue().splitlines():
+            print(plain(line), file=sys.stderr)
+
+
+def _forget_output() -> None:
+    """Sends what is still to be printed nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _check_seed(seed: int) -> None:
@@ -393,8 +440,14 @@ def _check_seed(seed: int) -> None:
         raise ValueError(f"--seed: expected a whole number from 0 to {2**31 - 1}, got {seed}")
 
 
+def _say(text: Any) -> None:
+    """Prints lines that may hold names from files."""
+    for line in str(text).split("\n"):
+        print(plain(line))
+
+
 def _message(error: Exception) -> str:
-    """Returns one line that says what was wrong."""
+    """Returns one line that says what was wrong, safe to print."""
     if isinstance(error, ModuleNotFoundError) and error.name in {"tyro", "tqdm", "rich"}:
         return f"the command line needs {error.name}; pip install 'erasejax[cli]'"
     if isinstance(error, FileExistsError):
@@ -405,7 +458,7 @@ def _message(error: Exception) -> str:
         text = f"not enough memory ({error})"
     else:
         text = str(error)
-    return " ".join(text.split())
+    return plain(" ".join(text.split()))
 
 
 @contextlib.contextmanager
@@ -438,7 +491,7 @@ def _plain_warnings() -> Generator[None, None, None]:
     """Shows warnings as one line."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: print(
-            f"erasejax: warning: {message}", file=sys.stderr
+            f"erasejax: warning: {plain(' '.join(str(message).split()))}", file=sys.stderr
         )
         yield
 

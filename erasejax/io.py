@@ -5,28 +5,31 @@ The format is safetensors. Every array of the object is one tensor, named by its
 package version, the static fields, and notes on how the object came to be. Nothing is pickled.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
+import typing
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.numpy
 from jax.core import Tracer
 
+from erasejax.annotations import is_a
 from erasejax.class_moments import ClassMoments
 from erasejax.erasers.oracle_leace import OracleProjection
 from erasejax.erasers.quadratic import ClassTransport
+from erasejax.files.sources import check_file
+from erasejax.files.tensors import DTYPES, Entry, read_json, read_tensors
 from erasejax.foreign import own
 from erasejax.moments import Moments
 from erasejax.pairs import PairNormalization, Pairs
+from erasejax.printing import show
 from erasejax.probes.base import LinearClassifier, LinearLikelihood, LinearRegressor
 from erasejax.probes.ccs import CCSClassifier
 from erasejax.probes.contrast import ContrastClassifier
@@ -47,28 +50,72 @@ __all__ = [
 
 FORMAT_VERSION = 1
 
-# What a file may hold. A new fitted class is one more entry; names are never reused.
-_CLASSES = {
-    cls.__name__: cls
-    for cls in (
-        Projection,
-        TracedProjection,
-        OracleProjection,
-        Moments,
-        LinearClassifier,
-        LinearLikelihood,
-        LinearRegressor,
-        MLPLikelihood,
-        ClassMoments,
-        ClassTransport,
-        QuadraticClassifier,
-        FourierProbe,
-        Pairs,
-        PairNormalization,
-        ContrastClassifier,
-        CCSClassifier,
-    )
+# What a file may hold, and the axes of the arrays of each class, without those of a batch. A letter
+# is one size throughout an object; what is not named is a single number. A new fitted class is one
+# more entry; names are never reused.
+_LINEAR = {"weight": ("d", "d c"), "offset": ("", "c"), "center": ("d",)}
+_PROJECTION = {"kernel": ("d r",), "test": ("d r",), "center": ("d",), "flat": ("d",)}
+_CONTRAST = {"weight": ("d",)}
+_AXES: dict[Any, dict[str, tuple[str, ...]]] = {
+    Projection: _PROJECTION,
+    TracedProjection: _PROJECTION | {"trace": ("m",)},
+    OracleProjection: {"slopes": ("k d",), "mean_z": ("k",)},
+    Moments: {
+        "count": ("2",),
+        "mean_x": ("2 d",),
+        "mean_z": ("2 k",),
+        "xx": ("d d", "d"),
+        "xz": ("d k",),
+        "zz": ("k k",),
+        "scale": ("d",),
+    },
+    LinearClassifier: _LINEAR,
+    LinearLikelihood: _LINEAR,
+    LinearRegressor: _LINEAR,
+    MLPLikelihood: {"center": ("d",), "scale": ("d",)},
+    ClassMoments: {},
+    ClassTransport: {
+        "maps": ("k d d",),
+        "class_means": ("k d",),
+        "center": ("d",),
+        "rest": ("k d",),
+    },
+    QuadraticClassifier: {
+        "whiten": ("k d d",),
+        "means": ("k d",),
+        "offset": ("k",),
+        "rest": ("k d",),
+    },
+    FourierProbe: {"frequencies": ("d f",), "phases": ("f",), "center": ("d",)},
+    Pairs: {
+        "positive": ("n d",),
+        "negative": ("n d",),
+        "labels": ("n",),
+        "templates": ("n",),
+        "distractor": ("n",),
+        "weights": ("n",),
+    },
+    PairNormalization: {"mean": ("2 t d",), "scale": ("2 t d",)},
+    ContrastClassifier: _CONTRAST,
+    CCSClassifier: _CONTRAST
+    | {
+        "start_weights": ("s d",),
+        "start_biases": ("s",),
+        "start_losses": ("s",),
+        "start_signs": ("s",),
+    },
 }
+_CLASSES = {cls.__name__: cls for cls in _AXES}
+# Objects within objects: what their letters are outside, and the axes that all their arrays have.
+_INNER: dict[Any, dict[str, tuple[dict[str, str], str]]] = {
+    ClassMoments: {"classes": ({}, "k")},
+    FourierProbe: {"linear": ({"d": "f"}, "")},
+    ContrastClassifier: {"normalization": ({}, "")},
+    CCSClassifier: {"normalization": ({}, "")},
+}
+# What arrays hold that do not hold floats, by the names of their fields.
+_KINDS: dict[str, Any] = {"status": jnp.uint32, "flat": jnp.bool_}
+_KINDS |= dict.fromkeys(("rank", "steps", "labels", "templates", "distractor"), jnp.integer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,25 +204,30 @@ def load(path: str | os.PathLike[str]) -> Any:
     Warns:
       UserWarning: 64-bit arrays came back in 32 bits.
     """
-    with _opened(path) as file:
-        header = _header(path, file)
-        names = set(file.keys())
-        narrowed: list[str] = []
+    header, entries = _open(path)
+    narrowed: list[str] = []
 
-        def tensor(name: str) -> jax.Array:
-            if name not in names:
-                raise ValueError(f"{path}: damaged, the array {name!r} is missing")
-            value = file.get_tensor(name)
-            if jax.dtypes.canonicalize_dtype(value.dtype) != value.dtype:
-                narrowed.append(name)
-            # A copy: the array must not change with the file.
-            return own(value)
+    def tensor(name: str) -> jax.Array:
+        if name not in entries:
+            raise ValueError(f"{path}: damaged, the array {name!r} is missing")
+        piece = entries[name].tensor
+        if piece is None:
+            raise ValueError(f"{path}: {show(name)}: {entries[name].problem}")
+        if jax.dtypes.canonicalize_dtype(piece.dtype) != piece.dtype:
+            narrowed.append(name)
+        mapped = piece.map()
+        if piece.dtype.kind == "b":
+            mapped = mapped.view(np.uint8) != 0  # any byte but 0 is true
+        return own(mapped)  # a copy: the array must not change with the file
 
-        obj = _decode(path, header.tree, "", tensor)
+    try:
+        obj = _decode(path, header.tree, tensor)
+    except RecursionError:
+        raise ValueError(f"{path}: damaged, its metadata are nested too deeply") from None
     if narrowed:
         warnings.warn(
-            f"{path}: {', '.join(narrowed)} hold 64-bit numbers and come back in 32 bits; set "
-            "jax_enable_x64 before loading to keep them",
+            f"{path}: {', '.join(map(show, narrowed))} hold 64-bit numbers and come back in 32 "
+            "bits; set jax_enable_x64 before loading to keep them",
             stacklevel=2,
         )
     return obj
@@ -194,8 +246,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
       ValueError: as `load`.
       FileNotFoundError: there is no such file.
     """
-    with _opened(path) as file:
-        return _header(path, file)
+    return _open(path)[0]
 
 
 def package_version() -> str:
@@ -206,43 +257,29 @@ def package_version() -> str:
         return "unknown"
 
 
-@contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Generator[Any, None, None]:
-    """Opens a safetensors file.
+def _open(path: str | os.PathLike[str]) -> tuple[Header, dict[str, Entry]]:
+    """Reads the header of a file, and where its arrays lie.
 
     Raises:
-      ValueError: it is none, or damaged.
+      ValueError: it is no safetensors file or damaged, not one of ours, or newer than this version.
       FileNotFoundError: there is no such file.
-      IsADirectoryError: it is a folder.
     """
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{path}: no such file")
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"{path}: is a folder, expected a .safetensors file")
+    check_file(path)
     try:
-        opened = safetensors.safe_open(path, framework="numpy")
-    except safetensors.SafetensorError as error:
+        text, entries = read_tensors(path)
+    except ValueError as error:
         raise ValueError(f"{path}: not a safetensors file, or damaged ({error})") from None
-    with opened as file:
-        yield file
-
-
-def _header(path: Any, file: Any) -> Header:
-    """Returns the header of an opened file.
-
-    Raises:
-      ValueError: not one of ours, or newer than this version.
-    """
-    text = file.metadata() or {}
     if text.get("format") != "erasejax":
         raise ValueError(
             f"{path}: a safetensors file, but not written by erasejax.save; its arrays are "
-            f"{', '.join(sorted(file.keys())[:8]) or 'none'}"
+            f"{', '.join(map(show, sorted(entries)[:8])) or 'none'}"
         )
-    version = text.get("version", "unknown")
+    version = show(text.get("version", "unknown"))
     try:
         format_version = int(text["format_version"])
-        name, tree, notes = text["class"], json.loads(text["tree"]), json.loads(text["notes"])
+        name, tree, notes = text["class"], read_json(text["tree"]), read_json(text["notes"])
+        if not isinstance(notes, dict):
+            raise ValueError("the notes are no JSON object")
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: damaged, its metadata cannot be read ({error!r})") from None
     if format_version > FORMAT_VERSION:
@@ -250,7 +287,7 @@ def _header(path: Any, file: Any) -> Header:
             f"{path}: has format {format_version}, written by erasejax {version}; this version "
             f"reads up to format {FORMAT_VERSION}, a newer erasejax reads it"
         )
-    return Header(name, version, format_version, tree, notes)
+    return Header(name, version, format_version, tree, notes), entries
 
 
 def _encode(obj: Any, name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -274,6 +311,11 @@ def _encode(obj: Any, name: str, tensors: dict[str, np.ndarray]) -> dict[str, An
         array = np.asarray(obj)
         if array.dtype.kind in "OUSMm" or array.dtype.names is not None:
             raise TypeError(f"save: {name or 'the array'} has dtype {array.dtype}, not numbers")
+        if array.dtype.newbyteorder("<") not in DTYPES.values():
+            raise TypeError(
+                f"save: {name or 'the array'} has dtype {array.dtype}, which the format does not "
+                "have; cast it first"
+            )
         name = name or "array"
         if name in tensors:
             raise ValueError(f"save: two arrays would both be named {name!r}")
@@ -297,7 +339,7 @@ def _encode(obj: Any, name: str, tensors: dict[str, np.ndarray]) -> dict[str, An
     )
 
 
-def _decode(path: Any, tree: Any, name: str, tensor: Any) -> Any:
+def _decode(path: Any, tree: Any, tensor: Any) -> Any:
     """Rebuilds an object from its description.
 
     Raises:
@@ -306,15 +348,18 @@ def _decode(path: Any, tree: Any, name: str, tensor: Any) -> Any:
     try:
         match tree["kind"]:
             case "value":
-                return tree["value"]
+                value = tree["value"]
+                if value is not None and not isinstance(value, bool | int | float | str):
+                    raise ValueError(f"{path}: damaged, {type(value).__name__} is no kind of value")
+                return value
             case "array":
                 return tensor(tree["tensor"])
             case "dict":
-                return {k: _decode(path, t, k, tensor) for k, t in tree["items"].items()}
+                return {k: _decode(path, t, tensor) for k, t in tree["items"].items()}
             case "list":
-                return [_decode(path, t, name, tensor) for t in tree["items"]]
+                return [_decode(path, t, tensor) for t in tree["items"]]
             case "tuple":
-                return tuple(_decode(path, t, name, tensor) for t in tree["items"])
+                return tuple(_decode(path, t, tensor) for t in tree["items"])
             case "object":
                 return _construct(path, tree["class"], tree["fields"], tensor)
             case kind:
@@ -327,12 +372,12 @@ def _construct(path: Any, name: str, fields: dict[str, Any], tensor: Any) -> Any
     """Builds an object of a registered class.
 
     Raises:
-      ValueError: the class or its fields are not known here.
+      ValueError: the class or its fields are not known here, or do not fit each other.
     """
     cls = _CLASSES.get(name)
     if cls is None:
         raise ValueError(
-            f"{path}: holds a {name}, which this version of erasejax does not know; it knows "
+            f"{path}: holds a {show(name)}, which this version of erasejax does not know; it knows "
             f"{', '.join(_CLASSES)}"
         )
     known = {f.name: f for f in dataclasses.fields(cast(Any, cls))}
@@ -345,6 +390,66 @@ def _construct(path: Any, name: str, fields: dict[str, Any], tensor: Any) -> Any
     if wrong:
         raise ValueError(
             f"{path}: its {name} does not fit this version of erasejax, which differs in the "
-            f"fields {', '.join(sorted(wrong))}"
+            f"fields {', '.join(map(show, sorted(wrong)))}"
         )
-    return cls(**{key: _decode(path, value, key, tensor) for key, value in fields.items()})
+    obj = cls(**{key: _decode(path, value, tensor) for key, value in fields.items()})
+    if problem := _misfit(obj):
+        raise ValueError(f"{path}: damaged, its {name} {problem}")
+    return obj
+
+
+def _misfit(obj: Any) -> str:
+    """Returns what is wrong with the fields of an object of a registered class, or "".
+
+    An array has the axes of a batch, which all arrays of the object share, and then those that
+    `_AXES` says; axes of one letter have one size.
+    """
+    kinds = typing.get_type_hints(type(obj))
+    for field in dataclasses.fields(obj):
+        value = getattr(obj, field.name)
+        if not is_a(value, kinds[field.name]):
+            return f"has a {type(value).__name__} as {field.name}"
+    batch: tuple[int, ...] | None = None
+    forms = set()
+    sizes: dict[str, int] = {}
+    for name, array, options in _axes(obj):
+        if not jnp.issubdtype(array.dtype, _KINDS.get(name.rpartition(".")[2], jnp.floating)):
+            return f"has numbers of dtype {array.dtype} as {name}"
+        # Of two forms of an array the one that fits the batch; the first array has one form.
+        split = [axes.split() for axes in options]
+        if batch is None:
+            batch = array.shape[: max(array.ndim - len(split[0]), 0)]
+        form = next(
+            (i for i, axes in enumerate(split) if len(batch + (*axes,)) == array.ndim), None
+        )
+        if len(split) > 1:
+            forms.add(form)
+        fits = form is not None and len(forms) < 2 and array.shape[: len(batch)] == batch
+        for axis, size in zip(split[form or 0], array.shape[len(batch) :], strict=False):
+            fits &= size == (int(axis) if axis.isdigit() else sizes.setdefault(axis, size))
+        if not fits:
+            return f"has an array of shape {array.shape} as {name}, which does not fit the others"
+    return ""
+
+
+def _axes(obj: Any) -> list[tuple[str, jax.Array, tuple[str, ...]]]:
+    """Returns the arrays of an object: name, array, and the axes it may have; one form first."""
+    found = []
+    for field in dataclasses.fields(obj):
+        name, value = field.name, getattr(obj, field.name)
+        if isinstance(value, jax.Array):
+            found.append((name, value, _AXES[type(obj)].get(name, ("",))))
+        elif isinstance(value, tuple):  # layers, each from the units of one to those of the next
+            for i, layer in enumerate(value):
+                before = "d" if i == 0 else f"h{i}"
+                for part, axes in (("kernel", f"{before} h{i + 1}"), ("bias", f"h{i + 1}")):
+                    found.append((f"{name}.{i}.{part}", layer.get(part, jnp.zeros(0)), (axes,)))
+        elif type(value) in _AXES:
+            letters, more = _INNER[type(obj)][name]
+            for inner, array, options in _axes(value):
+                outside = tuple(
+                    " ".join([*more.split(), *(letters.get(axis, axis) for axis in axes.split())])
+                    for axes in options
+                )
+                found.append((f"{name}.{inner}", array, outside))
+    return sorted(found, key=lambda item: len(item[2]))

@@ -8,6 +8,7 @@ from erasejax.commands.common import check_dims, check_output, load_eraser
 from erasejax.commands.erasing import erase, is_coarse, is_rounded, named_dtype
 from erasejax.files import open_features, open_writer, parse, read_labels_again
 from erasejax.files.writing import written_dtype
+from erasejax.printing import show
 from erasejax.streaming import check_rows, padded_blocks, read_blocks
 
 __all__ = ["apply"]
@@ -73,12 +74,12 @@ def apply(
         else:
             left = features.shape[0]
             for block in read_blocks(features, concept, progress="erasing"):
-                x = np.asarray(block.x)
-                coarse |= is_coarse(x[:left], written)
-                write(erase(function, x, block.z, written)[:left])
+                rows = np.asarray(block.x)
+                coarse |= is_coarse(rows[:left], written)
+                write(erase(function, rows, block.z, written)[:left])
                 left -= len(block.x)
     line = (
-        f"{out}: {features.shape[0]} rows of {features.shape[1]} features, "
+        f"{show(str(out))}: {features.shape[0]} rows of {features.shape[1]} features, "
         f"{int(function.rank)} dimensions removed"
     )
     if coarse.any():

@@ -1,16 +1,50 @@
 """What the commands share: checks before any work, and saved erasers."""
 
 import os
-from typing import Any
+import typing
+from typing import Any, TypedDict
 
 import numpy as np
 
 from erasejax import checks, io
+from erasejax.annotations import is_a
 from erasejax.files import Features, parse
 from erasejax.files.writing import check_extension
 from erasejax.replacing import check_target
 
-__all__ = ["check_dims", "check_output", "load_eraser"]
+__all__ = ["Notes", "check_dims", "check_notes", "check_output", "load_eraser"]
+
+
+class Notes(TypedDict, total=False):
+    """What `fit` keeps beside an eraser. Names of files are without their folders.
+
+    Attributes:
+      method: its name.
+      options: of the method, as they were given.
+      seed: where the method draws.
+      features: the file.
+      labels: the file.
+      task: the file, where there is one.
+      rows: how many there were.
+      dims: how many features.
+      columns: names of the features, of a table.
+      class_names: in the order of their numbers; None for a real concept.
+      class_counts: rows of each.
+      certificate: `damage`, `before` and `after` on these rows, where computed.
+    """
+
+    method: str
+    options: dict[str, str | float | bool]
+    seed: int | None
+    features: str
+    labels: str
+    task: str | None
+    rows: int
+    dims: int
+    columns: list[str] | None
+    class_names: list[str] | None
+    class_counts: list[int] | None
+    certificate: dict[str, float | str | None] | None
 
 
 def check_output(
@@ -43,13 +77,28 @@ def load_eraser(path: str) -> tuple[Any, dict[str, Any]]:
     """
     header = io.read_header(path)
     eraser = io.load(path)
-    if not callable(eraser):
+    if not callable(eraser) or not hasattr(eraser, "needs_z"):
         raise ValueError(f"{path}: expected an eraser, got {header.name}")
     checks.raise_if_failed(eraser)
     if np.ndim(eraser.status):
         shape = np.shape(eraser.status)
         raise ValueError(f"{path}: expected one eraser, the file holds a batch of shape {shape}")
-    return eraser, header.notes
+    return eraser, check_notes(path, header.notes)
+
+
+def check_notes(path: str, notes: dict[str, Any]) -> dict[str, Any]:
+    """Returns the notes of a saved object if they are as `fit` writes them.
+
+    Raises:
+      ValueError: they are not.
+    """
+    kinds = typing.get_type_hints(Notes)
+    for name in kinds.keys() & notes.keys():
+        if not is_a(notes[name], kinds[name]):
+            raise ValueError(f"{path}: damaged, its note {name!r} is not what erasejax fit writes")
+    if len(notes.get("class_names") or ()) != len(notes.get("class_counts") or ()):
+        raise ValueError(f"{path}: damaged, its classes and their counts differ in number")
+    return notes
 
 
 def check_dims(eraser: Any, path: str, features: Features) -> None:

@@ -26,6 +26,7 @@ from erasejax.files import (
     read_labels,
     read_task,
 )
+from erasejax.printing import show
 from erasejax.registry import configure
 from erasejax.streaming import check_rows, read_blocks, stream_moments
 
@@ -159,8 +160,8 @@ def fit(
             file=sys.stderr,
         )
     line = (
-        f"{out}: {method}, removes {int(eraser.rank)} of {features.shape[1]} dimensions, fitted on "
-        f"{features.shape[0]} rows, {concepts}"
+        f"{show(str(out))}: {method}, removes {int(eraser.rank)} of {features.shape[1]} "
+        f"dimensions, fitted on {features.shape[0]} rows, {concepts}"
     )
     return f"{line}\n{_describe(eraser, features, certified, written)}" if certificate else line
 
@@ -268,7 +269,8 @@ def _directions(source: Source) -> jax.Array:
         array = open_features(source).array()
     else:
         array = read_array(source)
-    if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
+    is_number = array.dtype.kind in "iu" or jnp.issubdtype(array.dtype, jnp.floating)
+    if array.ndim not in (1, 2) or not is_number:
         raise ValueError(
             f"{source}: expected directions, numbers (d,) or (d, r), got {array.dtype} "
             f"{array.shape}"

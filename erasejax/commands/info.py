@@ -1,14 +1,21 @@
 """What the command `info` does: says what a file holds."""
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import safetensors
 
 from erasejax import checks, io
-from erasejax.files import Source, open_table, parse, read_array
-from erasejax.files.sources import readable, show
+from erasejax.commands.common import check_notes
+from erasejax.files import Source, open_table, parse
+from erasejax.files.arrays import open_array, opened
+from erasejax.files.sources import readable
+from erasejax.files.stored import Stored
+from erasejax.files.tensors import read_tensors
+from erasejax.printing import show
 
 __all__ = ["info"]
 
@@ -41,37 +48,41 @@ def info(
     if source.is_table:
         return _table(source, drop)
     if source.part is None and source.kind != ".npy":
-        arrays = _arrays(source)
-        if len(arrays) != 1:
-            return [("file", f"{source.path}, {len(arrays)} arrays"), *_cut(arrays)]
+        with readable(source), opened(source) as (names, describe):
+            if len(names) != 1:
+                return [
+                    ("file", f"{source.path}, {len(names)} arrays"),
+                    *((show(name), _described(source, name, describe)) for name in names[:_SHOWN]),
+                    *_more(names, "arrays"),
+                ]
     return _array(source)
 
 
 def _is_ours(source: Source) -> bool:
-    with readable(source), safetensors.safe_open(source.path, framework="numpy") as file:
-        return (file.metadata() or {}).get("format") == "erasejax"
+    with readable(source):
+        return read_tensors(source.path)[0].get("format") == "erasejax"
 
 
 def _saved(path: str) -> list[tuple[str, str]]:
     header = io.read_header(path)
     obj = io.load(path)
-    lines = [("file", f"{path}, {header.name}, format {header.format_version}")]
+    lines = [("file", f"{path}, {show(header.name)}, format {header.format_version}")]
     lines.append(("written by", f"erasejax {header.version}"))
-    notes = header.notes
+    notes = check_notes(path, header.notes)
     if notes.get("method"):
         options = "".join(
-            f" --{k.replace('_', '-')} {v}" for k, v in notes.get("options", {}).items()
+            f" --{show(k.replace('_', '-'))} {show(str(v))}"
+            for k, v in notes.get("options", {}).items()
         )
-        lines.append(("method", notes["method"] + options))
-        lines.append((
-            "fitted on",
-            f"{notes['rows']} rows of {notes['features']}, labels {notes['labels']}"
-            + (f", task {notes['task']}" if notes.get("task") else ""),
-        ))
+        lines.append(("method", show(notes["method"]) + options))
+        rows, features, labels = (notes.get(key) for key in ("rows", "features", "labels"))
+        text = f"{rows} rows of {show(str(features))}, labels {show(str(labels))}"
+        task = f", task {show(notes['task'])}" if notes.get("task") else ""
+        lines.append(("fitted on", text + task))
     certificate = notes.get("certificate") or {}
     if certificate.get("damage") is not None:
         lines.append(("damage", f"{certificate['damage']:.4g} of the variance of these rows"))
-    if certificate.get("before") is not None:
+    if certificate.get("before") is not None and certificate.get("after") is not None:
         text = f"{certificate['before']:.4g} before, {certificate['after']:.4g} after"
         if certificate.get("dtype"):
             text += f", rows written as {certificate['dtype']}"
@@ -88,14 +99,13 @@ def _saved(path: str) -> list[tuple[str, str]]:
     if hasattr(obj, "dims"):
         lines.append(("dims", f"{obj.dims}, dtype {jax.tree.leaves(obj)[0].dtype}"))
     if hasattr(obj, "rank"):
-        ranks = np.unique(np.asarray(obj.rank))
-        low, high = int(ranks[0]), int(ranks[-1])
-        lines.append(("rank", f"{low}" if low == high else f"{low} to {high}"))
+        ranks = [str(rank) for rank in np.unique(np.asarray(obj.rank))] or ["none"]
+        lines.append(("rank", ranks[0] if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"))
     if hasattr(obj, "status"):
         lines.append(("status", _status(np.asarray(obj.status))))
     for name, leaf in jax.tree_util.tree_leaves_with_path(obj):
         text = jax.tree_util.keystr(name, simple=True, separator=".") or "array"
-        lines.append((text, _shape(np.shape(leaf), np.asarray(leaf).dtype)))
+        lines.append((show(text), _shape(np.shape(leaf), np.asarray(leaf).dtype)))
     return lines
 
 
@@ -111,26 +121,28 @@ def _shape(shape: tuple[int, ...], dtype: Any) -> str:
     return f"{' x '.join(map(str, shape)) or 'one number'}, {dtype}"
 
 
-def _arrays(source: Source) -> list[tuple[str, str]]:
-    with readable(source):
-        if source.kind == ".npz":
-            with np.load(source.path, allow_pickle=False) as archive:
-                return [(key, _shape(archive[key].shape, archive[key].dtype)) for key in archive]
-        with safetensors.safe_open(source.path, framework="numpy") as file:
-            pieces = [(key, file.get_slice(key)) for key in file.keys()]
-            return [(key, _shape(tuple(p.get_shape()), p.get_dtype())) for key, p in pieces]
+def _described(source: Source, name: str, describe: Callable[[str], Stored]) -> str:
+    """Returns a line about an array of a file of several; one that is damaged hides no other."""
+    try:
+        with readable(source._replace(part=name)):
+            stored = describe(name)
+    except ValueError as error:
+        return str(error)
+    return _shape(stored.shape, stored.kind) + (stored.problem and f"; {stored.problem}")
 
 
 def _array(source: Source) -> list[tuple[str, str]]:
-    array = read_array(source)
-    lines = [("file", str(source)), ("shape", _shape(array.shape, array.dtype))]
-    flat = array.reshape(-1) if array.flags.c_contiguous else array.reshape(-1, order="F")
-    if array.dtype.kind in "fc" or array.dtype.name == "bfloat16":
-        chunks = (flat[i : i + _CHUNK] for i in range(0, flat.size, _CHUNK))
-        bad = sum(int(np.sum(~np.isfinite(chunk))) for chunk in chunks)
+    stored = open_array(source)
+    lines = [("file", str(source)), ("shape", _shape(stored.shape, stored.kind))]
+    if stored.problem:
+        return [*lines, ("not read", stored.problem)]
+    rows = max(1, _CHUNK // max(math.prod(stored.shape[1:]), 1))
+    if jnp.issubdtype(stored.dtype, jnp.inexact):
+        bad = sum(int(np.sum(~np.isfinite(block))) for block in stored.blocks(rows))
         lines.append(("NaN or infinite", str(bad)))
-    elif array.ndim == 1 or array.ndim == 2 and array.shape[1] == 1:
-        lines.append(("values", _counts(*np.unique(flat, return_counts=True))))
+    elif len(stored.shape) == 1 or len(stored.shape) == 2 and stored.shape[1] == 1:
+        values = stored.array().reshape(-1)
+        lines.append(("values", _counts(*np.unique(values, return_counts=True))))
     return lines
 
 
@@ -161,14 +173,14 @@ def _table(source: Source, drop: str | None) -> list[tuple[str, str]]:
                 order = sorted(range(len(values)), key=lambda i: values[i])
                 text += f", {_counts([values[i] for i in order], [counts[i] for i in order])}"
         lines.append((show(name), text))
-    if len(names) > _SHOWN:
-        lines.append(("...", f"and {len(names) - _SHOWN} more columns"))
-    return lines
+    return [*lines, *_more(names, "columns")]
 
 
 def _counts(values: Any, counts: Any) -> str:
+    if len(values) > _SHOWN:
+        return f"{len(values)} different"
     pairs = [f"{show(str(v))} ({c})" for v, c in zip(values, counts, strict=True)]
-    return f"{len(pairs)} different" + (f": {', '.join(pairs)}" if len(pairs) <= _SHOWN else "")
+    return f"{len(pairs)} different: {', '.join(pairs)}"
 
 
 def _list(items: list[str]) -> str:
@@ -176,7 +188,6 @@ def _list(items: list[str]) -> str:
     return f"{len(items)}: {', '.join(items[:_SHOWN])}{more}"
 
 
-def _cut(lines: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    if len(lines) <= _SHOWN:
-        return lines
-    return [*lines[:_SHOWN], ("...", f"and {len(lines) - _SHOWN} more")]
+def _more(names: Sequence[str], what: str) -> list[tuple[str, str]]:
+    """Returns a line about those that are not listed, if there are any."""
+    return [("...", f"and {len(names) - _SHOWN} more {what}")] if len(names) > _SHOWN else []

@@ -22,6 +22,7 @@ from erasejax.data import Dataset
 from erasejax.erasers import SPLINCE
 from erasejax.erasers.base import Eraser
 from erasejax.files import open_features, parse, read_groups, read_labels, read_labels_again
+from erasejax.printing import show
 from erasejax.registry import PROBES, configure, look_up
 from erasejax.streaming import check_rows
 
@@ -159,7 +160,8 @@ def probe(
 
     def rows(index: np.ndarray | slice) -> Dataset:
         z = jnp.asarray(concepts.values[index])
-        return Dataset(x=every[index], z=z, num_classes=k)
+        x: Any = every[index]
+        return Dataset(x=x, z=z, num_classes=k)
 
     def ids(index: np.ndarray | slice) -> np.ndarray | None:
         return None if together is None else together.values[index]
@@ -169,7 +171,7 @@ def probe(
         b, c = map(rows, parts)
         its = [ids(part) for part in parts]
         title = (
-            f"Fresh rows: eraser fitted elsewhere ({eraser}), probe on {len(b.z)} rows "
+            f"Fresh rows: eraser fitted elsewhere ({show(str(eraser))}), probe on {len(b.z)} rows "
             f"B{in_groups(its[0])}, score on {len(c.z)} others C{in_groups(its[1])}"
         )
         return summary, [_protocol(title, fitted, kinds, b, c, its, key, held_out=True)]

@@ -4,7 +4,8 @@ import codecs
 import os
 from typing import Any
 
-from erasejax.files.sources import MessageError, Source, show
+from erasejax.files.sources import MessageError, Source
+from erasejax.printing import show
 
 __all__ = ["not_text", "read_csv"]
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import jax
 import ml_dtypes
 import numpy as np
-import safetensors
 
 from erasejax.files import tables
-from erasejax.files.sources import Source, array_name, parse, read_array, readable, show
+from erasejax.files.arrays import open_array
+from erasejax.files.memory import check_memory
+from erasejax.files.sources import Source, parse
+from erasejax.printing import show
 
 __all__ = ["Features", "open_features"]
 
@@ -20,11 +22,11 @@ __all__ = ["Features", "open_features"]
 class Features:
     """Rows of features in a file, read when asked for.
 
-    Integers and booleans become float32. float64 becomes float32 unless jax's x64 mode is on.
-    float16 and bfloat16 stay as they are. Blocks that are `exact` are float64 where the file holds
-    float64, or integers of 32 bits or more: what subtracts their mean keeps more digits that way.
-    Columns of integers among columns of floats are warned of when they are read, unless somebody
-    has named them.
+    Integers, booleans and float8 become float32. float64 becomes float32 unless jax's x64 mode is
+    on. float16 and bfloat16 stay as they are. Blocks that are `exact` are float64 where the file
+    holds float64, or integers of 32 bits or more: what subtracts their mean keeps more digits that
+    way. Columns of integers among columns of floats are warned of when they are read, unless
+    somebody has named them.
 
     Attributes:
       source: where they come from.
@@ -44,8 +46,8 @@ class Features:
     def blocks(self, rows: int, *, exact: bool = False) -> Iterator[np.ndarray]:
         """Yields (rows, d) arrays in the order of the file; the last one may be shorter.
 
-        Only about one block is in memory at a time, but for .npz and .csv files, which are read
-        whole.
+        Only about one block is in memory at a time, but for .csv files and arrays of .npz files
+        that lie by columns, which are read whole.
 
         Args:
           rows: rows in a block.
@@ -92,8 +94,11 @@ class Features:
 
         Raises:
           ValueError: a value is NaN or infinite.
+          MemoryError: the machine cannot hold them.
         """
-        (whole,) = self.blocks(self.shape[0], exact=exact)
+        n, d = self.shape
+        check_memory(f"{self.source}: {n} rows of {d}", n * d * self.dtype.itemsize)
+        (whole,) = self.blocks(n, exact=exact)
         return whole
 
 
@@ -133,24 +138,19 @@ def open_features(
         return _table_features(source, others, columns, drop)
     if drop is not None:
         raise ValueError(f"{source}: has no columns with names; leave out --drop")
-    if source.kind == ".safetensors":
-        return _tensor_features(source)
-    array = read_array(source)
-    _check_shape(source, array.shape)
-
-    def read(rows: int) -> Iterator[np.ndarray]:
-        for start in range(0, len(array), rows):
-            # Mapped anew for each block, so that pages once read do not stay in memory.
-            rest = read_array(source) if source.kind == ".npy" else array
-            yield rest[start : start + rows]
-
+    stored = open_array(source).require()
     return Features(
-        source, array.shape, _float_dtype(source, array.dtype), None, read, _is_wide(array.dtype)
+        source,
+        _row_shape(source, stored.shape),
+        _float_dtype(source, stored.dtype),
+        None,
+        stored.blocks,
+        _is_wide(stored.dtype),
     )
 
 
-def _check_shape(source: Source, shape: tuple[int, ...]) -> None:
-    """Checks that these are rows of features.
+def _row_shape(source: Source, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Returns the shape (n, d) of rows of features.
 
     Raises:
       ValueError: they are not.
@@ -162,6 +162,7 @@ def _check_shape(source: Source, shape: tuple[int, ...]) -> None:
         )
     if 0 in shape:
         raise ValueError(f"{source}: expected at least one row and one feature, got shape {shape}")
+    return shape[0], shape[1]
 
 
 def _float_dtype(source: Source, dtype: np.dtype) -> np.dtype:
@@ -198,23 +199,6 @@ def _rechunk(arrays: Iterator[np.ndarray], rows: int) -> Iterator[np.ndarray]:
             count += len(array)
     if held:
         yield np.concatenate(held)
-
-
-def _tensor_features(source: Source) -> Features:
-    with readable(source), safetensors.safe_open(source.path, framework="numpy") as file:
-        name = array_name(source, list(file.keys()))
-        piece = file.get_slice(name)
-        shape = tuple(piece.get_shape())
-        _check_shape(source, shape)
-        dtype = piece[:1].dtype
-
-    def read(rows: int) -> Iterator[np.ndarray]:
-        for start in range(0, shape[0], rows):
-            with readable(source), safetensors.safe_open(source.path, framework="numpy") as file:
-                block = file.get_slice(name)[start : min(start + rows, shape[0])]
-            yield block
-
-    return Features(source, shape, _float_dtype(source, dtype), None, read, _is_wide(dtype))
 
 
 def _table_features(
@@ -257,7 +241,6 @@ def _table_features(
             f"{source}: has no columns left for features, without labels, task, index and --drop"
         )
     dtype, width = table.matrix(names)
-    _check_shape(source, (table.rows, width))
     fitted_on = source.part is None and columns is not None
 
     def read(rows: int) -> Iterator[np.ndarray]:
@@ -267,7 +250,7 @@ def _table_features(
 
     return Features(
         source,
-        (table.rows, width),
+        _row_shape(source, (table.rows, width)),
         _float_dtype(source, dtype),
         names if len(names) == width else None,
         read,

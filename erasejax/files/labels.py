@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from erasejax.checks import choice
+from erasejax.files.arrays import open_array, read_array
 from erasejax.files.csv_files import not_text
 from erasejax.files.features import open_features
-from erasejax.files.sources import Source, parse, read_array, show
+from erasejax.files.sources import Source, parse
 from erasejax.files.tables import is_list, open_table
+from erasejax.printing import show
 
 __all__ = ["Labels", "read_groups", "read_labels", "read_labels_again", "read_task"]
 
@@ -197,8 +199,8 @@ def _is_wide(spec: str | os.PathLike[str]) -> bool:
     """Returns whether a file holds several columns of numbers."""
     source = parse(spec)
     if not source.is_table:
-        array = read_array(source)
-        return array.ndim == 2 and array.shape[1] != 1
+        shape = open_array(source).shape
+        return len(shape) == 2 and shape[1] != 1
     table = open_table(source)
     if source.part is None:
         return False

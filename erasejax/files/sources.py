@@ -1,4 +1,4 @@
-"""What a file's name means, and arrays of any shape.
+"""What a file's name means, and one message for whatever its reader raises.
 
 A file is named by its path, with a part behind a colon where it has parts: ``acts.npz:layer_7``,
 ``acts.safetensors:x``, ``table.csv:a,b`` (columns), ``table.parquet:embedding``.
@@ -7,19 +7,15 @@ A file is named by its path, with a part behind a colon where it has parts: ``ac
 import contextlib
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import safetensors
+from erasejax.printing import plain
 
-__all__ = ["EXTENSIONS", "Source", "array_name", "parse", "read_array", "readable", "show"]
+__all__ = ["EXTENSIONS", "MessageError", "Source", "check_file", "parse", "readable"]
 
 EXTENSIONS = (".npy", ".npz", ".csv", ".parquet", ".safetensors")
-_SHOWN = 60  # characters of a name that are printed
 _PART = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, EXTENSIONS))})):(.+)", re.I | re.S)
 
 
@@ -82,12 +78,7 @@ def parse(spec: str | os.PathLike[str], encoding: str | None = None) -> Source:
     path, part = text, None
     if not os.path.exists(text) and (match := _PART.fullmatch(text)):
         path, part = match.groups()
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{path}: no such file")
-    if os.path.isdir(path):
-        raise ValueError(f"{path}: is a folder, expected a file")
-    if not os.path.isfile(path):
-        raise ValueError(f"{path}: is a pipe or device, expected a file")
+    check_file(path)
     kind = os.path.splitext(path)[1].lower()
     if kind not in EXTENSIONS:
         raise ValueError(
@@ -98,54 +89,19 @@ def parse(spec: str | os.PathLike[str], encoding: str | None = None) -> Source:
     return Source(Path(path), part, kind, encoding)
 
 
-def show(name: str) -> str:
-    """Returns a name as it should be printed: cut if it is long, quoted if it would be misread."""
-    name = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
-    return name if name.isprintable() and name == name.strip() and name else repr(name)
-
-
-def read_array(source: Source) -> np.ndarray:
-    """Returns an array of any shape; a .npy file as a memory map.
-
-    Args:
-      source: a file that is no table.
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Checks that there is a regular file, so that opening it neither waits nor never ends.
 
     Raises:
-      ValueError: the file is damaged, has no such array, or several and none is named.
+      FileNotFoundError: there is nothing of this name.
+      ValueError: it is a folder, a pipe or a device.
     """
-    with readable(source):
-        if source.kind == ".npy":
-            array = np.load(source.path, mmap_mode="r", allow_pickle=False)
-            if not isinstance(array, np.ndarray):
-                raise ValueError("a .npz archive with the wrong extension")
-            return array
-        if source.kind == ".npz":
-            with np.load(source.path, allow_pickle=False) as archive:
-                if isinstance(archive, np.ndarray):
-                    raise ValueError("a .npy array with the wrong extension")
-                return archive[array_name(source, archive.files)]
-        if source.kind == ".safetensors":
-            with safetensors.safe_open(source.path, framework="numpy") as file:
-                return file.get_tensor(array_name(source, list(file.keys())))
-    raise ValueError(f"{source}: expected an array, got a table")
-
-
-def array_name(source: Source, names: list[str]) -> str:
-    """Returns which array of a file is meant.
-
-    Raises:
-      MessageError: it does not exist, or there are several and none is named.
-    """
-    if source.part is None and len(names) == 1:
-        return names[0]
-    if source.part in names:
-        return str(source.part)
-    known = ", ".join(sorted(names)[:8]) + (", ..." if len(names) > 8 else "")
-    if not names:
-        raise MessageError(f"{source}: holds no arrays")
-    if source.part is None:
-        raise MessageError(f"{source}: holds {known}; name one as {source.path}:{names[0]}")
-    raise MessageError(f"{source.path}: has no array {source.part!r}; it holds {known}")
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path}: no such file")
+    if os.path.isdir(path):
+        raise ValueError(f"{path}: is a folder, expected a file")
+    if not os.path.isfile(path):
+        raise ValueError(f"{path}: is a pipe or device, expected a file")
 
 
 class MessageError(ValueError):
@@ -156,26 +112,20 @@ class MessageError(ValueError):
 def readable(source: Source) -> Generator[None, None, None]:
     """Turns whatever a reader raises for a damaged file into one message.
 
+    Readers of foreign formats raise errors of every kind over bytes that their authors did not
+    think of, so all kinds are caught; nothing but a reader belongs inside.
+
     Raises:
       MessageError: the file cannot be read.
+      MemoryError: what was asked for does not fit in memory.
     """
     try:
         yield
-    except MessageError:
+    except (MessageError, MemoryError):
         raise
-    except (
-        ValueError,  # numpy, and pyarrow's ArrowInvalid
-        EOFError,
-        OSError,
-        KeyError,
-        NotImplementedError,
-        SyntaxError,
-        zipfile.BadZipFile,
-        zlib.error,
-        safetensors.SafetensorError,
-    ) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        if "allow_pickle" in reason or "Python objects" in reason:
-            reason = "it holds Python objects, not numbers"
-        reason = "".join(c if c.isprintable() else repr(c)[1:-1] for c in reason)
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "")
+        if not isinstance(error, ValueError | OSError) or not reason:
+            reason = f"{type(error).__name__}, {reason}" if reason else type(error).__name__
+        reason = plain(reason)[:300].rstrip(".")
         raise MessageError(f"{source}: cannot be read as {source.kind}: {reason}") from None

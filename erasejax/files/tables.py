@@ -11,7 +11,9 @@ import numpy as np
 
 from erasejax.extras import require
 from erasejax.files.csv_files import not_text, read_csv
-from erasejax.files.sources import MessageError, Source, parse, readable, show
+from erasejax.files.memory import check_memory
+from erasejax.files.sources import MessageError, Source, parse, readable
+from erasejax.printing import show
 
 __all__ = ["Table", "is_list", "open_table", "same_table_columns"]
 
@@ -103,6 +105,11 @@ class Table(NamedTuple):
         kind = self.types[names[0]]
         if len(names) == 1 and (is_list(kind) or _is_text(kind) and self._holds_lists(names[0])):
             inner = pa.float64() if _is_text(kind) else kind.value_type
+            if is_list(kind) and _is_text(inner):
+                raise ValueError(
+                    f"{self.source}: column {names[0]!r} holds lists of text; expected one list of "
+                    "numbers a row"
+                )
             if is_list(inner):
                 raise ValueError(
                     f"{self.source}: column {names[0]!r} holds lists of lists; expected one list "
@@ -237,9 +244,14 @@ class Table(NamedTuple):
         return _floats(column.flatten()).reshape(len(column), width)
 
     def column(self, name: str) -> Any:
-        """Returns a whole column as a pyarrow array."""
+        """Returns a whole column as a pyarrow array.
+
+        Raises:
+          MemoryError: the machine cannot hold one number a row.
+        """
         import pyarrow as pa
 
+        check_memory(f"{self.source.path}: a column of {self.rows} rows", 8 * self.rows)
         chunks = [batch.column(name) for batch in self.batches([name], 65536)]
         return pa.chunked_array(chunks, type=self.types[name]).combine_chunks()
 
@@ -335,7 +347,8 @@ def _parquet(source: Source) -> tuple[Table, list[str]]:
 
     def batches(columns: list[str], rows: int) -> Iterator[Any]:
         with readable(source), parquet.ParquetFile(source.path) as file:
-            yield from file.iter_batches(batch_size=rows, columns=columns)
+            # Larger batches take more memory and are slower.
+            yield from file.iter_batches(batch_size=min(rows, 65536), columns=columns)
 
     names = schema.names
     types = dict(zip(names, schema.types, strict=True))

@@ -1,0 +1,27 @@
+"""Values held against annotations: for what comes from a file."""
+
+import types
+import typing
+from typing import Any
+
+__all__ = ["is_a"]
+
+
+def is_a(value: Any, kind: Any) -> bool:
+    """Returns whether a value is what an annotation says.
+
+    Args:
+      value: anything.
+      kind: a class; a union; or list, tuple[..., ...] or dict of such, by the kind of their values.
+        An int is a float, and no bool is a number.
+    """
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in {types.UnionType, typing.Union}:
+        return any(is_a(value, part) for part in parts)
+    if origin in {list, tuple}:
+        return isinstance(value, origin) and all(is_a(item, parts[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(is_a(item, parts[1]) for item in value.values())
+    if kind in {int, float}:
+        return type(value) in {int, kind}
+    return isinstance(value, kind)
