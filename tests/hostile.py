@@ -581,8 +581,8 @@ def read_features(spec):
         assert block.dtype == features.dtype
         assert block.shape[1] == d
         assert np.isfinite(block).all()
-        kept.append(block if n * d < 1000 else block.any() and block[:1])
-    return np.concatenate(kept) if n * d < 1000 else (n, d, any(np.any(k) for k in kept))
+        kept.append(block if n * d < 1000 else block.any())  # no view, which would hold the block
+    return np.concatenate(kept) if n * d < 1000 else (n, d, any(kept))
 
 
 def read_kept(spec):
