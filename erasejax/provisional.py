@@ -118,10 +118,10 @@ def provisional_fit(
     else:
         # Shrunk, so that columns of z that depend on each other get no large opposite slopes.
         zz = product("nj,nk->jk", heavy, z)
-        scale = jnp.sqrt(jnp.maximum(jnp.diagonal(zz), 0))
-        inverse = safe_reciprocal(scale, scale > 0)[:, None]
+        length = jnp.sqrt(jnp.maximum(jnp.diagonal(zz), 0))
+        inverse = safe_reciprocal(length, length > 0)[:, None]
         slopes = inverse * solves.solve_correlation(
-            solves.equilibrate(zz, scale),
+            solves.equilibrate(zz, length),
             inverse * zx,
             shrinkage=float(jnp.finfo(x.dtype).eps) ** 0.5,
         )
