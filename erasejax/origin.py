@@ -18,6 +18,9 @@ from erasejax.linalg import two_sum
 
 __all__ = ["as_dataset_about", "features_about", "move_point", "moved", "rows_about"]
 
+_SOME = 512  # rows tell how large deviations are
+_FEW = 16  # rows do not
+
 
 def features_about(
     name: str, x: Any, *, ndim: int | None = 2
@@ -27,7 +30,9 @@ def features_about(
     Args:
       name: of the argument.
       x: (..., d) floats. Only a float64 array that is not JAX's, where JAX keeps 32 bits, gets an
-        origin: the mean of its finite values.
+        origin: the mean of its finite values. And only where that lies more than 16 deviations
+        from zero in some feature, as far as rows can tell: nearer, casting rounds no more than
+        erasing does.
       ndim: how many axes to expect, None for any.
 
     Returns:
@@ -48,6 +53,10 @@ def features_about(
         if not np.isfinite(center).all():
             finite = np.isfinite(rows)
             center = np.mean(rows, axis=0, where=finite)
+        some = rows[:: max(len(rows) // _SOME, 1)]
+        spread = np.std(some, axis=0, where=np.isfinite(some))
+        if len(rows) >= _FEW and not (np.abs(center) > 16 * spread)[spread > 0].any():
+            return checks.features(name, found, ndim=ndim), None
         high = center.astype(np.float32)
         # Beyond float32, or of nothing finite: such a feature is refused by who reads it.
         high = np.where(np.isfinite(high), high, 0)

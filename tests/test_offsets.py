@@ -206,3 +206,20 @@ def test_a_whole_feature_is_erased_to_a_constant():
         spread = y.std(axis=0)
         scaled = (y - y.mean(axis=0)) / np.where(spread > 0, spread, 1)
         assert LogisticRegression().fit(scaled, Z).score(scaled, Z) <= 0.5
+
+
+def test_one_row_keeps_its_digits():
+    eraser, near = ej.LEACE().fit(SECONDS, Z), ej.LEACE().fit(NEAR, Z)
+    probe = ej.probes.LDA().fit(SECONDS, Z)
+    expected = np.asarray(ej.probes.LDA().fit(NEAR, Z).scores(NEAR[:3]))
+    for i in range(3):
+        row = np.asarray(eraser(SECONDS[i : i + 1]), np.float64)
+        assert np.abs(row - 1.7e9 - np.asarray(near(NEAR[i : i + 1]))).max() <= 2 * 128
+        score = float(probe.scores(SECONDS[i : i + 1])[0])
+        assert score == pytest.approx(expected[i], abs=2e-3 * np.abs(expected).max())
+
+
+def test_numbers_near_zero_are_cast_as_they_are():
+    x = NOISE + 2
+    wide, narrow = ej.LEACE().fit(x, Z), ej.LEACE().fit(x.astype(np.float32), Z)
+    np.testing.assert_array_equal(wide(x), narrow(x.astype(np.float32)))

@@ -116,6 +116,15 @@ def test_units_are_one_where_squares_fit():
     np.testing.assert_allclose(moments.xx, centred.T @ centred, rtol=1e-4, atol=1e-12)
 
 
+@pytest.mark.parametrize("columns", [1, 2])
+def test_units_are_of_x_and_not_of_a_real_concept(columns):
+    x = rows(np.array([0, 3, -3, 20]))
+    z = 1e3 * np.random.default_rng(4).standard_normal((N, columns)) + x[:, :1]
+    moments = ej.Moments.init(4, columns).update(x, z)
+    np.testing.assert_array_equal(np.asarray(moments.scale)[:3], 1)
+    np.testing.assert_allclose(moments.sd, x.astype(np.float64).std(axis=0), rtol=1e-5)
+
+
 def test_what_shows_in_few_rows_only_is_not_silent():
     # Rows from which the units are taken are all zero there, and so are all squares.
     x = np.random.default_rng(2).standard_normal((2048, 3)).astype(np.float32)

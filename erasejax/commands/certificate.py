@@ -57,7 +57,11 @@ def rounding_shows(moments: Moments, dtype: np.dtype) -> bool:
 
 
 def certify(
-    eraser: Any, moments: Moments, *, dtype: np.dtype, blocks: Iterable[Dataset]
+    eraser: Any,
+    moments: Moments,
+    *,
+    dtype: np.dtype | None = None,
+    blocks: Iterable[Dataset] = (),
 ) -> Certificate:
     """Returns the certificate of an eraser on the rows of `moments`.
 
@@ -66,7 +70,7 @@ def certify(
     Args:
       eraser: `Projection` or `OracleProjection`.
       moments: of the rows, with or without a task.
-      dtype: in which erased rows will be written.
+      dtype: in which erased rows will be written; None for one that rounds nothing.
       blocks: the rows again, read only where `rounding_shows`.
 
     Raises:
@@ -77,7 +81,7 @@ def certify(
         damage = _damage(eraser, _concept_only(moments)) if oracle else None
         return Certificate(damage, None, None, None)
     certified = _certify(eraser, moments)
-    if not rounding_shows(moments, dtype):
+    if dtype is None or not rounding_shows(moments, dtype):
         return certified
     rounded = Moments.init(
         moments.mean.shape[0],
