@@ -42,8 +42,16 @@ class Grouping(NamedTuple):
 
     def rows(self, x: jax.Array) -> jax.Array:
         """Returns rows (m, d) of rows x (n, d) about their mean, times their roots."""
-        sums = jax.lax.map(lambda e: self._sum(e[:, None] * x), self.reader.T)
-        return sums.reshape(-1, x.shape[1])
+        return jnp.moveaxis(self.sums(self.reader, x), 1, 0).reshape(-1, x.shape[1])
+
+    def sums(self, columns: jax.Array, x: jax.Array) -> jax.Array:
+        """Returns the sums over groups of columns (n, k) times x (n, d): (num_groups, k, d)."""
+        sums = jax.lax.map(lambda column: self.total(column[:, None] * x), columns.T)
+        return jnp.moveaxis(sums, 0, 1)
+
+    def total(self, rows: jax.Array) -> jax.Array:
+        """Returns the sums of rows (n, ...) over groups, (num_groups, ...)."""
+        return jax.ops.segment_sum(rows, self.groups, self.num_groups)
 
     def centred(self, rows: jax.Array) -> jax.Array:
         """Returns rows (m, d) about a mean of their own."""
@@ -63,9 +71,6 @@ class Grouping(NamedTuple):
         groups = jnp.sum(jnp.sum(self.concept**2, axis=1) * jnp.sum(self.rows(rest) ** 2, axis=1))
         rows = jnp.sum(jnp.sum(concept**2, axis=1) * jnp.sum(rest**2, axis=1))
         return jnp.where(rows > 0, groups * safe_reciprocal(rows, rows > 0), 1)
-
-    def _sum(self, rows: jax.Array) -> jax.Array:
-        return jax.ops.segment_sum(rows, self.groups, self.num_groups)
 
 
 def group_rows(concept: jax.Array, root: jax.Array, groups: jax.Array, num_groups: int) -> Grouping:

@@ -11,7 +11,7 @@ from erasejax.data import Dataset, codes
 from erasejax.groups import count_groups, number_groups
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.metrics import sign_flips
-from erasejax.metrics.grouping import group_rows
+from erasejax.metrics.grouping import Grouping, group_rows
 from erasejax.moments import Moments
 from erasejax.origin import as_dataset_about
 from erasejax.programs import program
@@ -149,14 +149,12 @@ class _Rows(NamedTuple):
     """Rows of weight shares q about their means, in units without a scale.
 
     Attributes:
-      features: (n, d) features divided by their standard deviations, times sqrt(q).
-      basis: (n, m) orthonormal columns that span them, and zero columns.
+      basis: (n, m) orthonormal columns that span sqrt(q) times the features, and zero columns.
       concept: (n, r) sqrt(q) times the whitened concept: orthonormal columns, and zero columns.
       root: (n,) sqrt(q).
       count: () effective number of rows, 1 / (sum of q^2).
     """
 
-    features: jax.Array
     basis: jax.Array
     concept: jax.Array
     root: jax.Array
@@ -173,16 +171,23 @@ def _test(
 ) -> GuardednessTest:
     n, d = data.x.shape
     moments = Moments.of(data, covariance=False)
-    rows, status = _whitened(data, moments)
+    rows, features, status = _whitened(data, moments)
     null = vanishes(moments)
     r2 = trace = jnp.where(null, 0, jnp.sum(_cross(rows) ** 2))
     rank = jnp.sum((rows.basis != 0).any(axis=0))
     rank_concept = jnp.sum((rows.concept != 0).any(axis=0))
-    units, means, design_effect = rows, 1, jnp.ones_like(trace)
+    units, means, grouping, design_effect = rows, 1, None, jnp.ones_like(trace)
     if groups is not None and num_groups is not None:
         status |= checks.flag((groups >= num_groups).any(), checks.Status.LABEL_RANGE)
         n = num_groups
-        units, design_effect = _of_groups(rows, groups, num_groups)
+        grouping = group_rows(rows.concept, rows.root, groups, num_groups)
+        design_effect = grouping.design_effect(rows.basis, rows.concept)
+        units = _Rows(
+            basis=_orthonormal(grouping.centred(grouping.rows(rows.basis))),
+            concept=grouping.concept,
+            root=grouping.root,
+            count=grouping.count,
+        )
         means = jnp.sum(units.root**2)  # none where no group has a share in it
         trace = jnp.where(null, 0, jnp.sum(_cross(units) ** 2))
     p, q = (jnp.sum((a != 0).any(axis=0)).astype(trace.dtype) for a in (units.basis, units.concept))
@@ -198,9 +203,9 @@ def _test(
         share = trace / most  # its F has share / (1 - share) for a ratio of sums of squares
         p_value = tails.beta_tail(a, b, share)
     elif norm:
-        statistic, p_value = sign_flips.norm_p_value(
-            units.features, units.concept, units.root, key, flips=permutations, signs=n
-        )
+        variance = jnp.sum(features**2, axis=0)
+        sums = _sums(rows, features, grouping)
+        statistic, p_value = sign_flips.norm_p_value(sums, variance, key, flips=permutations)
     else:
         p_value = sign_flips.trace_p_value(
             units.basis, units.concept, units.root, key, flips=permutations, signs=n
@@ -234,21 +239,27 @@ def _cross(rows: _Rows) -> jax.Array:
     return product("nm,nr->mr", rows.basis, rows.concept)
 
 
-def _of_groups(rows: _Rows, groups: jax.Array, num_groups: int) -> tuple[_Rows, jax.Array]:
-    """Returns rows of which groups make one each, see `grouping`; and the design effect."""
-    grouping = group_rows(rows.concept, rows.root, groups, num_groups)
-    units = _Rows(
-        features=grouping.rows(rows.features),
-        basis=_orthonormal(grouping.centred(grouping.rows(rows.basis))),
-        concept=grouping.concept,
-        root=grouping.root,
-        count=grouping.count,
+def _sums(rows: _Rows, features: jax.Array, grouping: Grouping | None) -> sign_flips.Sums:
+    """Returns what each row, or group of rows, adds to the covariance and to the means."""
+    root = rows.root[:, None]
+    if grouping is None:
+        return sign_flips.Sums(
+            products=rows.concept[:, :, None] * features[:, None, :],
+            concept=rows.concept * root,
+            features=features * root,
+            share=rows.root**2,
+        )
+    both = grouping.sums(jnp.concatenate([rows.concept, root], axis=1), features)
+    return sign_flips.Sums(
+        products=both[:, :-1],
+        concept=grouping.total(rows.concept * root),
+        features=both[:, -1],
+        share=grouping.total(rows.root**2),
     )
-    return units, grouping.design_effect(rows.basis, rows.concept)
 
 
-def _whitened(data: Dataset, moments: Moments) -> tuple[_Rows, jax.Array]:
-    """Returns rows with features and concept each made orthonormal, and a status word."""
+def _whitened(data: Dataset, moments: Moments) -> tuple[_Rows, jax.Array, jax.Array]:
+    """Returns rows made orthonormal, features of unit variance times sqrt(q), and a status word."""
     n = data.x.shape[0]
     whiten, status = canonical.whitening(moments)
     dtype = moments.mean.dtype
@@ -264,13 +275,12 @@ def _whitened(data: Dataset, moments: Moments) -> tuple[_Rows, jax.Array]:
     # What failed would keep LAPACK busy with NaN.
     features = jnp.where(checks.failed(status), 0, features) * root[:, None]
     rows = _Rows(
-        features=features,
         basis=_orthonormal(features),
         concept=concept * root[:, None],
         root=root,
         count=count,
     )
-    return rows, status
+    return rows, features, status
 
 
 def _orthonormal(rows: jax.Array) -> jax.Array:

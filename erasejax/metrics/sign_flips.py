@@ -10,7 +10,7 @@ Neither statistic takes another factorisation for another set of signs.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jax import lax
 
 from erasejax.linalg import product, safe_reciprocal
 
-__all__ = ["norm_p_value", "trace_p_value"]
+__all__ = ["Sums", "norm_p_value", "trace_p_value"]
 
 # Signs at a time. A quarter of that takes twice as long on a CPU, in one thread; of a thousand
 # problems side by side they take a gigabyte.
@@ -74,32 +74,47 @@ def trace_p_value(
     return _p_value(trace, signs, root.dtype, key, flips)[1]
 
 
+class Sums(NamedTuple):
+    """Sums over the rows of each of n groups; or of n rows, each a group.
+
+    Of features x about their mean, of unit variance, of the whitened concept z, and of the shares q
+    of the rows in the total weight.
+
+    Attributes:
+      products: (n, r, d) sums of q z x.
+      concept: (n, r) sums of q z.
+      features: (n, d) sums of q x.
+      share: (n,) sums of q.
+    """
+
+    products: jax.Array
+    concept: jax.Array
+    features: jax.Array
+    share: jax.Array
+
+
 def norm_p_value(
-    rows: jax.Array,
-    concept: jax.Array,
-    root: jax.Array,
-    key: jax.Array,
-    *,
-    flips: int,
-    signs: int,
+    sums: Sums, variance: jax.Array, key: jax.Array, *, flips: int
 ) -> tuple[jax.Array, jax.Array]:
     """Returns an unbiased square of the norm of the covariance, and how often it is as large.
 
-    The square is a sum over pairs of different rows, so their noise has mean zero however many
-    features there are; what the estimated mean of x does to them is made up for. Each feature is
-    divided by its variance, that of the rows as they are after turning.
+    The square is a sum over pairs of different groups of rows (or rows, each a group), so their
+    noise has mean zero however many features there are; what the estimated mean of x does to them
+    is made up for. Each feature is divided by its variance, that of the rows as they are after
+    turning.
+
+    With products u, concept t, features v and share w of a group, and c the mean of x, it is
+    E |u|^2 that must be left out, and u - t c and v - w c that are seen. The means of their squares
+    and products are linear in E |u|^2, E u v and E v^2, and solved for them.
 
     Centred rows, too, have products of mean below zero, which counts where d is near n^2. It is
     added to what the turned rows give.
 
     Args:
-      rows: (n, d) features about their mean, of unit variance, times `root`.
-      concept: (n, r) orthonormal columns, the whitened concept times `root`.
-      root: (n,) what the mean of x is multiplied by in each row: square roots of the shares of the
-        rows in the total weight.
+      sums: of groups of rows.
+      variance: (d,) of the features: 1, or 0.
       key: typed key.
       flips: static, how many sets of signs.
-      signs: static, how many signs in a set; rows i, i + signs, ... have the same one.
 
     Returns:
       () the square in units of the standard deviation that it has with random signs, () p-value.
@@ -107,38 +122,51 @@ def norm_p_value(
     References:
       Chen and Qin 2010, arXiv 1002.4547: such a sum for two classes.
     """
-    share = root**2
-    pairs = jnp.sum(concept**2, axis=1)
-    rest = _reciprocal_rest(share)
-    slope = jnp.sum(pairs * share * rest) / (1 + jnp.sum(share**2 * rest))
-    own = (pairs - slope * share) * rest  # times squares they sum to the part of single rows
-    squares = jnp.sum(rows**2, axis=1)
-    heavy = _center_weights(squares, share, jnp.sum(squares) / 10)
-    rows = rows - root[:, None] * product("n,nd->d", heavy * root, rows)
-    squares = jnp.sum(rows**2, axis=1)
+    products, reads, means, share = sums
+    lengths = jnp.sum(means**2, axis=1) * safe_reciprocal(share, share > 0)
+    heavy = _center_weights(lengths, share, jnp.sum(lengths) / 10)
     about = heavy * share
-    rest = _reciprocal_rest(about)
-    of_mean = jnp.sum(about * heavy * squares * rest) / (1 + jnp.sum(about**2 * rest))
-    lost = (heavy * squares - about * of_mean) * rest
-    columns = jnp.concatenate([root[:, None], (own * root)[:, None], concept], axis=1)
-    single = product("n,nd->d", own, rows**2)
-    variance = jnp.sum(rows**2, axis=0)
-    read_off = concept * root[:, None]
+    center = product("n,nd->d", heavy, means)
+    products = products - reads[:, :, None] * center
+    means = means - share[:, None] * center
+    variance = variance + center**2
+
+    pairs, rest, other = (
+        jnp.sum(reads**2, axis=1),
+        _reciprocal_rest(share),
+        _reciprocal_other(share),
+    )
+    slope = jnp.sum(pairs * rest) / (1 + jnp.sum(share**2 * rest))
+    own = (2 * pairs * other - slope) * rest
+    toward = product("nr,nrd->nd", reads, products)
+    mixing = other[:, None] * toward + (pairs * other + own * share)[:, None] * means
+    single = jnp.sum(products**2, axis=(0, 1)) + jnp.sum(
+        2 * other[:, None] * toward * means + own[:, None] * means**2, axis=0
+    )
+    of_square = jnp.sum(pairs * (1 + 2 * other * share) + own * share**2)
+    columns = jnp.concatenate([means[:, None], mixing[:, None], products], axis=1)
 
     def square(drawn):
-        read = _read(drawn, columns, rows)
+        read = product("bn,nm->bm", drawn, columns.reshape(len(columns), -1))
+        read = read.reshape(len(drawn), *columns.shape[1:])
         center, mixed, cross = read[:, 0], read[:, 1], read[:, 2:]
-        noise = single - 2 * center * mixed + center**2 * jnp.sum(own * share)
+        noise = single - 2 * center * mixed + center**2 * of_square
         left = variance - center**2
         return jnp.sum((jnp.sum(cross**2, axis=1) - noise) * safe_reciprocal(left, left > 0), 1)
 
-    def corrected(drawn):
-        one = product("bn,nr->br", drawn, _shared(read_off, signs))
-        two = product("bn,nr->br", drawn, _shared(read_off * lost[:, None], signs))
-        both = jnp.sum((2 * two - of_mean * one) * one, axis=1)
-        return square(drawn) + both - jnp.sum(pairs * share * (2 * lost - of_mean))
+    squares, rest = jnp.sum(means**2, axis=1), _reciprocal_rest(about)
+    of_mean = jnp.sum(heavy**2 * squares * rest) / (1 + jnp.sum(about**2 * rest))
+    own = (squares - share**2 * of_mean) * rest
+    lost = product("nrd,nd->nr", products, means) + reads * (heavy * own - share * of_mean)[:, None]
+    lost = lost * (heavy * _reciprocal_other(about))[:, None]
 
-    return _p_value(corrected, signs, root.dtype, key, flips, observe=square)
+    def corrected(drawn):
+        one = product("bn,nr->br", drawn, reads)
+        two = product("bn,nr->br", drawn, lost)
+        both = jnp.sum((2 * two - of_mean * one) * one, axis=1)
+        return square(drawn) + both - jnp.sum(reads * (2 * lost - of_mean * reads))
+
+    return _p_value(corrected, len(share), share.dtype, key, flips, observe=square)
 
 
 def _shared(rows: jax.Array, signs: int) -> jax.Array:
@@ -174,6 +202,11 @@ def _reciprocal_rest(share: jax.Array) -> jax.Array:
     """Returns 1 / (1 - 2 q) for shares q (n,), and 0 where half of all lies on one row."""
     rest = 1 - 2 * share
     return safe_reciprocal(rest, rest > 0)
+
+
+def _reciprocal_other(share: jax.Array) -> jax.Array:
+    """Returns 1 / (1 - q) for shares q (n,), and 0 where all lies on one row."""
+    return safe_reciprocal(1 - share, share < 1)
 
 
 def _p_value(
