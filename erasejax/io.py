@@ -68,6 +68,7 @@ _AXES: dict[Any, dict[str, tuple[str, ...]]] = {
         "xz": ("d k",),
         "zz": ("k k",),
         "scale": ("d",),
+        "grain": ("d",),
     },
     LinearClassifier: _LINEAR,
     LinearLikelihood: _LINEAR,

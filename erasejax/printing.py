@@ -11,7 +11,7 @@ import sys
 
 __all__ = ["plain", "prepare_streams", "show"]
 
-_LONGEST = 200  # characters of a name that are shown
+_LONGEST = 60  # characters of a name that are shown
 
 
 def show(name: str) -> str:

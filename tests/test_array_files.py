@@ -396,7 +396,7 @@ def fitted():
     made = [jax.eval_shape(functools.partial(c.fit, key=key), data) for c in configs]
     made += [jax.eval_shape(functools.partial(c.fit, key=key), x, x) for c in contrast.values()]
     made.append(jax.eval_shape(probes["LDA"].fit, ej.Dataset(x, z, 3)))
-    made.append(jax.eval_shape(probes["LeastSquares"].fit, x, x[:, 0]))
+    made.append(jax.eval_shape(probes["LeastSquares"].fit, x, x[:, :2]))
     made.append(jax.eval_shape(ej.Moments.of, data))
     made.append(jax.eval_shape(functools.partial(ej.Moments.of, covariance=False), data))
     made.append(jax.eval_shape(ClassMoments.of, data))
