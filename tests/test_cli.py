@@ -372,7 +372,10 @@ BAD_FIT = {
     "NaN labels": (lambda x, z: ("x.npy", save("b.npy", z * np.nan)), "60 of 60 labels are NaN"),
     "extension": (lambda x, z: ("x.npy", "b.txt"), "unknown extension '.txt'"),
     "objects": (lambda x, z: (save("b.npy", x.astype(object)), "z.npy"), "Python objects"),
-    "overflow": (lambda x, z: (save("b.npy", np.float64(x) * 1e39), "z.npy"), "infinite or missing as float32"),
+    "overflow": (
+        lambda x, z: (save("b.npy", np.float64(x) * 1e39), "z.npy"),
+        "infinite or missing as float32",
+    ),
     "damaged": (lambda x, z: ("b.parquet", "z.npy"), "cannot be read as .parquet"),
 }
 
