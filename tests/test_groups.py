@@ -161,6 +161,25 @@ def test_three_classes_in_every_group():
     alike(examine(x, (z + 1) % 3, groups), examine(x, z, groups), rtol=1e-3)
 
 
+def test_a_lane_that_fails_is_alone():
+    x, z = draw(2, 60, 5, 2)
+    real = np.random.default_rng(0).standard_normal((3, 60, 2)).astype(np.float32)
+    real[1, 7] = np.nan
+    groups = np.arange(60) // 4
+
+    def one(z, key):
+        return examine(x, z, groups, key, method="pillai")
+
+    found = jax.jit(jax.vmap(one))(jnp.asarray(real), jax.random.split(KEY, 3))
+    assert int(found.status[1]) & ej.Status.NONFINITE
+    assert np.isnan(found.p_value[1])
+    assert np.isfinite(np.asarray(found.p_value)[[0, 2]]).all()
+    # A class that no row has adds no degrees of freedom.
+    empty = examine(x, 2 * z, groups, num_classes=3, method="pillai")
+    alike(empty, examine(x, z, groups, method="pillai"), rtol=1e-3)
+    assert int(empty.rank_concept) == 1
+
+
 def test_only_which_rows_are_together_matters():
     x, z = draw(0, 60, 5, 2, gap=0.2)
     groups = np.sort(np.random.default_rng(0).integers(0, 17, 60))
@@ -220,11 +239,11 @@ def test_traced_groups_need_their_number():
 
 
 LAYOUTS = {
-    "alone": (1,) * 100,
-    "two": (2,) * 100,
-    "four": (4,) * 100,
+    "alone": (1,) * 200,
+    "two": (2,) * 200,
+    "four": (4,) * 200,
     "fifty": (50,) * 100,
-    "unequal": tuple(1 + np.arange(100)),
+    "unequal": tuple(np.linspace(1, 100, 200).round().astype(int)),
 }
 
 
@@ -279,7 +298,7 @@ def test_size_of_other_concepts(concept):
         return examine(x, z, groups, key, num_classes=classes).p_value
 
     for alike in (0.0, 0.6):
-        assert 0.03 <= rejected(sample, one, 1000, alike) / 1000 <= 0.07
+        assert 0.03 <= rejected(sample, one, 2000, alike) / 2000 <= 0.07
 
 
 @pytest.mark.slow

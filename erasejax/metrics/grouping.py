@@ -93,7 +93,8 @@ def group_rows(concept: jax.Array, root: jax.Array, groups: jax.Array, num_group
     if r == 1:
         values, vectors = moments[:, 0], jnp.ones_like(moments)
     else:
-        values, vectors = jnp.linalg.eigh(moments)
+        # What failed would keep LAPACK busy with NaN.
+        values, vectors = jnp.linalg.eigh(jnp.where(jnp.isfinite(moments), moments, 0))
     # Sums of as many equal numbers as a group has rows round by so much.
     noise = (size[:, None] + 8) * eps
     kept = values > r * noise * jnp.max(values, axis=1, keepdims=True)

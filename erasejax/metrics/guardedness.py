@@ -190,7 +190,8 @@ def _test(
         )
         means = jnp.sum(units.root**2)  # none where no group has a share in it
         trace = jnp.where(null, 0, jnp.sum(_cross(units) ** 2))
-    p, q = (jnp.sum((a != 0).any(axis=0)).astype(trace.dtype) for a in (units.basis, units.concept))
+    p = jnp.sum((units.basis != 0).any(axis=0)).astype(trace.dtype)
+    q = rank_concept.astype(trace.dtype)
     most = jnp.minimum(p, q)
     df = p * q
     df_residual = most * (units.count - means - jnp.maximum(p, q))
