@@ -163,7 +163,7 @@ class ClassMoments:
         """
         return jax.vmap(lambda one: one.covariance)(self.classes)
 
-    def unit_covariances(self, scale: jax.Array) -> jax.Array:
+    def _unit_covariances(self, scale: jax.Array) -> jax.Array:
         """Returns the covariances (k, d, d) of features divided by a scale.
 
         Args:
@@ -179,6 +179,7 @@ class ClassMoments:
         return jax.vmap(one)(self.classes)
 
     @property
+    @own_rules()
     def sd(self) -> jax.Array:
         """(d,) standard deviations within the classes, pooled; 0 where x is constant in each class.
 
@@ -237,7 +238,7 @@ def null_model(moments: ClassMoments) -> tuple[jax.Array, jax.Array]:
     fewest = jnp.min(jnp.where(share > 0, share, 1)) * overall.total
     independent = 6 * jax.lax.rsqrt(6 * jnp.maximum(fewest, 1 / 6))
     arithmetic = 32 * k * d**0.5 * info.eps
-    unit = moments.unit_covariances(sd)
+    unit = moments._unit_covariances(sd)
     mean = jnp.sum(share[:, None, None] * unit, axis=0)
     gaps = jnp.abs(jnp.where((share > 0)[:, None, None], unit - mean, 0))
     same_means, unresolved = canonical.null_model(overall)

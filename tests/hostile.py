@@ -36,6 +36,7 @@ from hypothesis import strategies as st
 import erasejax as ej
 from erasejax import cli, streaming
 from erasejax.commands.common import load_eraser
+from erasejax.commands.fit import _directions
 from erasejax.commands.info import info
 from erasejax.files import open_features, parse, read_array, read_labels, read_task
 from erasejax.io import read_header
@@ -609,7 +610,7 @@ READERS = {
     "labels": read_kept,
     "task": read_task,
     "array": lambda spec: read_array(parse(spec)),
-    "directions": importlib.import_module("erasejax.commands.fit")._directions,
+    "directions": lambda spec: _directions(parse(spec)),
     "info": read_info,
     "load": ej.load,
     "header": read_header,

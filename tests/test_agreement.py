@@ -305,7 +305,7 @@ def test_selection_is_a_loop_over_folds(kind):
 def test_folds_hold_every_row_once_and_the_classes_evenly():
     x, z = draw(8, 97, 3, 3)
     data = ej.Dataset(x=jnp.asarray(x), z=jnp.asarray(z), num_classes=3)
-    own = np.asarray(ej.probes.selection._assign(data, jax.random.key(2), 5))
+    own = np.asarray(ej.probes.selection._assign(data, None, jax.random.key(2), 5))
     table = np.array([[(own[z == j] == fold).sum() for fold in range(5)] for j in range(3)])
     assert table.sum() == 97
     assert (np.ptp(table, axis=1) <= 1).all()

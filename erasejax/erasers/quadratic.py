@@ -171,7 +171,7 @@ class QLEACE(_ClassForm):
         scale = moments.sd
         varies = scale > 0
         inverse = safe_reciprocal(scale, varies)
-        unit = moments.unit_covariances(scale)
+        unit = moments._unit_covariances(scale)
         maps, unequal = _equalising(unit, share, scale)
         d = scale.shape[0]
         eye = jnp.eye(d, dtype=unit.dtype)
@@ -327,7 +327,7 @@ class ALFQLEACE(_ClassForm):
         largest = jnp.where(jnp.max(sd) > 0, jnp.max(sd), 1)
         p, share = leace.matrix(), moments.share
         common = jnp.full_like(sd, largest)
-        covariances = product("ij,kjl,ml->kim", p, moments.unit_covariances(common), p)
+        covariances = product("ij,kjl,ml->kim", p, moments._unit_covariances(common), p)
         mean = product("k,kij->ij", share, covariances)
         gaps = jnp.where((share > 0)[:, None, None], covariances - mean, 0)
         noise = 8 * eps * d**0.5 * jnp.linalg.norm(mean)

@@ -98,7 +98,7 @@ class QDA(Probe):
         root = jnp.hypot(least, jnp.sqrt(jnp.asarray(self.l2, own.dtype)))
         scale = jnp.where(varies, jnp.hypot(own, root), 0)
         inverse = safe_reciprocal(scale, varies)
-        unit = moments.unit_covariances(scale) + jnp.diag((root * inverse) ** 2)
+        unit = moments._unit_covariances(scale) + jnp.diag((root * inverse) ** 2)
         d = scale.shape[0]
         eye = jnp.eye(d, dtype=unit.dtype)
         eps = float(jnp.finfo(unit.dtype).eps)
