@@ -10,7 +10,6 @@ import collections
 import contextlib
 import faulthandler
 import functools
-import importlib
 import io
 import json
 import os
