@@ -216,7 +216,7 @@ def test_one_row_keeps_its_digits():
         row = np.asarray(eraser(SECONDS[i : i + 1]), np.float64)
         assert np.abs(row - 1.7e9 - np.asarray(near(NEAR[i : i + 1]))).max() <= 2 * 128
         score = float(probe.scores(SECONDS[i : i + 1])[0])
-        assert score == pytest.approx(expected[i], abs=2e-3 * np.abs(expected).max())
+        assert score == pytest.approx(expected[i], abs=2e-3 * float(np.abs(expected).max()))
 
 
 def test_numbers_near_zero_are_cast_as_they_are():
