@@ -18,7 +18,7 @@ from erasejax.linalg import column_norms, product, right_basis, safe_reciprocal,
 from erasejax.origin import features_about, move_point
 from erasejax.programs import program
 
-__all__ = ["Projection", "TracedProjection", "oblique"]
+__all__ = ["Projection", "TracedProjection", "erased_whole", "oblique"]
 
 
 @struct.dataclass
@@ -225,6 +225,21 @@ def _then(first: Projection, second: Projection) -> Projection:
     return checks.poison(result, status)
 
 
+def erased_whole(kernel: jax.Array, test: jax.Array) -> jax.Array:
+    """Returns the features (d,) of which I - K T^T leaves no more than rounding, bool.
+
+    Those whose row of it has a square of at most 64 eps, which is what the sum for it is rounded
+    to. What is left of them, divided by its deviation, would be rounding that follows the concept.
+
+    Args:
+      kernel: (d, r) K of features in standard deviations.
+      test: (d, r) T of the same.
+    """
+    both = product("dr,rs,ds->d", kernel, product("dr,ds->rs", test, test), kernel)
+    rest = 1 - 2 * jnp.sum(kernel * test, axis=1) + both
+    return rest <= 64 * jnp.finfo(kernel.dtype).eps
+
+
 def oblique(
     kernel: jax.Array,
     test: jax.Array,
@@ -246,8 +261,7 @@ def oblique(
     Where A does not see a direction u of C (the cosine between them is at most sqrt(eps)), u itself
     reads it: erasure comes first, at the price of damage.
 
-    A feature of which nothing would be left but rounding is set to the centre: one whose row of P'
-    has a square of at most 64 eps, which is what the sum for it is rounded to.
+    A feature of which nothing would be left but rounding is set to the centre, see `erased_whole`.
 
     Args:
       kernel: (d, m) C.
@@ -288,10 +302,7 @@ def oblique(
     )
     unit = product("dr,rm->dm", unit, jnp.linalg.inv(identity) if m > 1 else 1 / identity)
     unit, reader = jnp.where(kept, unit, 0), jnp.where(kept, reader, 0)
-    # |e_j - row j of U T^T|^2
-    both = product("dr,rs,ds->d", unit, product("dr,ds->rs", reader, reader), unit)
-    rest = 1 - 2 * jnp.sum(unit * reader, axis=1) + both
-    whole = varies & (rest <= 64 * eps)
+    whole = varies & erased_whole(unit, reader)
 
     # Unit columns, unless features differ so much that the smallest would vanish from them: then
     # tests have what digits they can spare. What is smaller still is set to the centre.

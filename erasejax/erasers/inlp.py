@@ -59,11 +59,14 @@ class INLP(Eraser):
     def _fit(self, data: Dataset, key: jax.Array | None) -> TracedProjection:
         self.probe._check(data, key)
         found: Any = recurse(self.probe, self.stop_at, data, key, self.rounds)  # pyright: ignore
+        rank = jnp.sum((found.basis != 0).any(axis=0)).astype(jnp.int32)
         return TracedProjection(
             kernel=found.basis,
             test=found.basis,
             center=found.center if self.keep_mean else 0 * found.center,
-            rank=jnp.sum((found.basis != 0).any(axis=0)).astype(jnp.int32),
+            rank=rank,
+            # Of rows without any direction left only rounding would be, which follows the concept.
+            flat=jnp.full(len(found.basis), rank == len(found.basis)),
             status=found.status | checks.flag(found.steps == 0, Status.RANK_ZERO),
             trace=found.trace,
             steps=found.steps,

@@ -18,7 +18,7 @@ from erasejax.erasers.leace import LEACE
 from erasejax.linalg import product, safe_reciprocal
 from erasejax.origin import as_dataset_about, move_point
 from erasejax.programs import program
-from erasejax.projection import Projection, TracedProjection
+from erasejax.projection import Projection, TracedProjection, erased_whole
 
 __all__ = ["ALFQLEACE", "QLEACE", "ClassTransport"]
 
@@ -368,6 +368,9 @@ class ALFQLEACE(_ClassForm):
         status = leace.status & jnp.where(steps > 0, ~jnp.uint32(Status.RANK_ZERO), ~jnp.uint32(0))
         status = status | concept_status(moments)
         status = status | checks.flag(norm > limit, Status.NOT_CONVERGED)
-        both = leace.then(second).replace(status=status)  # pyright: ignore
+        both = leace.then(second)
+        unit = jnp.where(sd > 0, sd, 1)[:, None]
+        flat = erased_whole(both.kernel / unit, both.test * unit) & (sd > 0)
+        both = both.replace(status=status, flat=both.flat | flat)  # pyright: ignore
         traced = TracedProjection.of(both, steps=steps, trace=trace * largest**2)
         return checks.poison(traced, status)
