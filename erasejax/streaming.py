@@ -79,6 +79,7 @@ def read_blocks(
             task=None if kept is None else _columns(kept, start, len(block)),
             weights=None if count == n else weights,
         )
+        del block, features_block  # before the next is read
         start += count
 
 
@@ -130,9 +131,10 @@ def stream_moments(
                 one_hot=block.is_classes,
                 task=0 if block.task is None else block.task.shape[1],
             )
-        # Reading runs ahead of adding by one block, not by all that the device would queue.
-        jax.block_until_ready(moments.count)
         moments = moments.update(block.x, block.z, block.weights, task=block.task)
+        del block
+        # The copy of a block is let go before the next is read.
+        jax.block_until_ready(moments.count)
     assert moments is not None
     return moments
 
@@ -170,6 +172,7 @@ def padded_blocks(
             if count < rows:
                 block = np.concatenate([block, np.zeros((rows - count, d), block.dtype)])
             yield block, count
+            del block
             if bar is not None:
                 bar.update(count)
     finally:

@@ -75,6 +75,7 @@ class Features:
             start += len(block)
             if first is None:
                 yield whole.astype(np.float64, copy=False) if exact and self.wide else block
+            del block, whole  # before the next is read
         if start != self.shape[0]:
             raise ValueError(f"{self.source}: expected {self.shape[0]} rows, found {start}")
         if first is not None:
@@ -197,6 +198,7 @@ def _rechunk(arrays: Iterator[np.ndarray], rows: int) -> Iterator[np.ndarray]:
         if len(array):
             held.append(array)
             count += len(array)
+        del array  # and with it the map of what has been read
     if held:
         yield np.concatenate(held)
 
