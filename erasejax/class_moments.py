@@ -266,10 +266,11 @@ def within_classes(data: Dataset, moments: Moments) -> tuple[jax.Array, jax.Arra
     means = (moments.mean[:, None] + gaps * moments.sd[:, None]).T
     z, _ = codes(data, dtype)
     weights = None if data.weights is None else data.weights.astype(dtype)
+    per_unit = 1 / unit  # exact, of powers of two
 
     def part(x, z, weights, fresh):
         # Near its class mean a value less the mean is exact, and nothing else has been rounded.
-        e: Any = (x.astype(dtype) - combine_columns(z, means)) / unit
+        e: Any = (x.astype(dtype) - combine_columns(z, means)) * per_unit
         seen = fresh
         if weights is not None:
             seen = weights != 0 if fresh is None else (weights != 0) & fresh

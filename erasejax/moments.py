@@ -328,7 +328,7 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
         status = status | checks.flag((weights < 0).any(), Status.NEGATIVE_WEIGHT)
 
     about = provisional_fit(x, z, weights, concept, one_hot)
-    slopes = about.slopes
+    slopes, per_scale = about.slopes, 1 / about.scale  # exact, of powers of two
     z = z - about.shift_z
     if weights is not None:
         z = jnp.where(seen[:, None], z, 0)
@@ -345,7 +345,7 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
     zz = squares - total * jnp.outer(mean_z, mean_z)
 
     def part(x, z_one, weights, fresh):
-        e: Any = ((x.astype(dtype) - about.shift) - about.rest) / about.scale
+        e: Any = ((x.astype(dtype) - about.shift) - about.rest) * per_scale
         e = e - combine_columns(z_one[:, :concept], slopes[:concept])
         seen = fresh
         if weights is not None:
