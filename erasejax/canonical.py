@@ -273,14 +273,16 @@ def null_model(moments: Moments) -> tuple[jax.Array, jax.Array]:
 
     *Storage.* The result is centre plus remainder, rounded to the nearest number, and moves by at
     most half of the spacing of numbers there, s = eps |mean|; float64 rows were centred before they
-    were cast, and have the spacing of what is left. All rows of a class may move alike
-    where a feature takes few values; so class means that coincide may be stored up to s apart.
+    were cast, and have the spacing of what is left. All rows of a class may move alike where a
+    feature takes few values; so class means that coincide may be stored up to s apart.
     Values that differ more, like remainders, move independently: n_j of them shift a class mean by
     s / sqrt(12 n_j).
 
     So gaps of at most 16 k eps sd + s count as zero. Where one exceeds what independent rounding
-    explains, six of its standard deviations, it may be real: rows given as they are, and not made
-    by an eraser, are exact. Then UNRESOLVED is set: no probe of the rows can tell which it was.
+    explains, six of its standard deviations, or s / 2, which is all that one class can move, it may
+    be real: rows given as they are, and not made by an eraser, are exact. Then UNRESOLVED is set:
+    no probe of the rows can tell which it was. Weights count as rows; if they are so small that n_j
+    is less than one, s / 2 alone decides.
     For real concepts the same holds of the covariance in units of its deviation.
 
     Args:
@@ -311,8 +313,9 @@ def null_model(moments: Moments) -> tuple[jax.Array, jax.Array]:
     arithmetic = 16 * max(columns, 2) * eps
     storage = moments.spacing / moments.unit * inverse
     independent = 6 * storage * jax.lax.rsqrt(12 * jnp.maximum(draws, 1 / 12))
+    explained = jnp.minimum(independent, storage / 2)
     # A feature that counts as constant is read by nothing.
     null = ((gaps <= arithmetic + storage) | moments.flat).all()
-    hidden = gaps > arithmetic + jnp.minimum(independent, storage)
+    hidden = gaps > arithmetic + explained
     unresolved = jnp.where(null, hidden.any(), (hidden & moments.flat).any())
     return null, checks.flag(unresolved, Status.UNRESOLVED)

@@ -243,7 +243,7 @@ def null_model(moments: ClassMoments) -> tuple[jax.Array, jax.Array]:
     gaps = jnp.abs(jnp.where((share > 0)[:, None, None], unit - mean, 0))
     same_means, unresolved = canonical.null_model(overall)
     null = same_means & (gaps <= arithmetic + both).all()
-    hidden = (gaps > arithmetic + jnp.minimum(independent, 1) * both).any()
+    hidden = (gaps > arithmetic + jnp.minimum(independent, 0.5) * both).any()
     return null, unresolved | checks.flag(null & hidden, Status.UNRESOLVED)
 
 

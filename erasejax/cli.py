@@ -71,7 +71,7 @@ def _app() -> Any:
     ) -> None:
         """Fit an eraser to features and labels, and save it.
 
-        The rows are streamed, so files may be larger than memory (.npy, .parquet, .safetensors).
+        The rows are streamed, so files may be larger than memory (all but .csv).
         Files are .npy, .npz, .csv, .parquet or .safetensors; name a part of one as x.npz:key or
         table.csv:column, and several columns as table.csv:a,b or 'table.csv:f*'. Integers, booleans
         and text are class labels. Of the rows fitted on it prints the damage, a share of their

@@ -23,7 +23,7 @@ _FEW = 16  # rows do not
 
 
 def features_about(
-    name: str, x: Any, *, ndim: int | None = 2
+    name: str, x: Any, *, ndim: int | None = 2, of: Any = None
 ) -> tuple[jax.Array, jax.Array | None]:
     """Returns features, and the origin that they are about, or None for zero.
 
@@ -34,6 +34,7 @@ def features_about(
         from zero in some feature, as far as rows can tell: nearer, casting rounds no more than
         erasing does.
       ndim: how many axes to expect, None for any.
+      of: what was fitted and reads them; one that cannot be moved reads them about zero.
 
     Returns:
       x as `checks.features` returns it; and (2, d), the high and the low part of the origin.
@@ -45,7 +46,9 @@ def features_about(
     found = as_jax_or_numpy(name, x)
     narrow = jax.dtypes.canonicalize_dtype(np.float64) == np.float32
     wide = isinstance(found, np.ndarray) and found.dtype.newbyteorder("=") == np.float64
-    if not (narrow and wide and found.ndim and found.size) or ndim not in (None, found.ndim):
+    movable = of is None or hasattr(of, "_moved")
+    fits = found.ndim > 0 and found.size > 0 and ndim in (None, found.ndim)
+    if not (narrow and wide and movable and fits):
         return checks.features(name, found, ndim=ndim), None
     rows = found.reshape(-1, found.shape[-1])
     with np.errstate(over="ignore", invalid="ignore"):
@@ -65,7 +68,9 @@ def features_about(
         return checks.features(name, own, ndim=ndim), jnp.asarray(np.stack([high, low]))
 
 
-def as_dataset_about(x: Any, z: Any = None, **options: Any) -> tuple[Dataset, jax.Array | None]:
+def as_dataset_about(
+    x: Any, z: Any = None, *, of: Any = None, **options: Any
+) -> tuple[Dataset, jax.Array | None]:
     """Returns what `as_dataset` does, of features about an origin; and (2, d) the origin, or None.
 
     See `features_about`.
@@ -73,9 +78,10 @@ def as_dataset_about(x: Any, z: Any = None, **options: Any) -> tuple[Dataset, ja
     Args:
       x: as for `as_dataset`.
       z: as for `as_dataset`.
+      of: as for `features_about`.
       **options: as for `as_dataset`.
     """
-    rows, origin = features_about("x", x.x if isinstance(x, Dataset) else x)
+    rows, origin = features_about("x", x.x if isinstance(x, Dataset) else x, of=of)
     x = x.replace(x=rows) if isinstance(x, Dataset) else rows  # pyright: ignore
     return as_dataset(x, z, **options), origin
 
@@ -84,11 +90,19 @@ def moved(fitted: Any, origin: jax.Array | None) -> Any:
     """Returns what was fitted to rows about zero for the same rows about an origin.
 
     Args:
-      fitted: with a method `_moved`; without one it is returned as it is.
+      fitted: with a method `_moved`, of an origin (2, d).
       origin: (2, d), or None for zero.
+
+    Raises:
+      TypeError: it has no such method, and would be taken for one of other rows.
     """
-    if origin is None or not hasattr(fitted, "_moved"):
+    if origin is None:
         return fitted
+    if not hasattr(fitted, "_moved"):
+        raise TypeError(
+            f"x: float64 rows far from zero are centred first, and {type(fitted).__name__} has no "
+            "_moved(origin) to be moved back by; subtract their mean, or pass float32"
+        )
     return fitted._moved(origin)
 
 

@@ -3,11 +3,13 @@
 import jax
 import numpy as np
 import pytest
+from flax import struct
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 
 import erasejax as ej
+from erasejax.probes.base import Classifier, Probe
 from tests.common import EPS
 
 N = 600
@@ -223,3 +225,44 @@ def test_numbers_near_zero_are_cast_as_they_are():
     x = NOISE + 2
     wide, narrow = ej.LEACE().fit(x, Z), ej.LEACE().fit(x.astype(np.float32), Z)
     np.testing.assert_array_equal(wide(x), narrow(x.astype(np.float32)))
+
+
+@struct.dataclass
+class Sign(Classifier):
+    """The sign of the first feature less a threshold: of somebody else, who knows no origins."""
+
+    threshold: jax.Array
+    status: jax.Array
+
+    dims, num_classes = 2, 2
+
+    def _scores(self, x):
+        return x[:, 0] - self.threshold
+
+
+@struct.dataclass
+class SignProbe(Probe):
+    def _fit(self, data, key):
+        return Sign(jax.numpy.mean(data.x[:, 0]), jax.numpy.uint32(0))
+
+
+def test_probes_that_cannot_be_moved():
+    fitted = SignProbe().fit(NEAR.astype(np.float32), Z)
+    for x in (NEAR, NEAR + 1e6):  # as they are, about zero
+        read = ej.metrics.accuracy(fitted, x, Z)
+        right = (x[:, 0] > float(fitted.threshold)) == Z
+        np.testing.assert_array_equal(np.asarray(fitted.predict(x)) == Z, right)
+        assert float(read) == pytest.approx(right.mean())
+    with pytest.raises(TypeError, match="float64 rows far from zero .* Sign has no _moved"):
+        SignProbe().fit(SECONDS, Z)
+
+
+def test_weights_of_any_size_do_not_hide_a_gap():
+    # Gaps of 3/4 and 0 of a spacing, eps |mean|.
+    x = np.random.default_rng(3).standard_normal((N, 2))
+    for j in range(2):
+        x[Z == j] -= x[Z == j].mean(axis=0)
+    x = (1e6 + x + 0.75e6 * EPS * Z[:, None] * [1, 0]).astype(np.float32)
+    for weight in (1.0, 1e-6, 1 / N, 1e6):
+        fitted = ej.probes.LDA().fit(x, Z, weights=np.full(N, weight, np.float32))
+        assert int(fitted.status) == ej.Status.UNRESOLVED

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import erasejax as ej
-from erasejax import commands
+from erasejax import cli, commands
 from erasejax.files import open_features
 from tests.command import bad, ok
 
@@ -29,6 +29,15 @@ def files(request, tmp_path, monkeypatch):
         ej.save({"x": jnp.asarray(x.astype(dtype))}, f"{name}.safetensors")
     np.save("float64.npy", x + 1e3)
     return request.param, x, z
+
+
+def warning(capsys, *argv) -> str:
+    """Runs a command that must succeed; returns the one line in which it warns."""
+    assert cli.main([*argv]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("erasejax: warning: ")
+    assert err.count("\n") == 1
+    return err
 
 
 def certified(text: str) -> float:
@@ -78,8 +87,10 @@ def test_a_wider_dtype_keeps_it_erased(files, capsys):
     assert "float8" in bad(
         capsys, "apply", "e.safetensors", source, "--dtype", "float8", "--out", "n.npy"
     )
-    printed = ok(capsys, "apply", "e.safetensors", source, "--dtype", "float16", "--out", "h.npy")
-    assert "rounded to float16; what fit certified are bfloat16 rows" in printed
+    warned = warning(
+        capsys, "apply", "e.safetensors", source, "--dtype", "float16", "--out", "h.npy"
+    )
+    assert "rounded to float16; what fit certified are bfloat16 rows" in warned
     assert np.load("h.npy").dtype == np.float16
 
 
@@ -112,22 +123,18 @@ def test_float64_keeps_its_digits(files, capsys):
     *_, x, z = files
     far = x + 1.7e9
     np.save("far.npy", far)
-    for options, digits in ((["--dtype", "float64"], 1e-5), ([], 128)):
-        ok(
-            capsys,
-            "fit",
-            "far.npy",
-            "z.npy",
-            "--method",
-            "leace",
-            *options,
-            "--out",
-            "e.safetensors",
-            "--force",
-        )
-        ok(capsys, "apply", "e.safetensors", "far.npy", *options, "--out", "y.npy", "--force")
-        y = np.load("y.npy").astype("f8")
-        assert y.dtype == np.float64
+    for options, dtype, digits in ((["--dtype", "float64"], "f8", 1e-5), ([], "f4", 128)):
+        names = ["e.safetensors", "far.npy", *options, "--force"]
+        fitted = ["--method", "leace", *options, "--force", "--out", names[0]]
+        ok(capsys, "fit", "far.npy", "z.npy", *fitted)
+        if options:
+            ok(capsys, "apply", *names, "--out", "y.npy")
+        else:
+            warned = warning(capsys, "apply", *names, "--out", "y.npy")
+            assert f"at the values of {x.shape[1]} features numbers of float32" in warned
+        y = np.load("y.npy")
+        assert y.dtype == dtype
+        y = y.astype("f8")
         gap = np.abs(y[z == 1].mean(axis=0) - y[z == 0].mean(axis=0))
         assert gap.max() <= digits
     # The integers of a table are exact beyond 2^24 as well.

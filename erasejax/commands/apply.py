@@ -1,6 +1,7 @@
 """What the command `apply` does: rows are streamed, the file appears whole or not at all."""
 
 import os
+import warnings
 
 import numpy as np
 
@@ -39,7 +40,11 @@ def apply(
       force: replace `out` if it exists.
 
     Returns:
-      A line that says what was written, and one where it is rounded more than was certified.
+      A line that says what was written.
+
+    Warns:
+      UserWarning: float64 features vary by less than the output can say, or the output is rounded
+        more than what was certified.
 
     Raises:
       ValueError: the input cannot be used.
@@ -78,19 +83,20 @@ def apply(
                 coarse |= is_coarse(rows[:left], written)
                 write(erase(function, rows, block.z, written)[:left])
                 left -= len(block.x)
-    line = (
-        f"{show(str(out))}: {features.shape[0]} rows of {features.shape[1]} features, "
-        f"{int(function.rank)} dimensions removed"
-    )
     if coarse.any():
-        line += (
-            f"\nwarning: at the values of {coarse.sum()} features numbers of {written} lie a tenth "
-            "of a deviation apart, or more; --dtype float64 keeps what is between them"
+        warnings.warn(
+            f"at the values of {coarse.sum()} features numbers of {written} lie a tenth of a "
+            "deviation apart, or more; --dtype float64 keeps what is between them",
+            stacklevel=2,
         )
     certified = (notes.get("certificate") or {}).get("dtype")
-    if certified is None or not is_rounded(written) or certified == written.name:
-        return line
+    if certified is not None and is_rounded(written) and certified != written.name:
+        warnings.warn(
+            f"rounded to {written}; what fit certified are {certified} rows, and rounding may "
+            "bring a part of the concept back",
+            stacklevel=2,
+        )
     return (
-        f"{line}\nrounded to {written}; what fit certified are {certified} rows, and rounding may "
-        "bring a part of the concept back"
+        f"{show(str(out))}: {features.shape[0]} rows of {features.shape[1]} features, "
+        f"{int(function.rank)} dimensions removed"
     )

@@ -45,6 +45,10 @@ class OracleProjection:
         """How many features the eraser was fitted on, d."""
         return self.slopes.shape[-1]
 
+    def _moved(self, origin: jax.Array) -> "OracleProjection":
+        """Returns the same eraser for rows moved by an origin: what is subtracted stays."""
+        return self
+
     def __call__(self, x: Any, z: Any, *, dtype: Any = None) -> jax.Array:
         """Erases the concept from rows whose concept is known.
 

@@ -247,10 +247,9 @@ def _rows(probe: Any, x: Any, z: Any, weights: Any) -> tuple[Any, Dataset]:
         z = as_jax_or_numpy("z", z)
         if z.ndim == 1 and not jnp.issubdtype(z.dtype, jnp.floating):
             classes = probe.num_classes
-    if not hasattr(probe, "_moved"):  # it reads rows as they are
-        return probe, as_dataset(x, z, weights=weights, num_classes=classes, decided=True)
-    data, origin = as_dataset_about(x, z, weights=weights, num_classes=classes, decided=True)
-    return probe if origin is None else moved(probe, -origin), data
+    options = {"weights": weights, "num_classes": classes, "decided": True}
+    data, origin = as_dataset_about(x, z, of=probe, **options)
+    return moved(probe, None if origin is None else -origin), data
 
 
 def labelled(probe: Any, x: Any, z: Any, weights: Any) -> tuple[Any, Dataset]:

@@ -159,7 +159,7 @@ class FittedProbe:
           TypeError: x is not floating point.
           ValueError: x has another number of features.
         """
-        x, origin = features_about("x", x)
+        x, origin = features_about("x", x, of=self)
         if x.shape[1] != self.dims:
             raise ValueError(f"x: this probe was fitted on {self.dims} features, got {x.shape}")
         return _scores(self, x, origin)
@@ -167,14 +167,10 @@ class FittedProbe:
     def _scores(self, x: jax.Array) -> jax.Array:
         raise NotImplementedError
 
-    def _moved(self, origin: jax.Array) -> Any:
-        """Returns the same probe for rows moved by an origin (2, d)."""
-        raise NotImplementedError
-
 
 @program
 def _scores(probe: FittedProbe, x: jax.Array, origin: jax.Array | None) -> jax.Array:
-    return (probe if origin is None else probe._moved(-origin))._scores(x)
+    return moved(probe, None if origin is None else -origin)._scores(x)
 
 
 class Classifier(FittedProbe):
