@@ -340,6 +340,24 @@ def back(quick: bool) -> dict:
     return {name: [float(v.mean()) for v in pair] for name, pair in found.items()}
 
 
+def half_precision(quick: bool) -> dict:
+    """(g) In-sample R^2 and accuracy of least squares on rows erased and written in a dtype."""
+
+    def trial(key, rows, dims, dtype):
+        z = jnp.arange(rows) % 2
+        x = (jax.random.normal(key, (rows, dims)) + 0.3 * z[:, None]).astype(dtype)
+        data = ej.Dataset(ej.LEACE().fit(x, z, num_classes=2)(x).astype(jnp.float32), z, 2)
+        return ej.metrics.linear_r2(data), accuracy(PROBES["least squares"], data, data, key)
+
+    found = {}
+    for rows, dims in ((256, 512), (1000, 32)):
+        for dtype in ("bfloat16", "float16", "float32"):
+            run = functools.partial(trial, rows=rows, dims=dims, dtype=dtype)
+            pair = over_seeds(run, 2 if quick else 8, batch=8)
+            found[f"{rows} x {dims}, {dtype}"] = [float(v.mean()) for v in pair]
+    return found
+
+
 def rounding(quick: bool) -> dict:
     """(h) Accuracy of least squares on erased rows: numpy in float32, and here."""
     dataset = ej.datasets.GaussianClasses(rows=500, dims=16)
@@ -394,6 +412,7 @@ EXPERIMENTS = {
     "directions": directions,
     "second_concept": second_concept,
     "back": back,
+    "half_precision": half_precision,
     "rounding": rounding,
     "protocols": protocols,
 }

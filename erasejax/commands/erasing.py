@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
@@ -70,12 +69,11 @@ def erase(eraser: Any, x: np.ndarray, z: Any, dtype: np.dtype) -> np.ndarray:
     given = (z,) if eraser.needs_z else ()
     if jax.dtypes.canonicalize_dtype(dtype) == dtype:
         erased = np.asarray(eraser(x, *given, dtype=dtype))
-        if is_rounded(dtype) and not np.isfinite(erased).all():
-            most = float(jnp.max(jnp.abs(eraser(x, *given, dtype=jnp.float32))))
-            limit = float(ml_dtypes.finfo(dtype).max)
+        if not np.isfinite(erased).all():
             raise ValueError(
-                f"erased values reach {most:g}, and {dtype} ends at {limit:g}; write them with "
-                "--dtype float32"
+                f"erased values do not fit {dtype}, which ends at "
+                f"{float(ml_dtypes.finfo(dtype).max):g}; write them with --dtype float32, or scale "
+                "the features down"
             )
         return erased
     rows, origin = features_about("x", x)
