@@ -295,8 +295,8 @@ def null_model(moments: Moments) -> tuple[jax.Array, jax.Array]:
     eps = jnp.finfo(dtype).eps
     columns = moments.xz.shape[1]
     total = moments.total
-    varies = (moments.sd > 0) | moments.flat
-    inverse = safe_reciprocal(moments.unit_spread, varies)
+    flat = moments.flat
+    inverse = safe_reciprocal(moments.unit_spread, (moments.sd > 0) | flat)
     xz = inverse[:, None] * (moments.xz * safe_reciprocal(total, total > 0))
     if moments.one_hot:
         share = moments.concept_mean
@@ -315,7 +315,6 @@ def null_model(moments: Moments) -> tuple[jax.Array, jax.Array]:
     independent = 6 * storage * jax.lax.rsqrt(12 * jnp.maximum(draws, 1 / 12))
     explained = jnp.minimum(independent, storage / 2)
     # A feature that counts as constant is read by nothing.
-    null = ((gaps <= arithmetic + storage) | moments.flat).all()
-    hidden = gaps > arithmetic + explained
-    unresolved = jnp.where(null, hidden.any(), (hidden & moments.flat).any())
+    null = ((gaps <= arithmetic + storage) | flat).all()
+    unresolved = ((gaps > arithmetic + explained) & (flat | null)).any()
     return null, checks.flag(unresolved, Status.UNRESOLVED)

@@ -214,16 +214,15 @@ class Moments:
 
         At least the smallest normal float, but for constants: below it numbers may count as 0.
         """
-        spread = self.unit_spread * self.unit
-        least = jnp.maximum(spread, jnp.finfo(spread.dtype).tiny)
-        return jnp.where(self.unit_spread > 0, least, 0)
+        own = self.unit_spread
+        return jnp.where(own > 0, jnp.maximum(own * self.unit, jnp.finfo(own.dtype).tiny), 0)
 
     @property
     def unit_spread(self) -> jax.Array:
         """(d,) the same in units of `scale`, where the smallest floats do not vanish."""
         squares = jnp.diagonal(self.xx) if self.xx.ndim == 2 else self.xx
-        variance = jnp.maximum(squares, 0) * safe_reciprocal(self.total, self.total > 0)
-        return jnp.sqrt(variance)
+        total = self.total
+        return jnp.sqrt(jnp.maximum(squares, 0) * safe_reciprocal(total, total > 0))
 
     @property
     def spacing(self) -> jax.Array:
@@ -239,9 +238,8 @@ class Moments:
         one whose deviation is below the smallest float over eps, 1e-31 in float32: its values have
         fewer digits than the others.
         """
-        info = jnp.finfo(self.mean.dtype)
-        least = jnp.maximum(self.spacing, info.tiny / info.eps)
-        return jnp.where(self.spread > least, self.spread, 0)
+        spread, info = self.spread, jnp.finfo(self.xz.dtype)
+        return jnp.where(spread > jnp.maximum(self.spacing, info.tiny / info.eps), spread, 0)
 
     @property
     def flat(self) -> jax.Array:
@@ -261,8 +259,9 @@ class Moments:
         Raises:
           ValueError: these moments keep variances only.
         """
-        full = self._full() * safe_reciprocal(self.total, self.total > 0)
-        return full * self.unit[:, None] * self.unit[None, :]
+        total, unit = self.total, self.unit
+        full = self._full() * safe_reciprocal(total, total > 0)
+        return full * unit[:, None] * unit[None, :]
 
     @property
     def correlation(self) -> jax.Array:
@@ -271,20 +270,21 @@ class Moments:
         Raises:
           ValueError: these moments keep variances only.
         """
-        inverse = self._inverse_sd
-        full = self._full() * safe_reciprocal(self.total, self.total > 0)
+        inverse, total = self._inverse_sd, self.total
+        full = self._full() * safe_reciprocal(total, total > 0)
         return inverse[:, None] * full * inverse[None, :]
 
     @property
     def standard_xz(self) -> jax.Array:
         """(d, k) covariance with z of x in standard deviations; 0 for constant features."""
-        inverse_n = safe_reciprocal(self.total, self.total > 0)
-        return self._inverse_sd[:, None] * (self.xz * inverse_n)
+        total = self.total
+        return self._inverse_sd[:, None] * (self.xz * safe_reciprocal(total, total > 0))
 
     @property
     def _inverse_sd(self) -> jax.Array:
         """(d,) 1 / sd in units of `scale`; 0 for constant features."""
-        return safe_reciprocal(self.sd, self.sd > 0) * self.unit
+        sd = self.sd
+        return safe_reciprocal(sd, sd > 0) * self.unit
 
     def _full(self) -> jax.Array:
         """Returns xx, (d, d).
@@ -377,7 +377,7 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
     finite &= jnp.isfinite(xz).all()
     # Rows that were not among the some may differ by so little that all squares vanish.
     squares = jnp.diagonal(ee) if covariance else ee
-    vanished = (squares <= 0) & (sums != 0).any(axis=0)
+    vanished = (squares <= 0) & (sums != 0)
     status = status | checks.flag(vanished.any(), Status.UNRESOLVED)
     own = about.rest + about.scale * (product("k,kd->d", mean_z, slopes) + mean_e)
     mean_x = jnp.stack(two_sum(about.shift, own))

@@ -13,7 +13,7 @@ TASK = np.arange(N) // 7 % 2
 def ok(capsys, *argv):
     code = cli.main([str(a) for a in argv])
     out, err = capsys.readouterr()
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, ""), err
     return out
 
 
