@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from erasejax.plots import COLOURS, save
+from erasejax.pages._plots import COLOURS, save
 
 __all__ = ["draw"]
 

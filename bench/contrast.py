@@ -19,7 +19,7 @@ import torch
 
 import erasejax as ej
 from bench.harness import Case, Figure, Row, compare, report
-from erasejax.linalg import product
+from erasejax._linalg.products import product
 
 SIZES = ((500, 768), (1000, 256), (1000, 768), (2000, 512))  # pairs, features
 STARTS = 10

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 import erasejax as ej
 from bench.problems import redundant
-from erasejax.plots import COLOURS, save
+from erasejax.pages._plots import COLOURS, save
 
 RANKS = (0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 20)
 ROWS = 20_000

@@ -23,7 +23,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from erasejax import io
+from erasejax.files import _saved as io
 
 __all__ = ["Case", "Figure", "Row", "compare", "measure", "report"]
 

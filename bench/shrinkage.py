@@ -18,7 +18,7 @@ import numpy as np
 
 import erasejax as ej
 from bench.harness import Figure, Row, measure
-from erasejax import canonical
+from erasejax.statistics import _concept as canonical
 
 RULES = ("none", "schaefer-strimmer", "oas")
 SIZES, RATIOS = (4, 16, 64, 256), (0.5, 1, 2, 4, 16, 64)

@@ -25,10 +25,10 @@ import numpy as np
 from bench.experiment import DATASETS, ROWS, loop_case
 from bench.harness import Case, Figure, Row, compare, measure
 from erasejax import sweep
-from erasejax.sweep.plan import plan
-from erasejax.sweep.progress import Progress
-from erasejax.sweep.run import Traced, Writer, stream
-from erasejax.sweep.store import Store, numerics
+from erasejax.sweep._plan import plan
+from erasejax.sweep._progress import Progress
+from erasejax.sweep._run import Traced, Writer, stream
+from erasejax.sweep._store import Store, numerics
 
 SEEDS = {3: 262_144, 16: 65_536, 64: 16_384}
 _PROCESS = """

@@ -1,9 +1,7 @@
 """erasejax: after this concept is erased, what can still be read, by which probe, at what cost?"""
 
-from erasejax import datasets, metrics, probes, sweep, transport
-from erasejax.checks import Status, raise_if_failed
-from erasejax.class_moments import ClassMoments
-from erasejax.data import Dataset
+from erasejax import datasets, erasers, metrics, probes, sweep, transport
+from erasejax._core.status import Status, raise_if_failed
 from erasejax.erasers import (
     ALFQLEACE,
     INLP,
@@ -21,12 +19,10 @@ from erasejax.erasers import (
     RandomDirections,
     ablate_pairs,
 )
-from erasejax.io import load, save
-from erasejax.mesh import sharded_moments
-from erasejax.moments import Moments, merge
-from erasejax.pairs import PairNormalization, Pairs
+from erasejax.files import load, save, stream_moments
 from erasejax.projection import Projection, TracedProjection
-from erasejax.streaming import stream_moments
+from erasejax.rows import Dataset, PairNormalization, Pairs
+from erasejax.statistics import ClassMoments, Moments, merge, sharded_moments
 
 __all__ = [
     "ALFQLEACE",
@@ -53,6 +49,7 @@ __all__ = [
     "TracedProjection",
     "ablate_pairs",
     "datasets",
+    "erasers",
     "load",
     "merge",
     "metrics",

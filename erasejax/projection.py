@@ -12,13 +12,29 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from erasejax import checks
-from erasejax.checks import Status
-from erasejax.linalg import column_norms, product, right_basis, safe_reciprocal, small_pinv
-from erasejax.origin import features_about, move_point
-from erasejax.programs import program
+from erasejax._core import inputs
+from erasejax._core.programs import program
+from erasejax._core.status import Status, failed, flag, poison
+from erasejax._linalg.products import (
+    column_norms,
+    product,
+    right_basis,
+    safe_reciprocal,
+    small_pinv,
+    two_sum,
+)
+from erasejax.rows import features_about, move_point
+from erasejax.statistics import Moments
 
-__all__ = ["Projection", "TracedProjection", "erased_whole", "oblique"]
+__all__ = [
+    "Projection",
+    "TracedProjection",
+    "erased_whole",
+    "moments_after",
+    "oblique",
+    "relative_spread",
+    "share_of_variance",
+]
 
 
 @struct.dataclass
@@ -30,7 +46,7 @@ class Projection:
       test: (d, r) T, with T^T K = I on the first `rank` columns.
       center: (d,) b: the mean of the fitting rows, or zero.
       rank: () int32, the number of directions removed.
-      status: () uint32 bits, see `erasejax.checks.Status`.
+      status: () uint32 bits, see `erasejax.Status`.
       flat: (d,) bool, features that are set to the centre: those of which no more than rounding
         would be left, and those whose values are too close to each other, or to zero, for this
         dtype to take anything out of them. None for none.
@@ -108,7 +124,7 @@ class Projection:
             kernel=self.kernel[..., :rank],
             test=self.test[..., :rank],
             center=self.center,
-            rank=jnp.where(checks.failed(self.status), -1, jnp.minimum(self.rank, rank)),
+            rank=jnp.where(failed(self.status), -1, jnp.minimum(self.rank, rank)),
             status=self.status,
             flat=self.flat if rank == columns else None,
         )
@@ -136,7 +152,53 @@ class Projection:
         d = self.kernel.shape[-2]
         if x.ndim < 1 or x.shape[-1] != d:
             raise ValueError(f"x: this eraser was fitted on {d} features, got shape {x.shape}")
-        return _apply(self, x, origin, checks.result_dtype(x, dtype))
+        return _apply(self, x, origin, inputs.result_dtype(x, dtype))
+
+    def erased_moments(self, moments: Moments) -> Moments:
+        """Returns the moments of r(x) from those of x: they are linear.
+
+        With P = I - K T^T the covariances of x with the concept become P Sigma_xz, and S becomes
+        P S P^T. Features that are set to the centre are constant.
+
+        Args:
+          moments: of d features, with their covariance.
+
+        Under jit: pure.
+        """
+        unit = moments.unit
+        kernel, test = self.kernel / unit[:, None], self.test * unit[:, None]
+        read = product("dr,de->re", test, moments.xx)
+        back = product("dr,re->de", kernel, read)
+        both = product("dr,re,es,fs->df", kernel, read, test, kernel)
+        xx = moments.xx - (back + back.T) + both
+        xz = moments.xz - product("dr,er,ek->dk", kernel, test, moments.xz)
+        if self.flat is not None:
+            xx = jnp.where(self.flat[:, None] | self.flat, 0, xx)
+            xz = jnp.where(self.flat[:, None], 0, xz)
+        return moments_after(moments, xx, xz, shift=self._shift(moments), status=self.status)
+
+    def damage(self, moments: Moments) -> jax.Array:
+        """Returns what `metrics.damage` does of the rows of `moments` and of what is left of them.
+
+        Args:
+          moments: of d features, with their covariance.
+
+        Under jit: pure.
+        """
+        spread, share = relative_spread(moments)
+        sd = moments.sd[:, None]
+        test, kernel = self.test * sd, self.kernel * share
+        read = product("dr,de,es->rs", test, moments.correlation, test)
+        moved = product("rs,dr,ds->d", read, kernel, kernel)
+        if self.flat is not None:
+            moved = jnp.where(self.flat, spread**2, moved)
+        return share_of_variance(moved, self._shift(moments) * share, spread)
+
+    def _shift(self, moments: Moments) -> jax.Array:
+        """Returns how far erasing moves the mean back, (d,)."""
+        lag = moments.mean - self.center
+        shift = product("dr,er,e->d", self.kernel, self.test, lag)
+        return shift if self.flat is None else jnp.where(self.flat, lag, shift)
 
     def _moved(self, origin: jax.Array) -> "Projection":
         """Returns the same eraser for rows moved by an origin (2, d)."""
@@ -184,7 +246,7 @@ def _apply(
 ) -> jax.Array:
     if origin is not None:
         projection = projection._moved(-origin)
-    dtype = checks.compute_dtype(x, projection.kernel)
+    dtype = inputs.compute_dtype(x, projection.kernel)
     wide = x.astype(dtype)
     centred = wide - projection.center
     read = product("...d,dr->...r", centred, projection.test)
@@ -222,7 +284,50 @@ def _then(first: Projection, second: Projection) -> Projection:
         status=status,
         flat=functools.reduce(jnp.logical_or, flats) if flats else None,
     )
-    return checks.poison(result, status)
+    return poison(result, status)
+
+
+def moments_after(
+    moments: Moments, xx: jax.Array, xz: jax.Array, *, shift: jax.Array, status: jax.Array
+) -> Moments:
+    """Returns the moments of erased rows.
+
+    Args:
+      moments: before.
+      xx: (d, d) of the erased rows, in units of `moments`.
+      xz: (d, k) of the erased rows.
+      shift: (d,) how far the mean has moved back.
+      status: () of the eraser.
+    """
+    high, low = two_sum(moments.mean_x[0], -shift)
+    return moments.replace(  # pyright: ignore[reportAttributeAccessIssue]
+        mean_x=jnp.stack(two_sum(high, low + moments.mean_x[1])),
+        xx=xx,
+        xz=xz,
+        status=moments.status | status,
+    )
+
+
+def relative_spread(moments: Moments) -> tuple[jax.Array, jax.Array]:
+    """Returns deviations (d,) in units of the largest, and 1 / the largest, ().
+
+    Squares of what is in these units neither overflow nor vanish.
+    """
+    spread = moments.spread
+    largest = jnp.max(spread)
+    share = safe_reciprocal(largest, largest > 0)
+    return spread * share, share
+
+
+def share_of_variance(moved: jax.Array, shift: jax.Array, spread: jax.Array) -> jax.Array:
+    """Returns the mean square of moves as a share of the variance, ().
+
+    Args:
+      moved: (d,) mean squares of the moves of each feature about their mean.
+      shift: (d,) their mean.
+      spread: (d,) deviations, in the same units.
+    """
+    return (jnp.sum(jnp.maximum(moved, 0)) + jnp.sum(shift**2)) / jnp.sum(spread**2)
 
 
 def erased_whole(kernel: jax.Array, test: jax.Array) -> jax.Array:
@@ -315,8 +420,8 @@ def oblique(
     length = jnp.where(wide, 1, column_norms(columns))
     whole |= varies & (base < spare)
     rank = jnp.sum(kept).astype(jnp.int32)
-    status = status | checks.flag(rank == 0, Status.RANK_ZERO)
-    return checks.poison(
+    status = status | flag(rank == 0, Status.RANK_ZERO)
+    return poison(
         Projection(
             kernel=columns * safe_reciprocal(length, kept),
             test=reader * length * safe_reciprocal(base, varies)[:, None],

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from erasejax import checks
-from erasejax.linalg import product, safe_reciprocal
-from erasejax.programs import own_rules, program
+from erasejax._core import inputs
+from erasejax._core.programs import own_rules, program
+from erasejax._linalg.products import product, safe_reciprocal
 
 __all__ = ["barycenter", "distance", "ot_map"]
 
@@ -83,10 +83,10 @@ def barycenter(
     References:
       Alvarez-Esteban, del Barrio, Cuesta-Albertos and Matran 2016, arXiv 1511.05355.
     """
-    covariances = checks.features("covariances", covariances, ndim=3)
+    covariances = inputs.features("covariances", covariances, ndim=3)
     k, d = covariances.shape[:2]
-    dtype = checks.compute_dtype(covariances)
-    weights = checks.as_array("weights", weights, dtype)
+    dtype = inputs.compute_dtype(covariances)
+    weights = inputs.as_array("weights", weights, dtype)
     if covariances.shape != (k, d, d) or weights.shape != (k,):
         raise ValueError(
             f"covariances, weights: expected (k, d, d) and (k,), got {covariances.shape} and "
@@ -95,7 +95,7 @@ def barycenter(
     if steps < 1:
         raise ValueError(f"steps: expected a positive number of rounds, got {steps}")
     least = 8 * float(jnp.finfo(dtype).eps) if tolerance is None else tolerance
-    least = checks.as_array("tolerance", least, dtype)
+    least = inputs.as_array("tolerance", least, dtype)
     return _barycenter(covariances.astype(dtype), weights, least, steps)
 
 
@@ -159,7 +159,7 @@ def distance(a: Any, b: Any, *, mean_a: Any = None, mean_b: Any = None) -> jax.A
     gap = jnp.zeros(a.shape[0], a.dtype)
     for name, mean, sign in (("mean_a", mean_a, 1), ("mean_b", mean_b, -1)):
         if mean is not None:
-            mean = checks.features(name, mean, ndim=1)
+            mean = inputs.features(name, mean, ndim=1)
             if mean.shape != gap.shape:
                 raise ValueError(f"{name}: expected shape {gap.shape}, got {mean.shape}")
             gap = gap + sign * mean.astype(a.dtype)
@@ -279,10 +279,10 @@ def _pair(a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
       TypeError: one is not floating point.
       ValueError: shapes are not (d, d), or differ.
     """
-    a, b = checks.features("a", a), checks.features("b", b)
+    a, b = inputs.features("a", a), inputs.features("b", b)
     if a.shape != b.shape or a.shape[0] != a.shape[1]:
         raise ValueError(
             f"a, b: expected two covariances of one shape (d, d), got {a.shape} and {b.shape}"
         )
-    dtype = checks.compute_dtype(a, b)
+    dtype = inputs.compute_dtype(a, b)
     return a.astype(dtype), b.astype(dtype)

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from erasejax import cli
+from erasejax.cli import _main as cli
 
 N, D = 60, 5  # rows and features of x.npy
 TASK = np.arange(N) // 7 % 2

@@ -33,12 +33,13 @@ import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
 import erasejax as ej
-from erasejax import cli, streaming
-from erasejax.commands.common import load_eraser
-from erasejax.commands.fit import _directions
-from erasejax.commands.info import info
+from erasejax.cli import _main as cli
+from erasejax.cli._common import load_eraser
+from erasejax.cli._fit import _directions
+from erasejax.cli._info import info
+from erasejax.files import _streaming as streaming
 from erasejax.files import open_features, parse, read_array, read_labels, read_task
-from erasejax.io import read_header
+from erasejax.files._saved import read_header
 
 SECONDS, MEMORY = 2.0, 200 << 20
 REFUSALS = (ValueError, TypeError, OSError, MemoryError)  # what the command line makes a line of

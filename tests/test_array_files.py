@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import erasejax as ej
-from erasejax import cli
-from erasejax.class_moments import ClassMoments
+from erasejax.cli import _main as cli
 from erasejax.files import open_features, parse, read_array, read_labels, read_task
-from erasejax.pairs import PairNormalization, Pairs
+from erasejax.rows._pairs import PairNormalization, Pairs
+from erasejax.statistics._class_moments import ClassMoments
 from tests import common
 from tests.command import N, bad, ok
 

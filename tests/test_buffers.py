@@ -15,8 +15,8 @@ import pytest
 from jax.sharding import Mesh
 
 import erasejax as ej
-from erasejax.data import as_dataset
-from erasejax.foreign import own
+from erasejax._core.foreign import own
+from erasejax.rows._dataset import as_dataset
 from tests import common
 from tests.common import aligned, draw
 

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from erasejax import streaming
-from erasejax.commands.split import shares, split_groups
+from erasejax.cli._split import shares, split_groups
 from erasejax.files import Labels
+from erasejax.files import _streaming as streaming
 from tests.command import D, bad, ok
 
 

@@ -173,8 +173,8 @@ def test_fewer_rows_than_features_agree_with_moments_on_the_fitting_rows(k):
 def test_oas_is_scikit_learns():
     from sklearn.covariance import OAS
 
-    from erasejax import canonical
-    from erasejax.data import as_dataset
+    from erasejax.rows._dataset import as_dataset
+    from erasejax.statistics import _concept as canonical
 
     for n, d in ((40, 10), (400, 10), (30, 60)):
         x, z = draw(0, n, d, 2)
@@ -186,8 +186,8 @@ def test_oas_is_scikit_learns():
 
 
 def test_schaefer_strimmer_is_the_estimate_for_correlations():
-    from erasejax import canonical
-    from erasejax.data import as_dataset
+    from erasejax.rows._dataset import as_dataset
+    from erasejax.statistics import _concept as canonical
 
     for n, d, mixing in ((64, 4, 0.3), (400, 10, 0.3), (30, 60, 0.1)):
         x, z = draw(3, n, d, 2)
@@ -208,8 +208,8 @@ def test_schaefer_strimmer_is_the_estimate_for_correlations():
 
 @pytest.mark.parametrize("ratio", [2, 16])
 def test_the_estimate_for_correlations_errs_less_than_that_for_covariances(ratio):
-    from erasejax import canonical
-    from erasejax.data import as_dataset
+    from erasejax.rows._dataset import as_dataset
+    from erasejax.statistics import _concept as canonical
 
     d, rng = 4, np.random.default_rng(0)
     errors = {"none": [], "schaefer-strimmer": [], "oas": []}

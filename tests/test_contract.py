@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import erasejax as ej
-from erasejax.erasers import base as erasers_base
-from erasejax.probes import base as probes_base
-from erasejax.probes import contrast as probes_contrast
+from erasejax.erasers import _base as erasers_base
+from erasejax.probes import _base as probes_base
+from erasejax.probes import _contrast as probes_contrast
 from tests import common
 from tests.common import draw
 

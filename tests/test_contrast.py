@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import erasejax as ej
-from erasejax.probes import ccs
+from erasejax.probes import _ccs as ccs
 from tests.common import EPS, enable_x64
 
 KEY = jax.random.key(0)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import erasejax as ej
-from erasejax import demo
-from erasejax.demo import page as report
-from erasejax.sweep.trial import lane_key
+from erasejax.pages import _demo as demo
+from erasejax.pages._demo import page as report
+from erasejax.sweep._trial import lane_key
 
 MEAN_DIFFERENCE = demo.ERASERS.index("mean difference")
 SCORES = ("accuracy", "balanced_accuracy", "auroc")

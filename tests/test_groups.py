@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import erasejax as ej
-from erasejax.probes.selection import _assign
+from erasejax.probes._selection import _assign
 from tests.common import EPS, draw
 from tests.test_guardedness import FLIPS, rejected, unlikely
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from erasejax import cli
+from erasejax.cli import _main as cli
 from tests import hostile
 
 ROOT = os.path.dirname(os.path.dirname(cli.__file__))

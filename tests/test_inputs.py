@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import erasejax as ej
-from erasejax import checks, foreign
+from erasejax._core import foreign, inputs
 from tests import common
 from tests.common import draw
 from tests.test_buffers import Exporter, dlpack_strided
@@ -80,7 +80,7 @@ def test_tensors_that_cannot_be_read(torch, eraser):
 
 def test_what_numpy_refuses_is_read_by_jax():
     narrow = jnp.asarray(X).astype(jnp.bfloat16)
-    found = checks.features("x", Exporter(narrow))
+    found = inputs.features("x", Exporter(narrow))
     np.testing.assert_array_equal(found, narrow)
     assert found.unsafe_buffer_pointer() != narrow.unsafe_buffer_pointer()
 
@@ -208,7 +208,7 @@ def test_labels_of_jax_do_not_wrap():
     assert int(fitted.status) & ej.Status.LABEL_RANGE
     with common.enable_x64():
         labels = jnp.asarray(Z.astype(np.int64) << 32)
-        kept = checks.as_labels("z", labels)
+        kept = inputs.as_labels("z", labels)
     np.testing.assert_array_equal(kept, Z * np.int64(2**31 - 1))
 
 

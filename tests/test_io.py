@@ -11,9 +11,9 @@ import pytest
 import safetensors.numpy
 
 import erasejax as ej
-from erasejax import io
+from erasejax.files import _saved as io
 from erasejax.files import open_features, open_writer, read_labels
-from erasejax.streaming import read_blocks, stream_moments
+from erasejax.files._streaming import read_blocks, stream_moments
 
 
 @pytest.fixture(scope="module")

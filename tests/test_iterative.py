@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 
 import erasejax as ej
 from bench.problems import mixed_functions, redundant
-from erasejax import cli
-from erasejax.erasers.fantope import fantope
+from erasejax.cli import _main as cli
+from erasejax.erasers._fantope import fantope
 from tests.common import EPS, draw, enable_x64
 
 KEY = jax.random.key(0)

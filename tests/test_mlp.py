@@ -9,7 +9,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
 import erasejax as ej
-from erasejax.probes import mlp
+from erasejax.probes import _mlp as mlp
 from tests import common
 from tests.common import draw
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import erasejax as ej
-from erasejax.data import as_dataset
+from erasejax.rows._dataset import as_dataset
 from tests import common
 from tests.common import EPS, draw, seeds
 

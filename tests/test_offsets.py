@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 
 import erasejax as ej
-from erasejax.probes.base import Classifier, Probe
+from erasejax.probes._base import Classifier, Probe
 from tests.common import EPS
 
 N = 600

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import erasejax as ej
-from erasejax import cli
-from erasejax.printing import plain, show
+from erasejax._core.text import plain, show
+from erasejax.cli import _main as cli
 from tests.command import N, bad, ok
 
 ROOT = os.path.dirname(os.path.dirname(cli.__file__))

@@ -317,7 +317,8 @@ def test_fitted_objects_come_back_from_files(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_line_fits_and_applies_them(tmp_path, monkeypatch, capsys):
-    from erasejax import cli, commands
+    from erasejax.cli import _commands as commands
+    from erasejax.cli import _main as cli
 
     monkeypatch.chdir(tmp_path)
     x, z = classes(0, *SHAPES[0])

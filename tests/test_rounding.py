@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import erasejax as ej
-from erasejax import cli, commands
+from erasejax.cli import _commands as commands
+from erasejax.cli import _main as cli
 from erasejax.files import open_features
 from tests.command import bad, ok
 

@@ -9,10 +9,10 @@ import pytest
 from flax import struct
 
 import erasejax as ej
-from erasejax.data import Dataset
-from erasejax.datasets.base import Generator
-from erasejax.sweep.grid import grid
-from erasejax.sweep.trial import lane_key
+from erasejax.datasets._base import Generator
+from erasejax.rows._dataset import Dataset
+from erasejax.sweep._grid import grid
+from erasejax.sweep._trial import lane_key
 from tests.common import enable_x64
 from tests.sweeps import SPEC, TINY, assert_same, finish, run_in_a_process, sorted_frame
 
@@ -310,7 +310,7 @@ def test_a_sweep_has_the_precision_of_its_caller(tmp_path):
 
 
 def test_shares(monkeypatch):
-    from erasejax.sweep.plan import share, share_in_words
+    from erasejax.sweep._plan import share, share_in_words
 
     assert share() == (0, 1)
     assert not share_in_words(share())

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import erasejax as ej
-from erasejax.cli import main
-from erasejax.report import report
-from erasejax.sweep.pictures import pictures
+from erasejax.cli._main import main
+from erasejax.pages._pictures import pictures
+from erasejax.pages._sweep import report
 
 DOCS = Path(__file__).parent.parent / "docs" / "sweeps"
 SPEC = """

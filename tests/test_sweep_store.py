@@ -15,11 +15,11 @@ import warnings
 import pytest
 
 import erasejax as ej
-from erasejax.replacing import remove_orphans, replacing
-from erasejax.report import report
+from erasejax.files._replacing import remove_orphans, replacing
+from erasejax.pages._sweep import report
 from erasejax.sweep import DamagedBlockError
-from erasejax.sweep.grid import grid
-from erasejax.sweep.store import Store, numerics
+from erasejax.sweep._grid import grid
+from erasejax.sweep._store import Store, numerics
 from tests.sweeps import TINY, assert_same, finish, run_in_a_process
 
 # Many small blocks, so that a kill finds some of them written.

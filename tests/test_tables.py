@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import erasejax as ej
-from erasejax import cli
+from erasejax.cli import _main as cli
 from erasejax.files import open_features, open_writer, parse, read_labels, read_task
-from erasejax.streaming import read_blocks
+from erasejax.files._streaming import read_blocks
 from tests.command import D, N, bad, ok
 
 X = np.arange(24, dtype=np.float32).reshape(12, 2) / 4 + 0.125

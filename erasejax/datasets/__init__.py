@@ -1,12 +1,13 @@
 """Synthetic datasets with known answers, one file a family."""
 
-from erasejax.datasets.activations import Activations
-from erasejax.datasets.continuous import ContinuousConcept
-from erasejax.datasets.contrast import ContrastPairs
-from erasejax.datasets.counterexamples import SkewedClasses, XorClasses
-from erasejax.datasets.discrete import DiscreteFeatures
-from erasejax.datasets.gaussian import GaussianClasses
-from erasejax.datasets.two_concepts import TwoConcepts
+from erasejax.datasets._activations import Activations
+from erasejax.datasets._base import Generator
+from erasejax.datasets._continuous import ContinuousConcept
+from erasejax.datasets._contrast import ContrastPairs
+from erasejax.datasets._counterexamples import SkewedClasses, XorClasses
+from erasejax.datasets._discrete import DiscreteFeatures
+from erasejax.datasets._gaussian import GaussianClasses
+from erasejax.datasets._two_concepts import TwoConcepts
 
 __all__ = [
     "Activations",
@@ -14,6 +15,7 @@ __all__ = [
     "ContrastPairs",
     "DiscreteFeatures",
     "GaussianClasses",
+    "Generator",
     "SkewedClasses",
     "TwoConcepts",
     "XorClasses",

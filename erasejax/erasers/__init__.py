@@ -1,32 +1,35 @@
 """Erasers: one file a method, one equation (`erasejax.projection`) behind them all."""
 
-from erasejax.erasers.ablation import Ablation
-from erasejax.erasers.identity import Identity
-from erasejax.erasers.inlp import INLP
-from erasejax.erasers.leace import LEACE
-from erasejax.erasers.mean_difference import MeanDifference
-from erasejax.erasers.oracle_leace import OracleLEACE, OracleProjection
-from erasejax.erasers.pairs import ablate_pairs
-from erasejax.erasers.quadratic import ALFQLEACE, QLEACE, ClassTransport
-from erasejax.erasers.random_directions import RandomDirections
-from erasejax.erasers.rlace import RLACE
-from erasejax.erasers.sal import SAL
-from erasejax.erasers.splince import SPLINCE
+from erasejax.erasers._ablation import Ablation
+from erasejax.erasers._base import ClosedForm, Eraser
+from erasejax.erasers._identity import Identity
+from erasejax.erasers._inlp import INLP
+from erasejax.erasers._leace import LEACE
+from erasejax.erasers._mean_difference import MeanDifference
+from erasejax.erasers._oracle_leace import OracleLEACE, OracleProjection
+from erasejax.erasers._pairs import ablate_pairs
+from erasejax.erasers._quadratic import ALFQLEACE, QLEACE, ClassTransport
+from erasejax.erasers._random_directions import RandomDirections
+from erasejax.erasers._rlace import RLACE
+from erasejax.erasers._sal import SAL
+from erasejax.erasers._splince import SPLINCE
 
 __all__ = [
     "ALFQLEACE",
-    "INLP",
-    "LEACE",
-    "QLEACE",
-    "RLACE",
-    "SAL",
-    "SPLINCE",
     "Ablation",
     "ClassTransport",
+    "ClosedForm",
+    "Eraser",
+    "INLP",
     "Identity",
+    "LEACE",
     "MeanDifference",
     "OracleLEACE",
     "OracleProjection",
+    "QLEACE",
+    "RLACE",
     "RandomDirections",
+    "SAL",
+    "SPLINCE",
     "ablate_pairs",
 ]

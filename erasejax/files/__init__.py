@@ -1,26 +1,51 @@
-"""Anybody's data files: features and labels in, features out."""
+"""Files: anybody's features and labels, saved objects, and writing that is whole or not at all."""
 
-from erasejax.files.arrays import read_array
-from erasejax.files.features import Features, open_features
-from erasejax.files.labels import Labels, read_groups, read_labels, read_labels_again, read_task
-from erasejax.files.sources import EXTENSIONS, Source, parse
-from erasejax.files.tables import Table, open_table
-from erasejax.files.writing import Writer, open_writer
+from erasejax.files._arrays import open_array, opened, read_array
+from erasejax.files._features import Features, open_features
+from erasejax.files._labels import Labels, read_groups, read_labels, read_labels_again, read_task
+from erasejax.files._replacing import check_target, discard, remove_orphans, replacing
+from erasejax.files._saved import Header, load, package_version, read_header, save
+from erasejax.files._sources import EXTENSIONS, Source, parse, readable
+from erasejax.files._stored import Stored
+from erasejax.files._streaming import check_rows, padded_blocks, read_blocks, stream_moments
+from erasejax.files._tables import Table, open_table
+from erasejax.files._tensors import read_tensors
+from erasejax.files._writing import Writer, check_extension, open_writer, written_dtype
 
 __all__ = [
     "EXTENSIONS",
     "Features",
+    "Header",
     "Labels",
     "Source",
+    "Stored",
     "Table",
     "Writer",
+    "check_extension",
+    "check_rows",
+    "check_target",
+    "discard",
+    "load",
+    "open_array",
     "open_features",
     "open_table",
     "open_writer",
+    "opened",
+    "package_version",
+    "padded_blocks",
     "parse",
     "read_array",
+    "read_blocks",
     "read_groups",
+    "read_header",
     "read_labels",
     "read_labels_again",
     "read_task",
+    "read_tensors",
+    "readable",
+    "remove_orphans",
+    "replacing",
+    "save",
+    "stream_moments",
+    "written_dtype",
 ]

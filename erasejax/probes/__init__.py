@@ -1,30 +1,52 @@
-"""Probes: one file a family; what a fitted probe can do is in `erasejax.probes.base`."""
+"""Probes: one file a family."""
 
-from erasejax.probes.ccs import CCS, CCSClassifier, recursive_ccs
-from erasejax.probes.contrast import CRC, ContrastClassifier, RandomDirection
-from erasejax.probes.kernel import FourierProbe, KernelRidge
-from erasejax.probes.linear import LDA, LeastSquares, MeanDifferenceProbe
-from erasejax.probes.logistic import Logistic
-from erasejax.probes.mlp import MLP
-from erasejax.probes.quadratic import QDA, QuadraticClassifier
-from erasejax.probes.recursive import Recursion, recursive
-from erasejax.probes.selection import Selection, select_l2
-from erasejax.probes.svm import LinearSVM
-from erasejax.probes.zero_one import ZeroOne
+from erasejax.probes._base import (
+    Classifier,
+    FittedProbe,
+    Likelihood,
+    LinearClassifier,
+    LinearLikelihood,
+    LinearProbe,
+    LinearRegressor,
+    Probe,
+)
+from erasejax.probes._ccs import CCS, CCSClassifier, recursive_ccs
+from erasejax.probes._contrast import CRC, ContrastClassifier, ContrastProbe, RandomDirection
+from erasejax.probes._convex.lbfgs import Until as Until
+from erasejax.probes._kernel import FourierProbe, KernelRidge
+from erasejax.probes._linear import LDA, LeastSquares, MeanDifferenceProbe
+from erasejax.probes._logistic import Logistic
+from erasejax.probes._mlp import MLP, MLPLikelihood
+from erasejax.probes._quadratic import QDA, QuadraticClassifier
+from erasejax.probes._recursive import Recursion, recursive
+from erasejax.probes._recursive import recurse as recurse
+from erasejax.probes._selection import Selection, select_l2
+from erasejax.probes._svm import LinearSVM
+from erasejax.probes._zero_one import ZeroOne
 
 __all__ = [
     "CCS",
     "CCSClassifier",
     "CRC",
+    "Classifier",
     "ContrastClassifier",
+    "ContrastProbe",
+    "FittedProbe",
     "FourierProbe",
     "KernelRidge",
     "LDA",
     "LeastSquares",
+    "Likelihood",
+    "LinearClassifier",
+    "LinearLikelihood",
+    "LinearProbe",
+    "LinearRegressor",
     "LinearSVM",
     "Logistic",
     "MLP",
+    "MLPLikelihood",
     "MeanDifferenceProbe",
+    "Probe",
     "QDA",
     "QuadraticClassifier",
     "RandomDirection",

@@ -2,12 +2,13 @@
 
 from os import PathLike
 
-from erasejax.sweep.cells import Grid
-from erasejax.sweep.grid import grid, read_spec
-from erasejax.sweep.run import Estimate, estimate, run
-from erasejax.sweep.store import DamagedBlockError
-from erasejax.sweep.table import Sweep
-from erasejax.sweep.trial import trial
+from erasejax.sweep._cells import Grid
+from erasejax.sweep._grid import grid, read_spec
+from erasejax.sweep._run import Estimate, estimate, run
+from erasejax.sweep._store import DamagedBlockError
+from erasejax.sweep._table import Sweep
+from erasejax.sweep._trial import lane_key as lane_key
+from erasejax.sweep._trial import trial
 
 __all__ = [
     "DamagedBlockError",

@@ -1,0 +1,76 @@
+"""What all datasets share: how `sample` separates the population from the rows."""
+
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from erasejax._core import inputs
+from erasejax._core.programs import program
+from erasejax.rows import Dataset
+
+__all__ = ["Generator"]
+
+
+class Generator:
+    """A synthetic dataset: a configuration with `sample`. Subclasses write `_sample`.
+
+    Draws depend on the key, the part and the configuration alone, never on what else is running.
+    """
+
+    def sample(self, key: jax.Array, *, part: int | jax.Array = 0) -> Dataset:
+        """Draws rows.
+
+        Args:
+          key: a typed `jax.random.key`. It fixes the population (directions, covariances) as well
+            as the rows.
+          part: which independent set of rows of that population. An eraser is fitted on one part,
+            a probe on another and scored on a third.
+
+        Returns:
+          `Dataset` with float32 x (float64 where jax's x64 mode is on), sorted by label.
+
+        Raises:
+          TypeError: key is no key.
+          ValueError: it is several.
+
+        Under jit: pure; vmap over keys, parts or numeric fields.
+        """
+        key = inputs.as_key(key)
+        dtype = jax.dtypes.canonicalize_dtype(float)
+        return _sample(inputs.numbers(self, dtype), key, part)
+
+    def _sample(self, population: jax.Array, rows: jax.Array) -> Dataset:
+        raise NotImplementedError
+
+
+@program
+def _sample(generator: Generator, key: jax.Array, part: Any) -> Dataset:
+    population = jax.random.fold_in(key, zlib.crc32(b"population"))
+    rows = jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(b"rows")), part)
+    return generator._sample(population, rows)
+
+
+def labels(rows: tuple[int, ...]) -> jax.Array:
+    """Returns (n,) int32 labels, `rows[j]` rows of class j, sorted."""
+    return jnp.asarray(np.repeat(np.arange(len(rows)), rows), jnp.int32)
+
+
+def class_sizes(rows: int | tuple[int, ...], classes: int) -> tuple[int, ...]:
+    """Returns the number of rows of each class, from one number for all or one a class.
+
+    Raises:
+      ValueError: not one positive size a class.
+    """
+    sizes = rows if isinstance(rows, tuple) else (rows,) * classes
+    if len(sizes) != classes or min(sizes) < 1:
+        raise ValueError(f"rows: expected {classes} positive sizes, got {rows}")
+    return sizes
+
+
+def rotation(key: jax.Array, d: int, dtype: Any) -> jax.Array:
+    """Returns a uniformly random orthogonal (d, d) matrix."""
+    q, r = jnp.linalg.qr(jax.random.normal(key, (d, d), dtype))
+    return q * jnp.sign(jnp.diagonal(r))

@@ -1,0 +1,121 @@
+"""Contrast pairs with a truth, a distractor and templates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.typing import ArrayLike
+
+from erasejax._linalg.products import product
+from erasejax.datasets._base import Generator, class_sizes, labels, rotation
+from erasejax.rows import Pairs
+
+__all__ = ["ContrastPairs"]
+
+
+@struct.dataclass(kw_only=True)
+class ContrastPairs(Generator):
+    """Statements answered yes and no, of which yes is true in half.
+
+    A pair shares its content, what the statement is about. The halves x+ and x- differ by what the
+    pair says is true, by a distractor, by an offset for the answer itself, and by noise. Of the
+    difference x+ - x-:
+
+    - `truth` moves it one way along each of `directions` orthogonal directions where yes is true,
+      and the other way where no is. Each has noise of its own, so more of them are more evidence
+      (redundancy): an accuracy of Phi(truth / (2 noise)) along one, of Phi(sqrt(directions) truth /
+      (2 noise)) along all together.
+    - `distractor` does the same along one further direction for another balanced binary feature of
+      the statement, independent of the truth: an appended word that means nothing but makes the two
+      answers differ. A method without labels cannot know which of the two is asked for, and returns
+      the more prominent (Farquhar et al. 2023, arXiv 2312.10029).
+    - `offset` moves all pairs of one template alike, each template by another vector: to a probe
+      without labels one more prominent feature, unless each template is normalised by itself.
+
+    All in units of x. Fixed by the key: the directions and the offsets.
+
+    Attributes:
+      truth: () distance of the class means of x+ - x- along one direction of the truth.
+      distractor: () the same for the distractor; at 0 it is absent.
+      noise: () standard deviation of each feature of x+ - x-.
+      content: () standard deviation of each feature of what the two halves share.
+      offset: () standard deviation of each feature of a template's offset of one half.
+      rows: static; pairs of each label, one number for both or a tuple with one each.
+      dims: static; number of features.
+      directions: static; how many directions carry the truth, 1 to dims - 1.
+      templates: static; number of templates. They take turns, independently of label and
+        distractor where four times their number divides `rows`.
+      rotate: static; False keeps the truth on the first features and the distractor on the next.
+
+    References:
+      Burns et al. 2022, arXiv 2212.03827; Farquhar et al. 2023, arXiv 2312.10029.
+    """
+
+    truth: ArrayLike = 2.0
+    distractor: ArrayLike = 0.0
+    noise: ArrayLike = 1.0
+    content: ArrayLike = 1.0
+    offset: ArrayLike = 1.0
+    rows: int | tuple[int, int] = struct.field(pytree_node=False, default=100)
+    dims: int = struct.field(pytree_node=False, default=32)
+    directions: int = struct.field(pytree_node=False, default=4)
+    templates: int = struct.field(pytree_node=False, default=1)
+    rotate: bool = struct.field(pytree_node=False, default=True)
+
+    def sample(self, key: jax.Array, *, part: int | jax.Array = 0) -> Pairs:
+        """Draws pairs.
+
+        Args:
+          key: a typed `jax.random.key`. It fixes the population (directions, offsets) as well as
+            the rows.
+          part: which independent set of pairs of that population.
+
+        Returns:
+          `Pairs` with float32 halves (float64 where jax's x64 mode is on), labels and distractor,
+          sorted by label; templates where there are several.
+
+        Raises:
+          TypeError: key is no key.
+          ValueError: it is several, or a size makes no sense.
+
+        Under jit: pure; vmap over keys, parts or numeric fields.
+        """
+        return super().sample(key, part=part)  # pyright: ignore[reportReturnType]
+
+    def _sample(self, population: jax.Array, rows: jax.Array) -> Pairs:  # pyright: ignore
+        d, m = self.dims, self.directions
+        if not 1 <= m <= d - 1:
+            raise ValueError(f"directions: expected 1 to dims - 1 = {d - 1}, got {m}")
+        if self.templates < 1:
+            raise ValueError(f"templates: expected at least 1, got {self.templates}")
+        sizes = class_sizes(self.rows, 2)
+        z = labels(sizes)
+        within = np.concatenate([np.arange(size) for size in sizes])
+        distractor = jnp.asarray(within % 2, jnp.int32)
+        template = jnp.asarray(within // 2 % self.templates, jnp.int32)
+        n = len(z)
+
+        noise = jnp.asarray(self.noise)
+        key_turn, key_offset = jax.random.split(population)
+        key_content, key_noise = jax.random.split(rows)
+
+        def draw(key, *shape):
+            return jax.random.normal(key, shape, noise.dtype)
+
+        content = jnp.asarray(self.content) * draw(key_content, n, d)
+        own = (noise * jnp.sqrt(jnp.asarray(0.5, noise.dtype))) * draw(key_noise, 2, n, d)
+        # A quarter each way in either half: the means of the difference lie the whole apart.
+        signal = jnp.zeros((n, d), noise.dtype)
+        signal = signal.at[:, :m].set((jnp.asarray(self.truth) * (2 * z - 1) / 4)[:, None])
+        signal = signal.at[:, m].set(jnp.asarray(self.distractor) * (2 * distractor - 1) / 4)
+        if self.rotate:
+            signal = product("nd,de->ne", signal, rotation(key_turn, d, noise.dtype))
+        offset = jnp.asarray(self.offset) * draw(key_offset, 2, self.templates, d)
+        return Pairs(
+            positive=content + signal + own[0] + offset[0, template],
+            negative=content - signal + own[1] + offset[1, template],
+            labels=z,
+            templates=template if self.templates > 1 else None,
+            distractor=distractor,
+            num_templates=self.templates if self.templates > 1 else None,
+        )

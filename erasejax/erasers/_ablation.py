@@ -1,0 +1,53 @@
+"""Ablation of given directions."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from erasejax._core.status import Status, flag
+from erasejax.erasers._base import ClosedForm
+from erasejax.projection import Projection, oblique
+from erasejax.statistics import Moments
+
+__all__ = ["Ablation"]
+
+
+@struct.dataclass(kw_only=True)
+class Ablation(ClosedForm):
+    """Projects out the span of directions that the caller names: K = T = V.
+
+    The concept only sets the centre; whether the label survives is for the probes to say.
+
+    Attributes:
+      directions: (d,) or (d, r), any lengths; dependent columns count once. Required.
+      keep_mean: static; True projects about the mean of the rows, False about the origin.
+
+    References:
+      Arditi et al. 2024 (directional ablation), arXiv 2406.11717.
+    """
+
+    directions: jax.Array | None = None
+    keep_mean: bool = struct.field(pytree_node=False, default=True)
+
+    needs_covariance = False
+
+    def _solve(self, moments: Moments) -> Projection:
+        if self.directions is None:
+            raise TypeError("directions: missing; Ablation(directions=V) with V (d,) or (d, r)")
+        basis = self.directions[:, None] if self.directions.ndim == 1 else self.directions
+        if basis.ndim != 2 or basis.shape[0] != moments.xz.shape[0]:
+            raise ValueError(
+                f"directions: expected ({moments.xz.shape[0]},) or ({moments.xz.shape[0]}, r) to "
+                f"match x, got {self.directions.shape}"
+            )
+        return ablate(basis, moments, keep_mean=self.keep_mean)
+
+
+def ablate(basis: jax.Array, moments: Moments, *, keep_mean: bool) -> Projection:
+    """Returns the orthogonal projection that removes span(basis), (d, r), about mean or origin."""
+    center = moments.mean if keep_mean else jnp.zeros_like(moments.mean)
+    length = jnp.max(jnp.abs(basis), axis=0)
+    basis = basis / jnp.where(length > 0, length, 1)
+    status = moments.outcome & ~jnp.uint32(Status.LABEL_RANGE)  # the labels are not used
+    status = status | flag(~jnp.isfinite(basis).all(), Status.NONFINITE)
+    return oblique(basis, basis, scale=jnp.ones_like(center), center=center, status=status)

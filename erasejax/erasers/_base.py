@@ -1,0 +1,102 @@
+"""What all erasers share: how `fit` and `solve` check, coerce and jit."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from erasejax._core import inputs
+from erasejax._core.programs import program
+from erasejax.rows import Dataset, as_dataset_about, moved
+from erasejax.statistics import Moments
+
+__all__ = ["ClosedForm", "Eraser"]
+
+
+class Eraser:
+    """A method: a configuration with `fit`. Subclasses write `_fit` for one problem.
+
+    `_fit(data, key)` is traced once per shape and static configuration; every numeric field is a
+    leaf, so new values do not compile again and one `vmap` sweeps them.
+    """
+
+    needs_key = False
+
+    def fit(
+        self,
+        x: Any,
+        z: Any = None,
+        *,
+        weights: Any = None,
+        num_classes: int | None = None,
+        key: jax.Array | None = None,
+        task: Any = None,
+    ) -> Any:
+        """Fits the eraser to rows.
+
+        Args:
+          x: (n, d) floats, or a `Dataset` and no z.
+          z: the concept. (n,) integers or booleans: class labels. (n,) or (n, k) floats: real
+            concepts. (n, k) integers: k binary labels.
+          weights: (n,) row weights >= 0; rows of weight 0 are never read. None for ones.
+          num_classes: number of classes of integer labels; required under jit and vmap.
+          key: a typed `jax.random.key`, where the method draws.
+          task: (n,) or (n, t), a second concept, kept by `SPLINCE` and read by no other method;
+            under jit class labels as one-hot columns.
+
+        Returns:
+          The fitted eraser (`Projection`, but for `OracleLEACE` and `QLEACE`), in x's dtype, at
+          least float32.
+
+        Raises:
+          TypeError: x is not floating point, z is missing, or a method that draws got no key.
+          ValueError: shapes do not match, or num_classes is missing or makes no sense.
+
+        Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
+        """
+        data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes, task=task)
+        key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
+        return _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), data, key, origin)
+
+    def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
+        raise NotImplementedError
+
+
+class ClosedForm(Eraser):
+    """A method that needs the moments of the rows only. Subclasses write `_solve`."""
+
+    needs_covariance = True
+
+    def solve(self, moments: Moments) -> Any:
+        """Returns the eraser of the rows that `moments` has seen.
+
+        Args:
+          moments: of any number of rows, streamed, merged or summed over devices.
+
+        Returns:
+          The fitted eraser, the same as `fit` on the rows, up to rounding.
+
+        Under jit: pure.
+        """
+        return _solve(inputs.numbers(self, moments.xz.dtype), moments)
+
+    def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
+        return self._solve(Moments.of(data, covariance=self.needs_covariance))
+
+    def _solve(self, moments: Moments) -> Any:
+        raise NotImplementedError
+
+
+@program
+def _fit(
+    method: Eraser, data: Dataset, key: jax.Array | None, origin: jax.Array | None = None
+) -> Any:
+    fitted = moved(method._fit(data, key), origin)
+    if origin is not None and not getattr(method, "keep_mean", True):
+        return fitted.replace(center=jnp.zeros_like(fitted.center))
+    return fitted
+
+
+@program
+def _solve(method: ClosedForm, moments: Moments) -> Any:
+    return method._solve(moments)

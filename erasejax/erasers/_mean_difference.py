@@ -1,0 +1,58 @@
+"""Mean-difference projection."""
+
+import jax.numpy as jnp
+from flax import struct
+
+from erasejax._linalg.products import safe_reciprocal
+from erasejax.erasers._base import ClosedForm
+from erasejax.projection import Projection, oblique
+from erasejax.statistics import Moments, concept_axes, place
+
+__all__ = ["MeanDifference"]
+
+
+@struct.dataclass(kw_only=True)
+class MeanDifference(ClosedForm):
+    """Projects out the differences of the class means: K = T = their span.
+
+    Two classes lose one direction, u = delta / |delta|: r(x) = x - u u^T (x - b). k classes lose
+    the span of all differences, k - 1 directions. Real concepts lose the span of their covariances
+    with x. On the fitting rows nothing trained by a convex loss predicts the classes afterwards,
+    however many directions were predictive before. For classes this is SAL.
+
+    Costs O(n d) and needs no covariance of x.
+
+    Attributes:
+      keep_mean: static; True projects about the mean of the rows, which stays where it is; False
+        about the origin.
+
+    References:
+      Shao, Ziser and Cohen 2023 (SAL), arXiv 2203.07893; Belrose et al. 2023, arXiv 2306.03819.
+    """
+
+    keep_mean: bool = struct.field(pytree_node=False, default=True)
+
+    needs_covariance = False
+
+    def _solve(self, moments: Moments) -> Projection:
+        return span_projection(moments, keep_mean=self.keep_mean)
+
+
+def span_projection(moments: Moments, *, keep_mean: bool) -> Projection:
+    """Returns the orthogonal projection off the covariances of x with the concept.
+
+    Orthogonal in x as it is: what reads features in standard deviations weighs each by its
+    variance.
+
+    Args:
+      moments: of the rows.
+      keep_mean: static; about their mean, else about the origin.
+    """
+    about = place(moments, keep_mean=keep_mean)
+    axes, status = concept_axes(moments)
+    sd = moments.sd
+    largest = jnp.max(sd)
+    relative = sd * safe_reciprocal(largest, largest > 0)
+    reader = axes * relative[:, None] ** 2
+    status = status | about.status
+    return oblique(axes, reader, scale=sd, center=about.center, status=status, flat=about.flat)

@@ -1,0 +1,38 @@
+"""Projection along random directions: the control of every ablation."""
+
+import jax
+from flax import struct
+
+from erasejax.erasers._ablation import ablate
+from erasejax.erasers._base import Eraser
+from erasejax.projection import Projection
+from erasejax.rows import Dataset
+from erasejax.statistics import Moments
+
+__all__ = ["RandomDirections"]
+
+
+@struct.dataclass(kw_only=True)
+class RandomDirections(Eraser):
+    """Projects out a uniformly random subspace; `fit` needs a key.
+
+    Attributes:
+      rank: static number of directions.
+      keep_mean: static; True projects about the mean of the rows, False about the origin.
+    """
+
+    rank: int = struct.field(pytree_node=False, default=1)
+    keep_mean: bool = struct.field(pytree_node=False, default=True)
+
+    needs_key = True
+
+    def _fit(self, data: Dataset, key: jax.Array | None) -> Projection:
+        moments = Moments.of(data, covariance=False)
+        d, dtype = moments.xz.shape[0], moments.xz.dtype
+        if not 1 <= self.rank <= d:
+            raise ValueError(f"rank: expected 1 to {d} directions for x, got {self.rank}")
+        assert key is not None
+        # Gaussian columns span a uniformly random subspace.
+        return ablate(
+            jax.random.normal(key, (d, self.rank), dtype), moments, keep_mean=self.keep_mean
+        )

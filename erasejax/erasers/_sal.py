@@ -1,0 +1,23 @@
+"""Spectral attribute removal (SAL)."""
+
+from flax import struct
+
+from erasejax.erasers._mean_difference import MeanDifference
+
+__all__ = ["SAL"]
+
+
+@struct.dataclass(kw_only=True)
+class SAL(MeanDifference):
+    """Projects out the span of the covariance of x with the concept: K = T = Sigma_xz.
+
+    For classes that is the span of the class-mean differences: `MeanDifference` is SAL. It is
+    orthogonal, needs no covariance of x, and moves x further than `LEACE` where features are
+    correlated.
+
+    Attributes:
+      keep_mean: static; True projects about the mean of the rows, False about the origin.
+
+    References:
+      Shao, Ziser and Cohen 2023, arXiv 2203.07893.
+    """

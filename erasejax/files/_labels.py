@@ -1,0 +1,317 @@
+"""Labels from anybody's files: one concept, one entry a row."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from erasejax._core.inputs import choice
+from erasejax._core.text import show
+from erasejax.files._arrays import open_array, read_array
+from erasejax.files._csv import not_text
+from erasejax.files._features import open_features
+from erasejax.files._sources import Source, parse
+from erasejax.files._tables import is_list, open_table
+
+__all__ = ["Labels", "read_groups", "read_labels", "read_labels_again", "read_task"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """One concept.
+
+    Attributes:
+      values: (n,) int32 in [0, k), or floats: (n,) for a real concept, (n,) or (n, t) for
+        a task.
+      names: the k class names in the order of their numbers, or None for floats.
+      source: the file they come from, as it was named.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...] | None
+    source: str = ""
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Rows of each class."""
+        return tuple(int(c) for c in np.bincount(self.values, minlength=len(self.names or ())))
+
+    def block(self, start: int, rows: int) -> np.ndarray:
+        """Returns entries from `start` on, padded with zeros to a length of `rows`."""
+        part = self.values[start : start + rows]
+        return np.pad(part, ((0, rows - len(part)),) + ((0, 0),) * (part.ndim - 1))
+
+    def __str__(self) -> str:
+        if self.names is None:
+            return f"a real concept from {self.values.min():g} to {self.values.max():g}"
+        shown = [f"{show(n)} ({c})" for n, c in zip(self.names, self.counts, strict=True)]
+        more = f", and {len(shown) - 12} more" if len(shown) > 12 else ""
+        return f"{len(shown)} classes, {', '.join(shown[:12])}{more}"
+
+
+def read_labels(spec: str | os.PathLike[str], *, concept: str = "auto") -> Labels:
+    """Reads labels: (n,) or (n, 1) of an array file, or a column of a table.
+
+    Integers, booleans and text are classes: the sorted different values become 0, 1, ..., k - 1.
+    Floats with a fraction somewhere are a real concept. Floats that are all whole may be either,
+    so "auto" refuses them.
+
+    Args:
+      spec: file, with a part where it has parts.
+      concept: "auto"; "classes" also takes whole floats as classes; "real" takes any numbers as
+        quantities.
+
+    Returns:
+      `Labels`.
+
+    Raises:
+      ValueError: the file is damaged, a label is missing, there is one class only, the values are
+        not what `concept` asks for, or a class a row.
+      FileNotFoundError: there is no such file.
+      ModuleNotFoundError: reading tables needs pyarrow.
+    """
+    choice("concept", concept, ("auto", "classes", "real"))
+    values = _values(spec)
+    if not len(values):
+        raise ValueError(f"{spec}: holds no labels")
+    if values.dtype.kind == "f":
+        _check_finite(spec, values)
+        values = _whole_or_real(spec, values, concept)
+    elif concept == "real":
+        if values.dtype.kind == "O":
+            raise ValueError(f"{spec}: expected numbers for a real concept, got text")
+        values = values.astype(np.float64)
+    if values.dtype.kind == "f":
+        if (values == values[0]).all():
+            raise ValueError(f"{spec}: all {len(values)} labels are {values[0]:g}, nothing to read")
+        return Labels(values, None, str(spec))
+    found, codes = np.unique(values, return_inverse=True)
+    if len(found) == 1:
+        raise ValueError(
+            f"{spec}: one class only, all {len(values)} labels are {show(str(found[0]))}; "
+            "expected at least two classes"
+        )
+    if len(found) == len(values) > 2:
+        raise ValueError(
+            f"{spec}: {len(values)} labels and all of them different; expected classes with "
+            "several rows each (quantities: --concept real)"
+        )
+    return Labels(codes.astype(np.int32), tuple(str(value) for value in found), str(spec))
+
+
+def read_labels_again(spec: str | os.PathLike[str], names: Sequence[str] | None) -> Labels:
+    """Reads labels of other rows, coded as those that an eraser was fitted to.
+
+    One class only, or a single value, is no error here.
+
+    Args:
+      spec: as in `read_labels`.
+      names: the class names of the fit, or None for a real concept.
+
+    Returns:
+      `Labels` with these names.
+
+    Raises:
+      ValueError: the file is damaged, a label is missing, or is none of the names.
+      FileNotFoundError: there is no such file.
+      ModuleNotFoundError: reading tables needs pyarrow.
+    """
+    values = _values(spec)
+    if values.dtype.kind == "f":
+        _check_finite(spec, values)
+    if names is None:
+        if values.dtype.kind == "O":
+            raise ValueError(f"{spec}: expected numbers, as the eraser was fitted to, got text")
+        return Labels(values.astype(np.float64), None, str(spec))
+    if values.dtype.kind == "f":
+        values = _whole_or_real(spec, values, "classes")
+    found, codes = np.unique(values, return_inverse=True)
+    known = {name: code for code, name in enumerate(names)}
+    if unknown := [str(value) for value in found if str(value) not in known]:
+        raise ValueError(
+            f"{spec}: {show(unknown[0])} is no class that the eraser was fitted to; those are "
+            f"{', '.join(map(show, names[:12]))}" + (", ..." if len(names) > 12 else "")
+        )
+    table = np.array([known[str(value)] for value in found], np.int32)
+    return Labels(table[codes], tuple(names), str(spec))
+
+
+def read_task(spec: str | os.PathLike[str]) -> Labels:
+    """Reads a task, a second concept that should survive: as labels, or several columns of floats.
+
+    Integers, booleans and text, one a row, are classes. Floats are quantities, whole or not; so is
+    everything of shape (n, t), and several columns of a table.
+
+    Args:
+      spec: file, with a part where it has parts; columns of a table have commas between them.
+
+    Returns:
+      `Labels`; values are (n, t) where there are several columns.
+
+    Raises:
+      ValueError: the file is damaged, a number is missing, there is one class only, or a class a
+        row.
+      FileNotFoundError: there is no such file.
+      ModuleNotFoundError: reading tables needs pyarrow.
+    """
+    if _is_wide(spec):
+        return Labels(open_features(spec).array(), None, str(spec))
+    values = _values(spec)
+    if values.dtype.kind != "f" and len(np.unique(values)) == len(values) > 2:
+        raise ValueError(
+            f"{spec}: {len(values)} entries and all of them different; expected classes with "
+            "several rows each, or floats for quantities"
+        )
+    return read_labels(spec, concept="real" if values.dtype.kind == "f" else "classes")
+
+
+def read_groups(spec: str | os.PathLike[str]) -> Labels:
+    """Reads which rows belong together: one id a row, integers or text, whole floats too.
+
+    Args:
+      spec: file, with a part where it has parts, as in `read_labels`.
+
+    Returns:
+      `Labels`, whose classes are the groups; one alone, or one a row, is no error here.
+
+    Raises:
+      ValueError: the file is damaged, an id is missing, or is a fraction.
+      FileNotFoundError: there is no such file.
+      ModuleNotFoundError: reading tables needs pyarrow.
+    """
+    values = _values(spec)
+    if not len(values):
+        raise ValueError(f"{spec}: holds no groups")
+    if values.dtype.kind == "f":
+        _check_finite(spec, values)
+        if (values != np.round(values)).any():
+            raise ValueError(
+                f"{spec}: expected groups as integers or text, got floats such as "
+                f"{values[np.argmax(values != np.round(values))]:g}"
+            )
+    found, codes = np.unique(values, return_inverse=True)
+    return Labels(codes.astype(np.int32), tuple(str(value) for value in found), str(spec))
+
+
+def _is_wide(spec: str | os.PathLike[str]) -> bool:
+    """Returns whether a file holds several columns of numbers."""
+    source = parse(spec)
+    if not source.is_table:
+        shape = open_array(source).shape
+        return len(shape) == 2 and shape[1] != 1
+    table = open_table(source)
+    if source.part is None:
+        return False
+    names = table.choose(source.part)
+    return len(names) != 1 or is_list(table.types[names[0]])
+
+
+def _check_finite(spec: Any, values: np.ndarray) -> None:
+    """Checks floats.
+
+    Raises:
+      ValueError: some are NaN or infinite.
+    """
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise ValueError(
+            f"{spec}: {np.sum(~finite)} of {len(values)} labels are NaN or infinite, the first "
+            f"in row {np.argmin(finite)}, counted from 0"
+        )
+
+
+def _values(spec: str | os.PathLike[str]) -> np.ndarray:
+    """Returns labels as they are: booleans, integers, float64, or str objects, (n,).
+
+    Raises:
+      ValueError: they are something else.
+    """
+    source = parse(spec)
+    if source.is_table:
+        table = open_table(source)
+        names = table.columns if source.part is None else table.choose(source.part)
+        if len(names) != 1:
+            raise ValueError(
+                f"{source}: has {len(names)} columns; name the labels' as "
+                f"{source.path}:{list(table.types)[-1]}"
+            )
+        return _column(source, names[0], table.column(names[0]))
+    array = read_array(source)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise ValueError(f"{spec}: expected one label a row, shape (n,), got {array.shape}")
+    match array.dtype.kind:
+        case "b" | "i" | "u":
+            return np.asarray(array)
+        case "f":
+            return np.asarray(array, np.float64)
+        case "U":
+            return array.astype(object)
+        case "S":
+            encoding = source.encoding or "utf-8"
+            return np.char.decode(array, encoding, "backslashreplace").astype(object)
+    if array.dtype.name == "bfloat16":
+        return np.asarray(array, np.float64)
+    raise ValueError(f"{spec}: expected integers, booleans, floats or text, got {array.dtype}")
+
+
+def _column(source: Source, name: str, column: Any) -> np.ndarray:
+    """Returns a column of a table as labels.
+
+    Raises:
+      ValueError: entries are missing, or are no labels.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_nested(column.type):
+        raise ValueError(f"{source}: expected one label a row, column {name!r} holds {column.type}")
+    if column.null_count:
+        row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+        hint = "; a class of such a name stands in quotes" if source.kind == ".csv" else ""
+        raise ValueError(
+            f"{source}: {column.null_count} of {len(column)} labels are missing (empty, NA or null"
+            f"{hint}), the first in row {row}, counted from 0; fill them, or remove the rows"
+        )
+    if pa.types.is_boolean(column.type) or pa.types.is_integer(column.type):
+        return column.to_numpy(zero_copy_only=False)
+    if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
+        return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        try:
+            text = [value.decode(source.encoding or "utf-8") for value in column.to_pylist()]
+        except UnicodeDecodeError:
+            raise ValueError(not_text(source, f"column {name!r}")) from None
+        return np.array(text, object)
+    return column.cast(pa.string()).to_numpy(zero_copy_only=False).astype(object)
+
+
+def _whole_or_real(spec: Any, values: np.ndarray, concept: str) -> np.ndarray:
+    """Returns float labels as float64 quantities or as integers for classes.
+
+    Raises:
+      ValueError: they are not what `concept` asks for, or could be either.
+    """
+    if concept == "real":
+        return values
+    whole = values == np.round(values)
+    if not whole.all():
+        if concept == "auto":
+            return values
+        raise ValueError(
+            f"{spec}: expected class labels (integers, booleans or text), got floats such as "
+            f"{values[np.argmin(whole)]:g}"
+        )
+    if concept == "auto":
+        raise ValueError(
+            f"{spec}: the labels are floats and all whole, such as {values[0]:g}; say whether they "
+            "are classes (--concept classes) or quantities (--concept real)"
+        )
+    if np.abs(values).max() >= 2**53:
+        raise ValueError(
+            f"{spec}: labels as large as {np.abs(values).max():g} are not exact as floats; write "
+            "them as integers or text"
+        )
+    return values.astype(np.int64)

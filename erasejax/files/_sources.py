@@ -1,0 +1,131 @@
+"""What a file's name means, and one message for whatever its reader raises.
+
+A file is named by its path, with a part behind a colon where it has parts: ``acts.npz:layer_7``,
+``acts.safetensors:x``, ``table.csv:a,b`` (columns), ``table.parquet:embedding``.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Generator
+from pathlib import Path
+from typing import NamedTuple
+
+from erasejax._core.text import plain
+
+__all__ = ["EXTENSIONS", "MessageError", "Source", "check_file", "parse", "readable"]
+
+EXTENSIONS = (".npy", ".npz", ".csv", ".parquet", ".safetensors")
+_PART = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, EXTENSIONS))})):(.+)", re.I | re.S)
+
+
+class Source(NamedTuple):
+    """A file and the part of it that is meant.
+
+    Attributes:
+      path: the file, which exists.
+      part: name of an array, or of columns with commas between them, or None for all.
+      kind: the extension, one of `EXTENSIONS`.
+      encoding: of its text, as Python names it, or None for UTF-8.
+    """
+
+    path: Path
+    part: str | None
+    kind: str
+    encoding: str | None = None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.part is None else f"{self.path}:{self.part}"
+
+    def __fspath__(self) -> str:
+        return str(self)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the file has named columns."""
+        return self.kind in {".csv", ".parquet"}
+
+
+def parse(spec: str | os.PathLike[str], encoding: str | None = None) -> Source:
+    """Splits the name of a file into path and part.
+
+    A file whose name is the whole text is taken first. Otherwise the part begins behind the first
+    colon that follows a known extension.
+
+    Args:
+      spec: such as "x.npy" or "x.npz:key". A `Source` is returned as it is.
+      encoding: of the text in the file, as Python names it; None for UTF-8.
+
+    Returns:
+      `Source`, which may stand wherever the name of a file may.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the extension is unknown, or it is no regular file, or has no parts, or there is
+        no such encoding.
+    """
+    if isinstance(spec, Source):
+        return spec
+    if encoding is not None:
+        try:
+            "".encode(encoding)
+        except LookupError:
+            raise ValueError(
+                f"--encoding: there is no encoding {encoding!r}; expected a name that Python "
+                "knows, such as cp1252, latin-1, utf-16"
+            ) from None
+    text = os.fspath(spec)
+    path, part = text, None
+    if not os.path.exists(text) and (match := _PART.fullmatch(text)):
+        path, part = match.groups()
+    check_file(path)
+    kind = os.path.splitext(path)[1].lower()
+    if kind not in EXTENSIONS:
+        raise ValueError(
+            f"{path}: unknown extension {kind!r}, expected one of {', '.join(EXTENSIONS)}"
+        )
+    if kind == ".npy" and part is not None:
+        raise ValueError(f"{text}: a .npy file holds one array, leave out ':{part}'")
+    return Source(Path(path), part, kind, encoding)
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Checks that there is a regular file, so that opening it neither waits nor never ends.
+
+    Raises:
+      FileNotFoundError: there is nothing of this name.
+      ValueError: it is a folder, a pipe or a device.
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path}: no such file")
+    if os.path.isdir(path):
+        raise ValueError(f"{path}: is a folder, expected a file")
+    if not os.path.isfile(path):
+        raise ValueError(f"{path}: is a pipe or device, expected a file")
+
+
+class MessageError(ValueError):
+    """A ValueError whose message is complete."""
+
+
+@contextlib.contextmanager
+def readable(source: Source) -> Generator[None, None, None]:
+    """Turns whatever a reader raises for a damaged file into one message.
+
+    Readers of foreign formats raise errors of every kind over bytes that their authors did not
+    think of, so all kinds are caught; nothing but a reader belongs inside.
+
+    Raises:
+      MessageError: the file cannot be read.
+      MemoryError: what was asked for does not fit in memory.
+    """
+    try:
+        yield
+    except (MessageError, MemoryError):
+        raise
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "")
+        if not isinstance(error, ValueError | OSError) or not reason:
+            reason = f"{type(error).__name__}, {reason}" if reason else type(error).__name__
+        reason = plain(reason)[:300].rstrip(".")
+        raise MessageError(f"{source}: cannot be read as {source.kind}: {reason}") from None

@@ -1,0 +1,76 @@
+"""Calibration: whether probabilities are what they say."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from erasejax._core.programs import program
+from erasejax._core.status import failed
+from erasejax.metrics._scores import labelled
+from erasejax.rows import Dataset
+
+__all__ = ["expected_calibration_error"]
+
+
+def expected_calibration_error(
+    probe: Any, x: Any, z: Any = None, *, bins: int = 15, weights: Any = None
+) -> jax.Array:
+    """Returns the expected calibration error: how far probabilities lie from frequencies.
+
+    Rows are put into bins by their predicted probability, that of class 1 for two classes and that
+    of the predicted class for more; in each bin the mean probability is compared with the share of
+    rows that are of that class, and the absolute differences are averaged over the rows.
+
+    The bins hold equal shares of the rows, not equal widths of probability: after erasure all
+    probabilities lie near the class frequencies, in one bin of equal width, where errors of both
+    signs would cancel. Rows of equal probability share a bin, the one where the first of them
+    falls. The estimate is biased upwards by about sqrt(bins / n): compare values of equal n.
+
+    Args:
+      probe: a fitted classifier with a likelihood (`log_proba`).
+      x: (n, d) floats, or a `Dataset` and no z.
+      z: (n,) integer labels.
+      bins: static; how many.
+      weights: (n,) row weights, or None.
+
+    Returns:
+      () in [0, 1]; NaN where the probe failed.
+
+    Raises:
+      TypeError: the probe has no likelihood, or z is not class labels.
+      ValueError: bins is not positive.
+
+    Under jit: pure; `bins` is static.
+
+    References:
+      Guo, Pleiss, Sun and Weinberger 2017, arXiv 1706.04599; Nixon et al. 2019, arXiv 1904.01685
+      (bins of equal share).
+    """
+    name = type(probe).__name__
+    if not hasattr(probe, "log_proba"):
+        raise TypeError(f"expected_calibration_error: {name} has no likelihood (no log_proba)")
+    if int(bins) != bins or bins < 1:
+        raise ValueError(f"bins: expected a positive whole number, got {bins}")
+    return _calibration(*labelled(probe, x, z, weights), int(bins))
+
+
+@program(static_argnums=2)
+def _calibration(probe: Any, data: Dataset, bins: int) -> jax.Array:
+    proba = jnp.exp(probe.log_proba(data.x))
+    if proba.shape[1] == 2:
+        confidence, hit = proba[:, 1], data.z == 1
+    else:
+        predicted = jnp.argmax(proba, axis=1)
+        confidence, hit = jnp.max(proba, axis=1), data.z == predicted
+    weights = data.row_weights.astype(confidence.dtype)
+    excess = jnp.where(weights != 0, weights * (confidence - hit), 0)
+    confidence, excess, weights = jax.lax.sort((confidence, excess, weights), num_keys=1)
+    through = jnp.cumsum(weights)
+    total = through[-1]
+    first = jnp.concatenate([jnp.ones(1, bool), confidence[1:] != confidence[:-1]])
+    below = jax.lax.cummax(jnp.where(first, through - weights, 0))
+    place = jnp.clip(jnp.floor(below * bins / total).astype(jnp.int32), 0, bins - 1)
+    gaps = jax.ops.segment_sum(excess, place, num_segments=bins)
+    error = jnp.sum(jnp.abs(gaps)) / total
+    return jnp.where(failed(probe.status), jnp.nan, error)

@@ -1,0 +1,325 @@
+"""What all probes share: how `fit` checks and jits, and what a fitted probe can do."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from erasejax._core import inputs
+from erasejax._core.programs import program
+from erasejax._core.status import Status, failed, flag, poison
+from erasejax._linalg.products import product
+from erasejax.projection import Projection
+from erasejax.rows import (
+    Dataset,
+    as_dataset_about,
+    describe_concept,
+    features_about,
+    move_point,
+    moved,
+    weigh_classes,
+)
+from erasejax.statistics import Moments, null_model
+
+__all__ = [
+    "Classifier",
+    "FittedProbe",
+    "Likelihood",
+    "LinearClassifier",
+    "LinearLikelihood",
+    "LinearProbe",
+    "LinearRegressor",
+    "Probe",
+]
+
+
+class Probe:
+    """A probe: a configuration with `fit`. Subclasses write `_fit` for one problem."""
+
+    needs_key = False
+    real_concepts = False
+
+    def fit(
+        self,
+        x: Any,
+        z: Any = None,
+        *,
+        weights: Any = None,
+        class_weights: Any = None,
+        num_classes: int | None = None,
+        key: jax.Array | None = None,
+    ) -> Any:
+        """Fits the probe to rows.
+
+        Args:
+          x: (n, d) floats, or a `Dataset` and no z.
+          z: (n,) integer or boolean class labels; `LeastSquares` also takes real concepts.
+          weights: (n,) row weights >= 0; rows of weight 0 are never read. None for ones.
+          class_weights: (k,) what the weight of a row of each class is multiplied by, or
+            "balanced" for the same total weight in every class. None for ones.
+          num_classes: number of classes; required under jit and vmap.
+          key: a typed `jax.random.key`, where the probe draws.
+
+        Returns:
+          A fitted probe with `scores`, `predict`, `status`, and `log_proba` where it has a
+          likelihood.
+
+        Raises:
+          TypeError: x is not floating point, z is missing or not class labels, or no key.
+          ValueError: shapes do not match, or num_classes is missing or makes no sense.
+
+        Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
+        """
+        data, origin = as_dataset_about(
+            x, z, weights=weights, num_classes=num_classes, decided=not self.real_concepts
+        )
+        key = self._check(data, key)
+        if class_weights is not None:
+            data = weigh_classes(data, class_weights)
+        return _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), data, key, origin)
+
+    def _check(self, data: Dataset, key: jax.Array | None) -> jax.Array | None:
+        """Checks that the probe is made for this kind of concept; returns the key, if it draws.
+
+        Raises:
+          TypeError: it is not, or it draws and has no key.
+        """
+        name = type(self).__name__
+        if not data.is_classes and not self.real_concepts:
+            got = describe_concept(data.z)
+            raise TypeError(f"z: {name} predicts class labels, integers (n,); got {got}")
+        return inputs.drawing_key(name, key, draws=self.needs_key)
+
+    def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
+        raise NotImplementedError
+
+    def _prepare(self, data: Dataset) -> Any:
+        """Returns what fits to the same rows through different projections have in common."""
+        return None
+
+    def _fit_through(
+        self, prepared: Any, data: Dataset, through: Projection, key: jax.Array | None
+    ) -> Any:
+        """Returns the probe fitted to rows as an orthogonal projection about the mean leaves them.
+
+        Args:
+          prepared: what `_prepare` made of the rows.
+          data: the rows themselves.
+          through: the projection.
+          key: as in `_fit`.
+        """
+        return self._fit(data.replace(x=through(data.x)), key)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _begin(self, prepared: Any) -> Any:
+        """Returns where the first of several fits begins, the next of which follow each other."""
+        return None
+
+    def _follow_through(
+        self,
+        prepared: Any,
+        data: Dataset,
+        through: Projection,
+        start: Any,
+        until: Any,
+    ) -> tuple[Any, Any]:
+        """Returns the probe fitted as by `_fit_through`, and where the next fit may begin.
+
+        Args:
+          prepared: what `_prepare` made of the rows, perhaps for another penalty.
+          data: the rows themselves.
+          through: the projection.
+          start: where the fit before it ended, through another projection, or `_begin`.
+          until: `Until`, where a fit that iterates may end before its optimum, or None.
+        """
+        return self._fit_through(prepared, data, through, None), start
+
+
+@program
+def _fit(
+    probe: Probe, data: Dataset, key: jax.Array | None, origin: jax.Array | None = None
+) -> Any:
+    return moved(probe._fit(data, key), origin)
+
+
+class FittedProbe:
+    """What a probe's `fit` returns: `scores` of rows, `num_classes`, `status`."""
+
+    status: jax.Array
+
+    @property
+    def dims(self) -> int:
+        """How many features the probe was fitted on, d."""
+        raise NotImplementedError
+
+    def scores(self, x: Any) -> jax.Array:
+        """Returns the scores of rows.
+
+        Args:
+          x: (n, d) floats.
+
+        Returns:
+          (n,) for two classes or one concept, (n, c) otherwise; NaN where fitting failed.
+
+        Raises:
+          TypeError: x is not floating point.
+          ValueError: x has another number of features.
+        """
+        x, origin = features_about("x", x, of=self)
+        if x.shape[1] != self.dims:
+            raise ValueError(f"x: this probe was fitted on {self.dims} features, got {x.shape}")
+        return _scores(self, x, origin)
+
+    def _scores(self, x: jax.Array) -> jax.Array:
+        raise NotImplementedError
+
+
+@program
+def _scores(probe: FittedProbe, x: jax.Array, origin: jax.Array | None) -> jax.Array:
+    return moved(probe, None if origin is None else -origin)._scores(x)
+
+
+class Classifier(FittedProbe):
+    """A fitted probe that tells classes apart. Two have one score, positive for class 1."""
+
+    def predict(self, x: Any) -> jax.Array:
+        """Returns the predicted labels of rows (n, d): (n,) int32, ties to the lowest label.
+
+        Where fitting failed every label is -1.
+        """
+        return decide(self.scores(x), self.status)
+
+
+class Likelihood(Classifier):
+    """A fitted classifier whose scores are log-odds, in nats."""
+
+    def log_proba(self, x: Any) -> jax.Array:
+        """Returns the log-probabilities of the classes for rows (n, d): (n, classes), nats."""
+        return log_softmax(self.scores(x))
+
+
+@struct.dataclass
+class LinearProbe(FittedProbe):
+    """Scores (x - center) . weight + offset, computed about the mean so that no digits are lost.
+
+    Attributes:
+      weight: (d,), or (d, c) with a column a class or concept.
+      offset: () or (c,), the score at the centre.
+      center: (d,) mean of the fitting rows.
+      status: () uint32 bits, see `erasejax.Status`.
+    """
+
+    weight: jax.Array
+    offset: jax.Array
+    center: jax.Array
+    status: jax.Array
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the probe tells apart."""
+        return self.weight.shape[1] if self.weight.ndim == 2 else 2
+
+    @property
+    def bias(self) -> jax.Array:
+        """() or (c,), the score at the origin: scores = x . weight + bias."""
+        return self.offset - product("d,d...->...", self.center, self.weight)
+
+    @property
+    def dims(self) -> int:
+        """How many features the probe was fitted on, d."""
+        return self.weight.shape[0]
+
+    def _moved(self, origin: jax.Array) -> Any:
+        center, lag = move_point(self.center, origin)
+        offset = self.offset - product("d,d...->...", lag, self.weight)
+        return self.replace(center=center, offset=offset)  # pyright: ignore
+
+    def _scores(self, x: jax.Array) -> jax.Array:
+        x = x.astype(inputs.compute_dtype(x, self.weight))
+        return product("nd,d...->n...", x - self.center, self.weight) + self.offset
+
+
+@struct.dataclass
+class LinearRegressor(LinearProbe):
+    """A fitted linear regression: the scores are the predictions."""
+
+    def predict(self, x: Any) -> jax.Array:
+        """Returns the predicted values, as `scores`."""
+        return self.scores(x)
+
+
+@struct.dataclass
+class LinearClassifier(LinearProbe, Classifier):
+    """A fitted linear classifier. Two classes have one score, positive for class 1."""
+
+
+@struct.dataclass
+class LinearLikelihood(LinearClassifier, Likelihood):
+    """A fitted linear classifier whose scores are log-odds."""
+
+
+def decide(scores: jax.Array, status: jax.Array) -> jax.Array:
+    """Returns labels from scores (n,) or (n, c): int32, -1 where `status` has an error."""
+    best = (scores > 0) if scores.ndim == 1 else jnp.argmax(scores, axis=1)
+    return jnp.where(failed(status), -1, best.astype(jnp.int32))
+
+
+def log_softmax(scores: jax.Array) -> jax.Array:
+    """Returns log-probabilities (n, classes) from log-odds (n,) or scores (n, c)."""
+    if scores.ndim == 1:
+        return jnp.stack([jax.nn.log_sigmoid(-scores), jax.nn.log_sigmoid(scores)], axis=1)
+    return jax.nn.log_softmax(scores, axis=1)
+
+
+def linear_classifier(
+    kind: type[LinearClassifier],
+    weight: jax.Array,
+    offset: jax.Array,
+    moments: Moments,
+    share: jax.Array,
+    status: jax.Array,
+) -> Any:
+    """Builds a fitted classifier from one column a class; the null model where no gap is left.
+
+    Args:
+      kind: which fitted class to build.
+      weight: (d, k), of features as they are.
+      offset: (k,) scores at the mean.
+      moments: of the fitting rows.
+      share: (k,) class frequencies.
+      status: () status bits.
+
+    Returns:
+      `kind`, NaN where status has an error. Two classes are folded into one score.
+    """
+    null, unresolved = null_model(moments)
+    weight = jnp.where(null, 0, weight)
+    offset = jnp.where(null, jnp.log(share), offset)
+    overflow = ((share > 0) & ~jnp.isfinite(offset)).any()
+    status = status | flag(overflow, Status.NONFINITE)
+    if weight.shape[1] == 2:
+        weight, offset = weight[:, 1] - weight[:, 0], offset[1] - offset[0]
+    return linear_probe(kind, weight, offset, moments, status | unresolved)
+
+
+def linear_probe(
+    kind: type[LinearProbe],
+    weight: jax.Array,
+    offset: jax.Array,
+    moments: Moments,
+    status: jax.Array,
+) -> Any:
+    """Builds a fitted linear probe; NaN, and NONFINITE, where a weight overflows.
+
+    Args:
+      kind: which fitted class to build.
+      weight: (d,) or (d, c).
+      offset: () or (c,) scores at the mean, which is known to more digits than the centre has.
+      moments: of the fitting rows.
+      status: () status bits.
+    """
+    lag = (moments.mean_x[0] - moments.mean) + moments.mean_x[1]
+    offset = offset - product("d,d...->...", lag, weight)
+    status = status | flag(~jnp.isfinite(weight).all(), Status.NONFINITE)
+    probe = kind(weight=weight, offset=offset, center=moments.mean, status=status)
+    return poison(probe, status)

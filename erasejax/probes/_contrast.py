@@ -1,0 +1,338 @@
+"""Probes of contrast pairs that see no labels: what they share, and the two in closed form."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from erasejax._core import inputs
+from erasejax._core.programs import program
+from erasejax._core.status import Status, failed, flag, poison
+from erasejax._linalg import products
+from erasejax._linalg.products import product, safe_reciprocal
+from erasejax.rows import PairNormalization, Pairs, as_pairs, normalized_rows, shares
+
+__all__ = ["CRC", "ContrastClassifier", "ContrastProbe", "Halves", "RandomDirection"]
+
+
+class Halves(NamedTuple):
+    """Normalised pairs that a probe is fitted to.
+
+    Attributes:
+      x: (2, n, d) both halves, zeros where the weight is 0.
+      share: (n,) of the total weight, sums to 1.
+      normalization: how x was made.
+      status: () uint32.
+    """
+
+    x: jax.Array
+    share: jax.Array
+    normalization: PairNormalization
+    status: jax.Array
+
+
+class ContrastProbe:
+    """A probe of contrast pairs: a configuration with `fit`. Subclasses write `_fit`."""
+
+    needs_key = False
+    scale: str
+
+    def fit(
+        self,
+        x_pos: Any,
+        x_neg: Any = None,
+        *,
+        weights: Any = None,
+        key: jax.Array | None = None,
+        templates: Any = None,
+        num_templates: int | None = None,
+    ) -> Any:
+        """Fits the probe to pairs, without labels.
+
+        Args:
+          x_pos: (n, d) floats, statements answered yes; or `Pairs`, whose labels are not read.
+          x_neg: (n, d) floats, the same statements answered no; left out with `Pairs`.
+          weights: (n,) row weights >= 0; pairs of weight 0 are never read. None for ones.
+          key: a typed `jax.random.key`, where the probe draws.
+          templates: (n,) integers, the wording of each pair; each is normalised by itself.
+          num_templates: how many there are; required with templates under jit and vmap.
+
+        Returns:
+          A fitted probe with `scores`, `predict`, `accuracy`, `oriented` and `status`. Its sign is
+          arbitrary.
+
+        Raises:
+          TypeError: a half is missing or not floating point, or no key.
+          ValueError: shapes do not match, or num_templates is missing or makes no sense.
+
+        Under jit: pure; failures that only values show (NaN, halves that do not differ) set
+        `status` bits.
+        """
+        pairs = _unlabelled(x_pos, x_neg, weights, templates, num_templates)
+        key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
+        return _fit(inputs.numbers(self, inputs.compute_dtype(pairs.positive)), pairs, key)
+
+    def _fit(self, halves: Halves, key: jax.Array | None) -> Any:
+        raise NotImplementedError
+
+
+def _unlabelled(x_pos, x_neg, weights, templates, num_templates) -> Pairs:
+    """Returns checked pairs without labels and distractor."""
+    pairs = as_pairs(
+        x_pos, x_neg, weights=weights, templates=templates, num_templates=num_templates
+    )
+    return pairs.replace(labels=None, distractor=None)  # pyright: ignore
+
+
+@program
+def _fit(probe: ContrastProbe, pairs: Pairs, key: jax.Array | None) -> Any:
+    halves = normalized_halves(pairs, probe.scale)
+    return poison(probe._fit(halves, key), halves.status)
+
+
+def normalized_halves(pairs: Pairs, scale: str) -> Halves:
+    """Returns pairs normalised by their own statistics, with what is wrong with them.
+
+    CONSTANT_CONCEPT is set where the halves differ by no more than rounding.
+
+    Args:
+      pairs: checked pairs.
+      scale: static; the rule of the normalisation.
+    """
+    normalization = PairNormalization.of(pairs, scale=scale)
+    x = normalized_rows(normalization, pairs)
+    raw = normalized_rows(
+        normalization.replace(  # pyright: ignore[reportAttributeAccessIssue]
+            mean=jnp.zeros_like(normalization.mean), scale=jnp.ones_like(normalization.scale)
+        ),
+        pairs,
+    )
+    spacing = 16 * jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(raw), axis=(0, 1))
+    scale_of = jnp.nanmax(normalization.scale, axis=(0, 1))
+    apart = jnp.max(jnp.abs(x[0] - x[1]), axis=0) * scale_of
+    status = normalization.status | flag(
+        ~(apart > spacing).any() & ~failed(normalization.status), Status.CONSTANT_CONCEPT
+    )
+    return Halves(x, shares(pairs, x.dtype), normalization, status)
+
+
+@struct.dataclass
+class ContrastClassifier:
+    """A fitted probe that says which answer of a pair is true, from x+ - x- along a direction.
+
+    What it predicts is 1 where yes is true, up to an arbitrary sign that only labels can tell:
+    `oriented` sets it.
+
+    Attributes:
+      weight: (d,) unit vector, in the normalised features.
+      sign: () 1 or -1, what scores are multiplied by.
+      normalization: what is subtracted from either half.
+      status: () uint32 bits, see `erasejax.Status`.
+    """
+
+    weight: jax.Array
+    sign: jax.Array
+    normalization: PairNormalization
+    status: jax.Array
+
+    num_classes = 2
+
+    @property
+    def dims(self) -> int:
+        """How many features the probe was fitted on, d."""
+        return self.weight.shape[-1]
+
+    def scores(
+        self, x_pos: Any, x_neg: Any = None, *, templates: Any = None, statistics: str = "training"
+    ) -> jax.Array:
+        """Returns the scores of pairs, positive where yes is taken for true.
+
+        Args:
+          x_pos: (n, d) floats, or `Pairs`.
+          x_neg: (n, d) floats; left out with `Pairs`.
+          templates: (n,) integers; required where the probe was fitted with several.
+          statistics: static. "training" normalises by what was fitted and kept. "own" normalises
+            the given pairs by their own means, the published evaluation: scores then depend on what
+            else is scored.
+
+        Returns:
+          (n,); NaN where fitting failed, and for templates that had no training pairs.
+
+        Raises:
+          TypeError: a half is missing or not floating point.
+          ValueError: shapes do not match, or templates are missing.
+        """
+        return self._read(as_pairs(x_pos, x_neg, templates=templates), statistics)
+
+    def predict(
+        self, x_pos: Any, x_neg: Any = None, *, templates: Any = None, statistics: str = "training"
+    ) -> jax.Array:
+        """Returns the predicted labels of pairs, (n,) int32: 1 where yes is taken for true.
+
+        Ties are 0; -1 where the score is NaN.
+
+        Args:
+          x_pos: as in `scores`.
+          x_neg: as in `scores`.
+          templates: as in `scores`.
+          statistics: static; as in `scores`.
+        """
+        return _decide(self.scores(x_pos, x_neg, templates=templates, statistics=statistics))
+
+    def accuracy(
+        self,
+        x_pos: Any,
+        x_neg: Any = None,
+        z: Any = None,
+        *,
+        weights: Any = None,
+        templates: Any = None,
+        statistics: str = "training",
+        sign: str = "free",
+    ) -> jax.Array:
+        """Returns the share of pairs whose label the probe predicts.
+
+        Args:
+          x_pos: (n, d) floats, or `Pairs`.
+          x_neg: (n, d) floats; left out with `Pairs`.
+          z: (n,) integer labels, 1 where yes is true; None for the labels of the pairs.
+          weights: (n,) row weights, or None.
+          templates: as in `scores`.
+          statistics: static; as in `scores`.
+          sign: static. "free" takes the better sign for these pairs, max(a, 1 - a): the published
+            evaluation of a probe without labels, which never falls below one half. "kept" takes
+            the sign that the probe has, for one that was `oriented` on other pairs.
+
+        Returns:
+          () in [0, 1]; NaN where the probe failed.
+
+        Raises:
+          TypeError: there are no labels.
+          ValueError: shapes do not match, or an option is unknown.
+        """
+        inputs.choice("sign", sign, ("free", "kept"))
+        pairs = as_pairs(x_pos, x_neg, z, weights=weights, templates=templates)
+        right = _share_right(self._read(pairs, statistics), pairs)
+        return jnp.maximum(right, 1 - right) if sign == "free" else right
+
+    def oriented(
+        self,
+        x_pos: Any,
+        x_neg: Any = None,
+        z: Any = None,
+        *,
+        weights: Any = None,
+        templates: Any = None,
+        statistics: str = "training",
+    ) -> Any:
+        """Returns the probe with the sign that predicts most labels of these pairs right.
+
+        Args:
+          x_pos: (n, d) floats, or `Pairs`.
+          x_neg: (n, d) floats; left out with `Pairs`.
+          z: (n,) integer labels; None for the labels of the pairs.
+          weights: (n,) row weights, or None.
+          templates: as in `scores`.
+          statistics: static; as in `scores`.
+
+        Returns:
+          The probe, its `sign` set.
+
+        Raises:
+          TypeError: there are no labels.
+          ValueError: shapes do not match.
+        """
+        pairs = as_pairs(x_pos, x_neg, z, weights=weights, templates=templates)
+        right = _share_right(self._read(pairs, statistics), pairs)
+        return self.replace(sign=jnp.where(right < 0.5, -self.sign, self.sign))  # pyright: ignore
+
+    def _read(self, pairs: Pairs, statistics: str) -> jax.Array:
+        pairs = self.normalization._checked(pairs, statistics)
+        return _scores(self, pairs.replace(labels=None, distractor=None), statistics)  # pyright: ignore
+
+    def _scores(self, x: jax.Array) -> jax.Array:
+        """Returns the scores (n,) of normalised halves (2, n, d)."""
+        return self.sign * product("nd,d->n", x[0] - x[1], self.weight)
+
+
+@program(static_argnames="statistics")
+def _scores(probe: ContrastClassifier, pairs: Pairs, statistics: str) -> jax.Array:
+    normal = probe.normalization(pairs, statistics=statistics)
+    return probe._scores(jnp.stack([normal.positive, normal.negative]))
+
+
+def _decide(scores: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isnan(scores), -1, (scores > 0).astype(jnp.int32))
+
+
+@program
+def _share_right(scores: jax.Array, pairs: Pairs) -> jax.Array:
+    """Returns the weighted share of pairs with the right label, (); NaN where no score is a number.
+
+    Raises:
+      TypeError: the pairs have no labels.
+    """
+    if pairs.labels is None:
+        raise TypeError("z: missing; give the labels, one a pair, or Pairs that have them")
+    share = shares(pairs, scores.dtype)
+    right = jnp.sum(jnp.where(_decide(scores) == pairs.labels, share, 0))
+    return jnp.where(jnp.isnan(scores).all(), jnp.nan, right)
+
+
+@struct.dataclass(kw_only=True)
+class CRC(ContrastProbe):
+    """The top principal component of x+ - x- (CRC-TPC, contrastive representation clustering).
+
+    Two clusters, true and not, would lie along it; so would those of any feature with more spread.
+    Exact, by an eigendecomposition in the smaller of n and d.
+
+    Attributes:
+      scale: static; how the halves are scaled, see `PairNormalization.of`.
+
+    References:
+      Burns et al. 2022, arXiv 2212.03827.
+    """
+
+    scale: str = struct.field(pytree_node=False, default="none")
+
+    def _fit(self, halves: Halves, key: jax.Array | None) -> ContrastClassifier:
+        x = halves.x[0] - halves.x[1]
+        peak = jnp.max(jnp.abs(x))
+        x = x * safe_reciprocal(peak, peak > 0) * jnp.sqrt(halves.share)[:, None]
+        n, d = x.shape
+        _, vectors = jnp.linalg.eigh(products.gram(x if n >= d else x.T))
+        top = vectors[:, -1]
+        if n < d:
+            top = product("nd,n->d", x, top)
+        return _along(top, halves)
+
+
+@struct.dataclass(kw_only=True)
+class RandomDirection(ContrastProbe):
+    """A random direction of x+ - x-: the baseline that shows how easy the pairs are.
+
+    `fit` needs a key.
+
+    Attributes:
+      scale: static; how the halves are scaled, see `PairNormalization.of`.
+    """
+
+    scale: str = struct.field(pytree_node=False, default="none")
+
+    needs_key = True
+
+    def _fit(self, halves: Halves, key: jax.Array | None) -> ContrastClassifier:
+        assert key is not None
+        return _along(jax.random.normal(key, halves.x.shape[2:], halves.x.dtype), halves)
+
+
+def _along(direction: jax.Array, halves: Halves) -> ContrastClassifier:
+    """Returns the probe of a direction (d,), made a unit vector."""
+    length = products.column_norms(direction[:, None])
+    return ContrastClassifier(
+        weight=direction * safe_reciprocal(length, length > 0),
+        sign=jnp.ones((), direction.dtype),
+        normalization=halves.normalization,
+        status=halves.status,
+    )

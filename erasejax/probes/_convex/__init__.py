@@ -1,0 +1,1 @@
+"""Convex losses of linear classifiers, and the solvers that find their optima."""

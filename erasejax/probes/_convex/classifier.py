@@ -1,0 +1,136 @@
+"""Linear classifiers fitted to the optimum of a convex loss: which solver, and the null model."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from erasejax._core.status import Status, failed, flag, poison
+from erasejax._linalg.products import safe_reciprocal
+from erasejax.probes._base import LinearClassifier, Probe
+from erasejax.probes._convex.lbfgs import Prepared, Start, Until, begin, prepare, search
+from erasejax.probes._convex.losses import Loss
+from erasejax.probes._convex.newton import newton
+from erasejax.probes._convex.problem import Point, standardized
+from erasejax.projection import Projection
+from erasejax.rows import Dataset
+from erasejax.statistics import Moments, null_model, whitening
+
+__all__ = ["ConvexClassifier"]
+
+_NEWTON_PARAMETERS = 128
+
+
+class ConvexClassifier(Probe):
+    """A probe that minimises the mean of a convex loss plus (l2 / 2) |weight|^2, bias free.
+
+    Up to 128 parameters by Newton's method with backtracking, beyond them by L-BFGS. Subclasses
+    have fields `l2` and `max_steps`, and write `_loss` and `_fitted`.
+    """
+
+    l2: Any
+    max_steps: int
+
+    def _loss(self, classes: int, dtype: Any) -> Loss:
+        raise NotImplementedError
+
+    def _fitted(
+        self, weight: jax.Array, offset: jax.Array, moments: Moments, idle: jax.Array
+    ) -> LinearClassifier:
+        """Returns the probe from weight (d, m) and offset (m,), with a status of 0.
+
+        Args:
+          weight: of the features as they are.
+          offset: scores at the mean.
+          moments: of the fitting rows.
+          idle: (), whether this is the null model.
+        """
+        raise NotImplementedError
+
+    def _fit(self, data: Dataset, key: jax.Array | None) -> LinearClassifier:
+        small = self._is_small(data)
+        moments = Moments.of(data, covariance=False)
+        problem = self._problem(data, moments)
+        idle, status = _null(moments)
+        if small:
+            offset = problem.loss.null(moments.concept_mean).offset
+            point, converged = newton(problem, offset, idle, self.max_steps)
+        else:
+            nothing = moments.xz[:, :0]
+            ready = prepare(problem, moments, whole=False)
+            point, converged, _ = search(ready, nothing, idle, 10 * self.max_steps)
+        return self._assemble(point, converged, moments, idle, status)
+
+    def _prepare(self, data: Dataset) -> Prepared | None:
+        if self._is_small(data):
+            return None
+        moments = Moments.of(data)
+        return prepare(self._problem(data, moments), moments, whole=True)
+
+    def _begin(self, prepared: Prepared | None) -> Start | None:
+        return None if prepared is None else begin(prepared)
+
+    def _fit_through(
+        self, prepared: Prepared | None, data: Dataset, through: Projection, key: jax.Array | None
+    ) -> LinearClassifier:
+        if prepared is None:
+            return super()._fit_through(prepared, data, through, key)
+        return self._search_through(prepared, through, None, None)[0]
+
+    def _follow_through(
+        self,
+        prepared: Prepared | None,
+        data: Dataset,
+        through: Projection,
+        start: Start | None,
+        until: Until | None,
+    ) -> tuple[LinearClassifier, Start | None]:
+        if prepared is None:
+            return super()._follow_through(prepared, data, through, start, until)
+        problem = prepared.problem._replace(l2=jnp.asarray(self.l2))
+        return self._search_through(prepared._replace(problem=problem), through, start, until)
+
+    def _search_through(
+        self,
+        prepared: Prepared,
+        through: Projection,
+        start: Start | None,
+        until: Until | None,
+    ) -> tuple[LinearClassifier, Start | None]:
+        moments, basis = prepared.moments, through.kernel
+        idle, status = _null(moments._off(basis))
+        most = 10 * self.max_steps
+        point, converged, end = search(prepared, basis, idle, most, start, until)
+        return self._assemble(point, converged, moments, idle, status), end
+
+    def _is_small(self, data: Dataset) -> bool:
+        columns = self._loss(data.num_classes or 2, jnp.float32).columns
+        return (data.x.shape[1] + 1) * columns <= _NEWTON_PARAMETERS
+
+    def _problem(self, data: Dataset, moments: Moments):
+        loss = self._loss(data.num_classes or 2, moments.xz.dtype)
+        return standardized(data, moments, loss, jnp.asarray(self.l2))
+
+    def _assemble(
+        self,
+        point: Point,
+        converged: jax.Array,
+        moments: Moments,
+        idle: jax.Array,
+        status: jax.Array,
+    ) -> LinearClassifier:
+        inverse = safe_reciprocal(moments.sd, moments.sd > 0)[:, None]
+        probe = self._fitted(inverse * point.weight, point.offset, moments, idle)
+        status = status | flag(~converged & ~idle, Status.NOT_CONVERGED)
+        status = status | flag(~jnp.isfinite(probe.weight).all(), Status.NONFINITE)
+        return poison(probe.replace(status=status), status)  # pyright: ignore
+
+
+def _null(moments: Moments) -> tuple[jax.Array, jax.Array]:
+    """Returns whether there is nothing to fit, and the status of the rows.
+
+    Where the class means coincide the constant is optimal, whatever the convex loss.
+    """
+    _, status = whitening(moments)
+    null, unresolved = null_model(moments)
+    return null | failed(status), status | unresolved

@@ -1,0 +1,163 @@
+"""The affine threshold with the best 0-1 accuracy."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from erasejax._linalg.products import product, safe_reciprocal
+from erasejax._linalg.sorting import sort_marked
+from erasejax.probes._base import LinearClassifier, Probe, linear_probe
+from erasejax.rows import Dataset
+from erasejax.statistics import Moments, concept_axes, standardized
+
+__all__ = ["ZeroOne"]
+
+
+@struct.dataclass(kw_only=True)
+class ZeroOne(Probe):
+    """Looks for the affine threshold that predicts most labels of two classes right.
+
+    Erasing makes every convex loss blind; the 0-1 loss is not convex, and a threshold may still
+    beat chance. Its accuracy on the fitting rows is high by selection: compare it with the same on
+    permuted labels, permuted *before* the eraser is fitted.
+
+    One or two features: exact. In the plane a line through each row is turned through all angles,
+    O(n^2 log n), which meets every way a line can split the rows. More features: random directions
+    and the class-mean difference, each improved by random steps of falling length, with the best
+    threshold exact along each direction: a lower bound on the best accuracy.
+
+    `fit` needs a key. Two classes only. The search has no test of convergence, so NOT_CONVERGED is
+    never set.
+
+    Attributes:
+      restarts: static; directions searched side by side, with more than two features.
+      rounds: static; steps of each.
+    """
+
+    restarts: int = struct.field(pytree_node=False, default=64)
+    rounds: int = struct.field(pytree_node=False, default=16)
+
+    needs_key = True
+
+    def _fit(self, data: Dataset, key: jax.Array | None) -> LinearClassifier:
+        if data.num_classes != 2:
+            raise ValueError(f"num_classes: ZeroOne separates 2 classes, got {data.num_classes}")
+        moments = Moments.of(data, covariance=False)
+        axes, status = concept_axes(moments)
+        inverse = safe_reciprocal(moments.sd, moments.sd > 0)
+        x = standardized(data, moments)
+        positive = data.z == 1
+        d = x.shape[1]
+        if d == 1:
+            direction = jnp.ones(1, x.dtype)
+        elif d == 2:
+            direction = _best_in_plane(x, positive, data.weights)
+        else:
+            assert key is not None
+            direction = self._search(x, positive, data.weights, axes[:, 0], key)
+        _, sign, threshold = _best_cut(product("nd,d->n", x, direction), positive, data.weights)
+        weight = jnp.where(jnp.isfinite(threshold), sign * direction * inverse, 0)
+        offset = jnp.where(jnp.isfinite(threshold), -sign * threshold, sign)
+        return linear_probe(LinearClassifier, weight, offset, moments, status)
+
+    def _search(self, x, positive, weights, delta, key) -> jax.Array:
+        """Returns the best of `restarts` directions after `rounds` random steps each, (d,)."""
+        key, start_key = jax.random.split(key)
+        shape = (self.restarts, x.shape[1])
+        start = jax.random.normal(start_key, shape, x.dtype).at[0].set(delta)
+
+        def value(directions):
+            scores = product("nd,rd->rn", x, directions)
+            row = weights if weights is None else jnp.broadcast_to(weights, scores.shape)
+            return _best_cut(scores, jnp.broadcast_to(positive, scores.shape), row)[0]
+
+        def step(carry, i):
+            directions, best = carry
+            length = 2.0 ** (-6.0 * (i + 1) / self.rounds)
+            noise = jax.random.normal(jax.random.fold_in(key, i), shape, x.dtype)
+            trial = _unit(directions + length.astype(x.dtype) * _unit(noise))
+            found = value(trial)
+            better = found >= best
+            return (
+                jnp.where(better[:, None], trial, directions),
+                jnp.where(better, found, best),
+            ), None
+
+        start = _unit(start)
+        (directions, best), _ = jax.lax.scan(
+            step, (start, value(start)), jnp.arange(self.rounds, dtype=jnp.int32)
+        )
+        return jnp.asarray(directions)[jnp.argmax(jnp.asarray(best))]
+
+
+def _unit(rows: jax.Array) -> jax.Array:
+    length = jnp.linalg.norm(rows, axis=1, keepdims=True)
+    return rows * safe_reciprocal(length, length > 0)
+
+
+def _best_cut(scores, positive, weights):
+    """Returns (correct weight, sign, threshold) of the best threshold along scores (..., n).
+
+    Predict class 1 where sign (score - threshold) > 0. Rows whose scores agree to rounding are
+    never separated. The threshold is infinite where no cut beats the majority class.
+    """
+    scores, positive, weights = sort_marked(scores, positive, weights)
+    signed = jnp.where(positive, weights, -weights)
+    below = jnp.cumsum(signed, axis=-1)
+    ones = jnp.sum(jnp.where(positive, weights, 0), axis=-1, keepdims=True)
+    zeros = jnp.sum(weights, axis=-1, keepdims=True) - ones
+    eps = jnp.finfo(scores.dtype).eps
+    spacing = 16 * eps * jnp.max(jnp.abs(scores), axis=-1, keepdims=True)
+    apart = scores[..., 1:] - scores[..., :-1] > spacing
+    inner = below[..., :-1]
+    upward = jnp.where(apart, ones - inner, -jnp.inf)  # class 1 above the cut
+    downward = jnp.where(apart, zeros + inner, -jnp.inf)
+    value = jnp.maximum(upward, downward)
+    cut = jnp.argmax(value, axis=-1, keepdims=True)
+    best = jnp.take_along_axis(value, cut, axis=-1)
+    middle = (scores[..., :-1] + scores[..., 1:]) / 2
+    constant = jnp.maximum(ones, zeros)
+    gains = best > constant
+    rises = jnp.take_along_axis(upward, cut, axis=-1) >= best
+    sign = jnp.where(jnp.where(gains, rises, ones > zeros), 1, -1).astype(scores.dtype)
+    threshold = jnp.where(gains, jnp.take_along_axis(middle, cut, axis=-1), jnp.inf)
+    return jnp.maximum(best, constant)[..., 0], sign[..., 0], threshold[..., 0]
+
+
+def _best_in_plane(x, positive, weights) -> jax.Array:
+    """Returns the normal (2,) of a line that splits rows x (n, 2) best, over all lines.
+
+    A line that splits the rows can be moved until it touches one of them, so it is enough to turn
+    a line about each row and count what crosses it.
+    """
+    ones = jnp.ones(len(x), x.dtype) if weights is None else weights
+    signed = jnp.where(positive, ones, -ones)
+    total_one = jnp.sum(jnp.where(positive, ones, 0))
+    total_zero = jnp.sum(ones) - total_one
+    eps = jnp.finfo(x.dtype).eps
+
+    def turn(anchor):
+        away = x - anchor
+        same = jnp.abs(away).max(axis=1) <= 16 * eps * jnp.max(jnp.abs(x))
+        angle = jnp.arctan2(away[:, 1], away[:, 0])
+        upper = angle >= 0  # on the left of the line at angle 0, until it turns past `angle`
+        crossing = jnp.where(same, jnp.inf, jnp.where(upper, angle, angle + jnp.pi))
+        left = jnp.sum(jnp.where(upper & ~same, signed, 0))
+        here = jnp.sum(jnp.where(same, signed, 0))
+        enters_one = jnp.where(upper, ~positive, positive)  # whether `left` rises at the crossing
+        crossing, rises, size = sort_marked(crossing, enters_one, weights)
+        left = jnp.concatenate([left[None], left + jnp.cumsum(jnp.where(rises, size, -size))])
+        start = jnp.concatenate([jnp.zeros(1, x.dtype), crossing])
+        stop = jnp.concatenate([crossing, jnp.full(1, jnp.pi, x.dtype)])
+        stop = jnp.minimum(stop, jnp.pi)
+        value = jnp.maximum(
+            total_zero + jnp.maximum(left, left + here),
+            total_one - jnp.minimum(left, left + here),
+        )
+        value = jnp.where(stop - start > 32 * eps, value, -jnp.inf)
+        best = jnp.argmax(value)
+        return value[best], (start[best] + stop[best]) / 2
+
+    value, angle = jax.lax.map(turn, x, batch_size=min(len(x), 256))
+    angle = angle[jnp.argmax(value)]
+    return jnp.stack([-jnp.sin(angle), jnp.cos(angle)])

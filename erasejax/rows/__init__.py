@@ -1,0 +1,36 @@
+"""Rows: labelled rows and contrast pairs, and how anybody's arrays become them."""
+
+from erasejax.rows._dataset import (
+    Dataset,
+    as_dataset,
+    centered,
+    class_labels,
+    codes,
+    describe_concept,
+    weigh_classes,
+)
+from erasejax.rows._groups import count_groups, number_groups
+from erasejax.rows._origin import as_dataset_about, features_about, move_point, moved, rows_about
+from erasejax.rows._pairs import PairNormalization, Pairs, as_pairs, normalized_rows, shares
+
+__all__ = [
+    "Dataset",
+    "PairNormalization",
+    "Pairs",
+    "as_dataset",
+    "as_dataset_about",
+    "as_pairs",
+    "centered",
+    "class_labels",
+    "codes",
+    "count_groups",
+    "describe_concept",
+    "features_about",
+    "move_point",
+    "moved",
+    "normalized_rows",
+    "number_groups",
+    "rows_about",
+    "shares",
+    "weigh_classes",
+]

@@ -1,0 +1,46 @@
+"""Statistics of rows: moments, and what a concept is in them."""
+
+from erasejax.statistics._class_moments import (
+    ClassMoments,
+    concept_status,
+    null_model_of_classes,
+    within_classes,
+)
+from erasejax.statistics._concept import (
+    SHRINKAGE_RULES,
+    Solved,
+    class_gaps,
+    concept_axes,
+    correlations,
+    null_model,
+    place,
+    shrink,
+    solve_data,
+    solve_moments,
+    standardized,
+    whitening,
+)
+from erasejax.statistics._moments import Moments, merge
+from erasejax.statistics._sharded import sharded_moments
+
+__all__ = [
+    "ClassMoments",
+    "Moments",
+    "SHRINKAGE_RULES",
+    "Solved",
+    "class_gaps",
+    "concept_axes",
+    "concept_status",
+    "correlations",
+    "merge",
+    "null_model",
+    "null_model_of_classes",
+    "place",
+    "sharded_moments",
+    "shrink",
+    "solve_data",
+    "solve_moments",
+    "standardized",
+    "whitening",
+    "within_classes",
+]

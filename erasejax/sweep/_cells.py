@@ -1,0 +1,151 @@
+"""What a sweep is made of: configurations, cells, and grids of them.
+
+Each says what it is as JSON, which names its files and keys its draws.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from erasejax.sweep._trial import Ask
+
+__all__ = ["BLOCK", "Cell", "Config", "Grid", "Part", "canonical"]
+
+BLOCK = 1024  # seeds that are stored together
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A dataset, eraser or probe of a sweep.
+
+    Attributes:
+      name: as in a spec.
+      fields: all its fields as JSON values, normalised by their types: 1, 1.0 and np.float32(1) are
+        one.
+      value: the configuration object; None where it was read back from a manifest.
+    """
+
+    name: str
+    fields: Mapping[str, Any]
+    value: Any = dataclasses.field(default=None, compare=False, repr=False)
+
+    @functools.cached_property
+    def json(self) -> dict[str, Any]:
+        """The configuration as JSON."""
+        return {"name": self.name, **self.fields}
+
+    @functools.cached_property
+    def words(self) -> np.ndarray:
+        """(4,) uint32 of a hash of what it is; draws are keyed by them."""
+        digest = hashlib.sha256(canonical(self.json).encode()).digest()
+        return np.frombuffer(digest[:16], ">u4").astype(np.uint32)
+
+
+class Cell(NamedTuple):
+    """One dataset, eraser and probe, with the true labels or permuted ones."""
+
+    dataset: Config
+    eraser: Config
+    probe: Config
+    labels: str
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What it is, hashable."""
+        return (*(config.words.tobytes() for config in self[:3]), self.labels)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The cell as JSON."""
+        return {
+            "dataset": self.dataset.json,
+            "eraser": self.eraser.json,
+            "probe": self.probe.json,
+            "labels": self.labels,
+        }
+
+
+class Part(NamedTuple):
+    """A product of axes.
+
+    Attributes:
+      datasets: configurations, and so the next two.
+      erasers: of the eraser.
+      probes: of the probe.
+      labels: "true", "permuted" or both.
+      seeds: of the trials, first and last + 1.
+      ask: which numbers to compute.
+    """
+
+    datasets: tuple[Config, ...]
+    erasers: tuple[Config, ...]
+    probes: tuple[Config, ...]
+    labels: tuple[str, ...]
+    seeds: tuple[int, int]
+    ask: Ask
+
+    def cells(self) -> Iterator[Cell]:
+        """Yields every combination."""
+        for labels in self.labels:
+            for dataset, eraser, probe in itertools.product(
+                self.datasets, self.erasers, self.probes
+            ):
+                yield Cell(dataset, eraser, probe, labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A resolved spec: a sum of products."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def json(self) -> list[dict[str, Any]]:
+        """The grid as JSON, which `from_json` reads."""
+        return [
+            {
+                "datasets": [config.json for config in part.datasets],
+                "erasers": [config.json for config in part.erasers],
+                "probes": [config.json for config in part.probes],
+                "labels": list(part.labels),
+                "seeds": list(part.seeds),
+                "protocols": list(part.ask.protocols),
+                "metrics": list(part.ask.metrics),
+            }
+            for part in self.parts
+        ]
+
+    @classmethod
+    def from_json(cls, parts: Sequence[Mapping[str, Any]]) -> "Grid":
+        """Returns the grid of a manifest; its configurations have no objects."""
+
+        def configs(tables):
+            return tuple(
+                Config(table["name"], {k: v for k, v in table.items() if k != "name"})
+                for table in tables
+            )
+
+        return cls(
+            tuple(
+                Part(
+                    configs(part["datasets"]),
+                    configs(part["erasers"]),
+                    configs(part["probes"]),
+                    tuple(part["labels"]),
+                    (part["seeds"][0], part["seeds"][1]),
+                    Ask(tuple(part["metrics"]), tuple(part["protocols"])),
+                )
+                for part in parts
+            )
+        )
+
+
+def canonical(value: Any) -> str:
+    """Returns JSON with sorted keys and no spaces: the same value is the same text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
