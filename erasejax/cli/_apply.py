@@ -40,7 +40,7 @@ def apply(
       x: features. Of a table the columns that the eraser was fitted on.
       out: file to write; the extension says the format.
       labels: labels of these rows, for an eraser that reads them; among those of the fit.
-      dtype: of the output, a name of `erasejax.commands.erasing.DTYPES`; None for that of the
+      dtype: of the output, a name of `erasejax.metrics.DTYPES`; None for that of the
         features, and float32 for bfloat16 where the format does not have it.
       drop: columns that are no features, see `erasejax.files.open_features`.
       encoding: of text in the files, None for UTF-8.

@@ -68,21 +68,21 @@ def fit(
       x: features, see `erasejax.files.open_features`.
       labels: see `erasejax.files.read_labels`.
       out: file to write.
-      method: a key of `erasejax.registry.METHODS`.
+      method: a key of `erasejax.names.METHODS`.
       task: see `erasejax.files.read_task`; for splince.
       concept: "auto", "classes" or "real".
       keep_mean: option of the method, None for its default; so are the next six.
       shrinkage: weight of the identity, in [0, 1].
-      shrinkage_rule: one of `erasejax.canonical.SHRINKAGE_RULES`.
+      shrinkage_rule: one of `erasejax.statistics.SHRINKAGE_RULES`.
       rank: number of directions.
       rounds: the most rounds.
-      probe: a key of `erasejax.registry.PROBES`.
+      probe: a key of `erasejax.names.PROBES`.
       directions: file with an array (d,) or (d, r).
       target: share of the difference of covariances to remove, in [0, 1].
       max_rank: at most so many directions for it.
       certificate: whether to compute damage and linear_r2 of the fitting rows.
       dtype: in which erased rows will be written and so are certified, a name of
-        `erasejax.commands.erasing.DTYPES`; None for that of the features.
+        `erasejax.metrics.DTYPES`; None for that of the features.
       seed: for methods that draw.
       drop: columns that are no features, see `erasejax.files.open_features`.
       encoding: of text in the files, None for UTF-8.

@@ -105,9 +105,9 @@ def probe(
     Args:
       x: features.
       labels: class labels; floats that are all whole are taken as classes.
-      method: a key of `erasejax.registry.METHODS`; None is mean-difference, without `eraser`.
+      method: a key of `erasejax.names.METHODS`; None is mean-difference, without `eraser`.
       eraser: file of an eraser that was fitted elsewhere, instead of a method.
-      probes: keys of `erasejax.registry.PROBES` with commas between them.
+      probes: keys of `erasejax.names.PROBES` with commas between them.
       groups: which rows belong together, one id a row; no group is in two parts, and groups take
         the place of rows in intervals and the test. None where rows are independent.
       keep_mean: option of the method, None for its default.

@@ -80,7 +80,7 @@ def run(
     folder each, wants shard="0/1".
 
     Args:
-      spec: a table, see `erasejax.sweep.grid.grid`; or the path of one, .toml or .py.
+      spec: a table, see `erasejax.sweep.grid`; or the path of one, .toml or .py.
       out: the folder; made if need be.
       progress: whether to show a bar; under jax.distributed the first process shows it.
       shard: "i/n", the part of this process; "0/1" is all of it, wherever it runs.

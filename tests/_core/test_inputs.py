@@ -11,8 +11,8 @@ import pytest
 import erasejax as ej
 from erasejax._core import foreign, inputs
 from tests import common
+from tests._core.test_foreign import Exporter, dlpack_strided
 from tests.common import draw
-from tests.test_buffers import Exporter, dlpack_strided
 
 N, D, K = 48, 5, 2
 KEY = jax.random.key(7)

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import erasejax as ej
-from erasejax.cli import _main as cli
 from erasejax.files import open_features, parse, read_array, read_labels, read_task
 from erasejax.rows._pairs import PairNormalization, Pairs
 from erasejax.statistics._class_moments import ClassMoments
@@ -238,7 +237,7 @@ def test_a_large_archive_takes_little_memory(tmp_path):
             file.write(head.getvalue())
             for _ in range(columns):
                 file.write(bytes(4 * rows))
-    root = os.path.dirname(os.path.dirname(cli.__file__))
+    root = os.path.dirname(os.path.dirname(ej.__file__))
     run = subprocess.run(
         [sys.executable, "-c", BLOCKS, str(tmp_path / "x.npz")],
         env=os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"},

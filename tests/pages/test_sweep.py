@@ -12,7 +12,7 @@ from erasejax.cli._main import main
 from erasejax.pages._pictures import pictures
 from erasejax.pages._sweep import report
 
-DOCS = Path(__file__).parent.parent / "docs" / "sweeps"
+DOCS = Path(__file__).parents[2] / "docs" / "sweeps"
 SPEC = """
 seeds = 12
 probe = "least-squares"

@@ -11,7 +11,7 @@ from scipy import stats
 import erasejax as ej
 from erasejax.probes._selection import _assign
 from tests.common import EPS, draw
-from tests.test_guardedness import FLIPS, rejected, unlikely
+from tests.metrics.test_guardedness import FLIPS, rejected, unlikely
 
 KEY = jax.random.key(3)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import erasejax as ej
-from tests.test_buffers import CASES, Given, X, Z, fitted, moments, plain
+from tests._core.test_foreign import CASES, Given, X, Z, fitted, moments, plain
 
 STRICT = {
     "jax_numpy_rank_promotion": "raise",

@@ -12,7 +12,7 @@ from erasejax._core.text import plain, show
 from erasejax.cli import _main as cli
 from tests.command import N, bad, ok
 
-ROOT = os.path.dirname(os.path.dirname(cli.__file__))
+ROOT = os.path.dirname(os.path.dirname(ej.__file__))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def lines(header, label, *, x=X):
 
 def process(*argv):
     """Runs the command line in a process that has to end."""
-    root = os.path.dirname(os.path.dirname(cli.__file__))
+    root = os.path.dirname(os.path.dirname(ej.__file__))
     env = os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
     argv = [sys.executable, "-m", "erasejax", *argv]
     return subprocess.run(argv, capture_output=True, text=True, env=env, timeout=120)

@@ -21,7 +21,7 @@ from erasejax.metrics._certificate import certify
 from erasejax.names import METHODS
 from tests.command import TASK, D, N, bad, close, files, ok
 
-fit_command = importlib.import_module("erasejax.commands.fit")
+fit_command = importlib.import_module("erasejax.cli._fit")
 
 KINDS = [".npy", ".npz", ".csv", ".parquet", ".safetensors"]
 
@@ -565,7 +565,7 @@ def test_usage_errors(here, capsys):
 
 
 def start(*argv, **kwargs):
-    root = os.path.dirname(os.path.dirname(cli.__file__))
+    root = os.path.dirname(os.path.dirname(ej.__file__))
     env = os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
     argv = [sys.executable, "-m", "erasejax", *argv]
     pipe = subprocess.PIPE
@@ -622,7 +622,7 @@ def test_a_large_file_takes_little_memory(here):
         x[: rows // 8] = random.standard_normal((rows // 8, d))
         np.save(f"{name}_z.npy", random.integers(0, 2, len(x)))
         del x
-    env = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(cli.__file__))}
+    env = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(ej.__file__))}
     run = subprocess.run(
         [sys.executable, "-c", MEMORY],
         env=env | {"JAX_PLATFORMS": "cpu"},

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from erasejax.cli import _main as cli
+import erasejax as ej
 from tests import hostile
 
-ROOT = os.path.dirname(os.path.dirname(cli.__file__))
+ROOT = os.path.dirname(os.path.dirname(ej.__file__))
 
 
 def outcomes(folder, seed, count, families):
