@@ -14,6 +14,7 @@ import numpy as np
 from flax import struct
 
 from erasejax import metrics
+from erasejax._core.pytrees import static
 from erasejax._core.status import describe, raise_if_failed
 from erasejax._core.text import show
 from erasejax.cli._common import check_dims, load_eraser
@@ -40,7 +41,7 @@ class _Answers:
 
     labels: jax.Array
     status: jax.Array
-    num_classes: int = struct.field(pytree_node=False)
+    num_classes: int = static()
 
     def predict(self, x: jax.Array) -> jax.Array:
         """Returns the labels; x are the rows that they are for."""

@@ -1,10 +1,13 @@
 """Rows that look like hidden states of a language model."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
 
+from erasejax._core.pytrees import static
 from erasejax.datasets._base import Generator
 from erasejax.datasets._gaussian import GaussianClasses
 from erasejax.rows import Dataset
@@ -38,14 +41,16 @@ class Activations(Generator):
       2109.04404 (a few features dominate); Sun et al. 2024, arXiv 2402.17762 (massive activations).
     """
 
+    name: ClassVar[str] = "activations"
+
     separation: ArrayLike = 2.0
     decay: ArrayLike = 1.0
     mean: ArrayLike = 10.0
     massive_scale: ArrayLike = 100.0
-    rows: int | tuple[int, ...] = struct.field(pytree_node=False, default=100)
-    num_classes: int = struct.field(pytree_node=False, default=2)
-    dims: int = struct.field(pytree_node=False, default=64)
-    massive: int = struct.field(pytree_node=False, default=2)
+    rows: int | tuple[int, ...] = static(100)
+    num_classes: int = static(2)
+    dims: int = static(64)
+    massive: int = static(2)
 
     def _sample(self, population: jax.Array, rows: jax.Array) -> Dataset:
         if not 0 <= self.massive <= self.dims:

@@ -1,10 +1,13 @@
 """A concept that is a real number."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
 
+from erasejax._core.pytrees import static
 from erasejax._linalg.products import product
 from erasejax.datasets._base import Generator, rotation
 from erasejax.rows import Dataset
@@ -29,11 +32,13 @@ class ContinuousConcept(Generator):
       rotate: static; False keeps the two directions on the first axes.
     """
 
+    name: ClassVar[str] = "continuous-concept"
+
     strength: ArrayLike = 1.0
     curvature: ArrayLike = 0.0
-    rows: int = struct.field(pytree_node=False, default=200)
-    dims: int = struct.field(pytree_node=False, default=8)
-    rotate: bool = struct.field(pytree_node=False, default=True)
+    rows: int = static(200)
+    dims: int = static(8)
+    rotate: bool = static(True)
 
     def _sample(self, population: jax.Array, rows: jax.Array) -> Dataset:
         if self.dims < 2 or self.rows < 1:

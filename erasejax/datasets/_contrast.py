@@ -1,11 +1,14 @@
 """Contrast pairs with a truth, a distractor and templates."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
+from erasejax._core.pytrees import static
 from erasejax._linalg.products import product
 from erasejax.datasets._base import Generator, class_sizes, labels, rotation
 from erasejax.rows import Pairs
@@ -51,16 +54,18 @@ class ContrastPairs(Generator):
       Burns et al. 2022, arXiv 2212.03827; Farquhar et al. 2023, arXiv 2312.10029.
     """
 
+    name: ClassVar[str] = "contrast-pairs"
+
     truth: ArrayLike = 2.0
     distractor: ArrayLike = 0.0
     noise: ArrayLike = 1.0
     content: ArrayLike = 1.0
     offset: ArrayLike = 1.0
-    rows: int | tuple[int, int] = struct.field(pytree_node=False, default=100)
-    dims: int = struct.field(pytree_node=False, default=32)
-    directions: int = struct.field(pytree_node=False, default=4)
-    templates: int = struct.field(pytree_node=False, default=1)
-    rotate: bool = struct.field(pytree_node=False, default=True)
+    rows: int | tuple[int, int] = static(100)
+    dims: int = static(32)
+    directions: int = static(4)
+    templates: int = static(1)
+    rotate: bool = static(True)
 
     def sample(self, key: jax.Array, *, part: int | jax.Array = 0) -> Pairs:
         """Draws pairs.

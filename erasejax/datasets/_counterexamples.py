@@ -1,11 +1,14 @@
 """Classes whose means coincide and which can be told apart all the same."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
+from erasejax._core.pytrees import static
 from erasejax._linalg.products import product
 from erasejax.datasets._base import Generator, class_sizes, labels, rotation
 from erasejax.rows import Dataset
@@ -30,10 +33,12 @@ class SkewedClasses(Generator):
       ratio: static; how many times more frequent the near value is than the far one.
     """
 
+    name: ClassVar[str] = "skewed-classes"
+
     scale: ArrayLike = 1.0
-    rows: int = struct.field(pytree_node=False, default=100)
-    dims: int = struct.field(pytree_node=False, default=2)
-    ratio: int = struct.field(pytree_node=False, default=9)
+    rows: int = static(100)
+    dims: int = static(2)
+    ratio: int = static(9)
 
     def _sample(self, population: jax.Array, rows: jax.Array) -> Dataset:
         del population  # the column is fixed
@@ -76,12 +81,14 @@ class XorClasses(Generator):
       rotate: static; False keeps the three directions on the first axes.
     """
 
+    name: ClassVar[str] = "xor-classes"
+
     separation: ArrayLike = 4.0
     spread: ArrayLike = 1.0
     gap: ArrayLike = 0.0
-    rows: int | tuple[int, ...] = struct.field(pytree_node=False, default=100)
-    dims: int = struct.field(pytree_node=False, default=4)
-    rotate: bool = struct.field(pytree_node=False, default=True)
+    rows: int | tuple[int, ...] = static(100)
+    dims: int = static(4)
+    rotate: bool = static(True)
 
     def _sample(self, population: jax.Array, rows: jax.Array) -> Dataset:
         if self.dims < 3:

@@ -1,11 +1,14 @@
 """Discrete informative features among Gaussian noise: the experiment behind this library."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
+from erasejax._core.pytrees import static
 from erasejax.datasets._base import Generator, class_sizes, labels
 from erasejax.rows import Dataset
 
@@ -37,11 +40,13 @@ class DiscreteFeatures(Generator):
         which a probe that cuts between two of them notices on fresh rows.
     """
 
+    name: ClassVar[str] = "discrete-features"
+
     tables: ArrayLike = struct.field(default_factory=lambda: np.asarray(_TABLES))
     values: ArrayLike = struct.field(default_factory=lambda: np.asarray(_VALUES))
-    rows: int | tuple[int, ...] = struct.field(pytree_node=False, default=100)
-    dims: int = struct.field(pytree_node=False, default=3)
-    normalize: bool = struct.field(pytree_node=False, default=False)
+    rows: int | tuple[int, ...] = static(100)
+    dims: int = static(3)
+    normalize: bool = static(False)
 
     def _sample(self, population: jax.Array, rows: jax.Array) -> Dataset:
         del population  # the tables are the population

@@ -1,11 +1,14 @@
 """Gaussian classes with a known number of informative directions."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
+from erasejax._core.pytrees import static
 from erasejax._linalg.products import product
 from erasejax.datasets._base import Generator, class_sizes, labels, rotation
 from erasejax.rows import Dataset
@@ -39,14 +42,16 @@ class GaussianClasses(Generator):
       rotate: static; False keeps the informative directions on the first axes (decay 0 only).
     """
 
+    name: ClassVar[str] = "gaussian-classes"
+
     separation: ArrayLike = 2.0
     redundancy: ArrayLike = 0.0
     decay: ArrayLike = 0.0
-    rows: int | tuple[int, ...] = struct.field(pytree_node=False, default=100)
-    num_classes: int = struct.field(pytree_node=False, default=2)
-    dims: int = struct.field(pytree_node=False, default=16)
-    directions: int = struct.field(pytree_node=False, default=1)
-    rotate: bool = struct.field(pytree_node=False, default=True)
+    rows: int | tuple[int, ...] = static(100)
+    num_classes: int = static(2)
+    dims: int = static(16)
+    directions: int = static(1)
+    rotate: bool = static(True)
 
     def _sample(self, population: jax.Array, rows: jax.Array) -> Dataset:
         k, d, m = self.num_classes, self.dims, self.directions

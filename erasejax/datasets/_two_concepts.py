@@ -1,10 +1,13 @@
 """A concept to erase and a task to keep, correlated."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
 
+from erasejax._core.pytrees import static
 from erasejax._linalg.products import product
 from erasejax.datasets._base import Generator, class_sizes, labels, rotation
 from erasejax.rows import Dataset
@@ -36,14 +39,16 @@ class TwoConcepts(Generator):
         on the first.
     """
 
+    name: ClassVar[str] = "two-concepts"
+
     correlation: ArrayLike = 0.5
     strength: ArrayLike = 2.0
     task_strength: ArrayLike = 2.0
     overlap: ArrayLike = 0.0
     noise_correlation: ArrayLike = 0.0
-    rows: int | tuple[int, ...] = struct.field(pytree_node=False, default=100)
-    dims: int = struct.field(pytree_node=False, default=8)
-    rotate: bool = struct.field(pytree_node=False, default=True)
+    rows: int | tuple[int, ...] = static(100)
+    dims: int = static(8)
+    rotate: bool = static(True)
 
     def _sample(self, population: jax.Array, rows: jax.Array) -> Dataset:
         if self.dims < 2:

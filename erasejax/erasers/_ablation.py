@@ -1,9 +1,12 @@
 """Ablation of given directions."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from erasejax._core.pytrees import static
 from erasejax._core.status import Status, flag
 from erasejax.erasers._base import ClosedForm
 from erasejax.projection import Projection, oblique
@@ -26,8 +29,10 @@ class Ablation(ClosedForm):
       Arditi et al. 2024 (directional ablation), arXiv 2406.11717.
     """
 
+    name: ClassVar[str] = "ablation"
+
     directions: jax.Array | None = None
-    keep_mean: bool = struct.field(pytree_node=False, default=True)
+    keep_mean: bool = static(True)
 
     needs_covariance = False
 

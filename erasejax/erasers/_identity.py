@@ -1,5 +1,7 @@
 """The eraser that erases nothing: the baseline of every comparison."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from flax import struct
 
@@ -13,6 +15,8 @@ __all__ = ["Identity"]
 @struct.dataclass
 class Identity(ClosedForm):
     """r(x) = x, as a projection of rank 0 with (d, 0) factors."""
+
+    name: ClassVar[str] = "identity"
 
     needs_covariance = False
 

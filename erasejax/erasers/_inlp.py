@@ -1,12 +1,13 @@
 """Iterative null-space projection (INLP)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
 
+from erasejax._core.pytrees import static
 from erasejax._core.status import Status, flag
 from erasejax.erasers._base import Eraser
 from erasejax.probes import Logistic, Probe, recurse
@@ -43,10 +44,12 @@ class INLP(Eraser):
       Ravfogel et al. 2020, arXiv 2004.07667.
     """
 
-    rounds: int = struct.field(pytree_node=False, default=20)
+    name: ClassVar[str] = "inlp"
+
+    rounds: int = static(20)
     probe: Probe = struct.field(default_factory=Logistic)
     stop_at: ArrayLike | None = None
-    keep_mean: bool = struct.field(pytree_node=False, default=True)
+    keep_mean: bool = static(True)
 
     @property
     def needs_key(self) -> bool:

@@ -1,9 +1,12 @@
 """Least-squares concept erasure (LEACE)."""
 
+from typing import ClassVar
+
 import jax
 from flax import struct
 from jax.typing import ArrayLike
 
+from erasejax._core.pytrees import static
 from erasejax.erasers._base import ClosedForm
 from erasejax.projection import Projection, oblique
 from erasejax.rows import Dataset
@@ -40,9 +43,11 @@ class LEACE(ClosedForm):
       10.2202/1544-6115.1175; Chen et al. 2010 (OAS), arXiv 0907.4698.
     """
 
+    name: ClassVar[str] = "leace"
+
     shrinkage: ArrayLike = 0.0
-    shrinkage_rule: str = struct.field(pytree_node=False, default="fixed")
-    keep_mean: bool = struct.field(pytree_node=False, default=True)
+    shrinkage_rule: str = static("fixed")
+    keep_mean: bool = static(True)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Projection:
         return self._read(solve_data(data, rule=self.shrinkage_rule, shrinkage=self.shrinkage))

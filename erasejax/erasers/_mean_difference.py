@@ -1,8 +1,11 @@
 """Mean-difference projection."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from flax import struct
 
+from erasejax._core.pytrees import static
 from erasejax._linalg.products import safe_reciprocal
 from erasejax.erasers._base import ClosedForm
 from erasejax.projection import Projection, oblique
@@ -30,7 +33,9 @@ class MeanDifference(ClosedForm):
       Shao, Ziser and Cohen 2023 (SAL), arXiv 2203.07893; Belrose et al. 2023, arXiv 2306.03819.
     """
 
-    keep_mean: bool = struct.field(pytree_node=False, default=True)
+    name: ClassVar[str] = "mean-difference"
+
+    keep_mean: bool = static(True)
 
     needs_covariance = False
 

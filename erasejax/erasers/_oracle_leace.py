@@ -1,6 +1,6 @@
 """Oracle LEACE: the least damage of all, for erasers that may read the label."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ from flax import struct
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import static
 from erasejax._core.status import Status, flag, poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import ClosedForm
@@ -35,7 +36,7 @@ class OracleProjection:
     mean_z: jax.Array
     rank: jax.Array
     status: jax.Array
-    one_hot: bool = struct.field(pytree_node=False, default=False)
+    one_hot: bool = static(False)
 
     needs_z = True
 
@@ -138,6 +139,8 @@ class OracleLEACE(ClosedForm):
     References:
       Belrose et al. 2023, arXiv 2306.03819, section 4.3.
     """
+
+    name: ClassVar[str] = "oracle-leace"
 
     needs_covariance = False
 

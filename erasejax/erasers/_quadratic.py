@@ -1,6 +1,6 @@
 """Quadratic erasure: QLEACE, which reads the label when applied, and ALF-QLEACE, which does not."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from erasejax import transport
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import static
 from erasejax._core.status import Status, flag, poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import Eraser
@@ -164,6 +165,8 @@ class QLEACE(_ClassForm):
       Alvarez-Esteban et al. 2016, arXiv 1511.05355, for the barycentre.
     """
 
+    name: ClassVar[str] = "qleace"
+
     def _solve(self, moments: ClassMoments) -> ClassTransport:
         overall, share = moments.overall, moments.share
         present = share > 0
@@ -310,8 +313,10 @@ class ALFQLEACE(_ClassForm):
       Belrose et al. 2023, arXiv 2306.03819, for LEACE, and its library concept-erasure.
     """
 
+    name: ClassVar[str] = "alf-qleace"
+
     target: ArrayLike = 0.9
-    max_rank: int | None = struct.field(pytree_node=False, default=None)
+    max_rank: int | None = static(None)
 
     def _solve(self, moments: ClassMoments) -> TracedProjection:
         overall = moments.overall

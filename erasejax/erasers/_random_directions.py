@@ -1,8 +1,11 @@
 """Projection along random directions: the control of every ablation."""
 
+from typing import ClassVar
+
 import jax
 from flax import struct
 
+from erasejax._core.pytrees import static
 from erasejax.erasers._ablation import ablate
 from erasejax.erasers._base import Eraser
 from erasejax.projection import Projection
@@ -21,8 +24,10 @@ class RandomDirections(Eraser):
       keep_mean: static; True projects about the mean of the rows, False about the origin.
     """
 
-    rank: int = struct.field(pytree_node=False, default=1)
-    keep_mean: bool = struct.field(pytree_node=False, default=True)
+    name: ClassVar[str] = "random-directions"
+
+    rank: int = static(1)
+    keep_mean: bool = static(True)
 
     needs_key = True
 

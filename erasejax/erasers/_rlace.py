@@ -1,7 +1,7 @@
 """Linear adversarial concept erasure (R-LACE)."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from erasejax._core import inputs
+from erasejax._core.pytrees import static
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal
@@ -79,14 +80,16 @@ class RLACE(Eraser):
       Ravfogel, Twiton, Goldberg and Cotterell 2022, arXiv 2201.12091.
     """
 
-    rank: int = struct.field(pytree_node=False, default=1)
-    closed_form: bool = struct.field(pytree_node=False, default=True)
-    game: str = struct.field(pytree_node=False, default="direct")
-    start: str = struct.field(pytree_node=False, default="mean-difference")
-    restarts: int = struct.field(pytree_node=False, default=8)
-    steps: int | None = struct.field(pytree_node=False, default=None)
+    name: ClassVar[str] = "rlace"
+
+    rank: int = static(1)
+    closed_form: bool = static(True)
+    game: str = static("direct")
+    start: str = static("mean-difference")
+    restarts: int = static(8)
+    steps: int | None = static(None)
     l2: ArrayLike = 1e-4
-    keep_mean: bool = struct.field(pytree_node=False, default=True)
+    keep_mean: bool = static(True)
 
     @property
     def needs_key(self) -> bool:

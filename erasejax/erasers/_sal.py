@@ -1,5 +1,7 @@
 """Spectral attribute removal (SAL)."""
 
+from typing import ClassVar
+
 from flax import struct
 
 from erasejax.erasers._mean_difference import MeanDifference
@@ -21,3 +23,5 @@ class SAL(MeanDifference):
     References:
       Shao, Ziser and Cohen 2023, arXiv 2203.07893.
     """
+
+    name: ClassVar[str] = "sal"

@@ -1,12 +1,13 @@
 """SPLINCE: erase one concept, keep another."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
 
+from erasejax._core.pytrees import static
 from erasejax._core.status import Status, flag
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import ClosedForm
@@ -38,9 +39,11 @@ class SPLINCE(ClosedForm):
       Holstege et al. 2025 (SPLINCE), arXiv 2506.10703.
     """
 
+    name: ClassVar[str] = "splince"
+
     shrinkage: ArrayLike = 0.0
-    shrinkage_rule: str = struct.field(pytree_node=False, default="fixed")
-    keep_mean: bool = struct.field(pytree_node=False, default=True)
+    shrinkage_rule: str = static("fixed")
+    keep_mean: bool = static(True)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Projection:
         if data.task is None:

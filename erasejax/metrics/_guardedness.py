@@ -8,6 +8,7 @@ from flax import struct
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import static
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._linalg import f_distribution, products
 from erasejax._linalg.products import product, safe_reciprocal
@@ -66,8 +67,8 @@ class GuardednessTest:
     rank: jax.Array
     rank_concept: jax.Array
     status: jax.Array
-    method: str = struct.field(pytree_node=False)
-    norm: bool = struct.field(pytree_node=False)
+    method: str = static()
+    norm: bool = static()
 
 
 def guardedness_test(

@@ -1,7 +1,7 @@
 """Contrast-consistent search (CCS), and one search after another."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import static
 from erasejax._core.status import poison
 from erasejax._linalg import platforms, products
 from erasejax._linalg.products import product, safe_reciprocal
@@ -162,11 +163,13 @@ class CCS(ContrastProbe):
       Burns et al. 2022, arXiv 2212.03827; Farquhar et al. 2023, arXiv 2312.10029.
     """
 
+    name: ClassVar[str] = "ccs"
+
     learning_rate: ArrayLike = 1e-2
     weight_decay: ArrayLike = 1e-2
-    starts: int = struct.field(pytree_node=False, default=10)
-    epochs: int = struct.field(pytree_node=False, default=1000)
-    scale: str = struct.field(pytree_node=False, default="none")
+    starts: int = static(10)
+    epochs: int = static(1000)
+    scale: str = static("none")
 
     needs_key = True
 

@@ -1,6 +1,6 @@
 """Probes of contrast pairs that see no labels: what they share, and the two in closed form."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ from flax import struct
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import static
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal
@@ -294,7 +295,9 @@ class CRC(ContrastProbe):
       Burns et al. 2022, arXiv 2212.03827.
     """
 
-    scale: str = struct.field(pytree_node=False, default="none")
+    name: ClassVar[str] = "crc"
+
+    scale: str = static("none")
 
     def _fit(self, halves: Halves, key: jax.Array | None) -> ContrastClassifier:
         x = halves.x[0] - halves.x[1]
@@ -318,7 +321,9 @@ class RandomDirection(ContrastProbe):
       scale: static; how the halves are scaled, see `PairNormalization.of`.
     """
 
-    scale: str = struct.field(pytree_node=False, default="none")
+    name: ClassVar[str] = "random-direction"
+
+    scale: str = static("none")
 
     needs_key = True
 

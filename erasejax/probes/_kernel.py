@@ -1,11 +1,14 @@
 """Ridge regression with a Gaussian kernel, by random Fourier features."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
 
 from erasejax._core import inputs
+from erasejax._core.pytrees import static
 from erasejax._core.status import poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.probes._base import FittedProbe, LinearClassifier, LinearRegressor, Probe, decide
@@ -37,9 +40,11 @@ class KernelRidge(Probe):
       Rahimi and Recht 2007, Random features for large-scale kernel machines, NIPS 20.
     """
 
+    name: ClassVar[str] = "kernel-ridge"
+
     l2: ArrayLike = 1e-3
     bandwidth: ArrayLike = 1.0
-    features: int = struct.field(pytree_node=False, default=512)
+    features: int = static(512)
 
     needs_key = True
     real_concepts = True

@@ -1,5 +1,7 @@
 """Linear probes in closed form: least squares, linear discriminant, nearest class mean."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -32,6 +34,8 @@ class LeastSquares(Probe):
     Attributes:
       l2: () penalty, >= 0, in squared units of x.
     """
+
+    name: ClassVar[str] = "least-squares"
 
     l2: ArrayLike = 0.0
 
@@ -71,6 +75,8 @@ class LDA(Probe):
       l2: () added to the diagonal of the within-class covariance, >= 0, in squared units of x.
     """
 
+    name: ClassVar[str] = "lda"
+
     l2: ArrayLike = 0.0
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> LinearLikelihood:
@@ -93,6 +99,8 @@ class MeanDifferenceProbe(Probe):
 
     Euclidean, so it depends on the features' scales. It has no likelihood.
     """
+
+    name: ClassVar[str] = "mean-difference"
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> LinearClassifier:
         moments = Moments.of(data, covariance=False)

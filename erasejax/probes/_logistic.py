@@ -1,12 +1,13 @@
 """Logistic regression, binary and multinomial."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
 
+from erasejax._core.pytrees import static
 from erasejax._linalg.products import product
 from erasejax.probes._base import LinearLikelihood
 from erasejax.probes._convex.classifier import ConvexClassifier
@@ -35,8 +36,10 @@ class Logistic(ConvexClassifier):
       max_steps: static; bound on the iterations of Newton's method, a tenth of that of L-BFGS.
     """
 
+    name: ClassVar[str] = "logistic"
+
     l2: ArrayLike = 1e-3
-    max_steps: int = struct.field(pytree_node=False, default=100)
+    max_steps: int = static(100)
 
     def _loss(self, classes: int, dtype: Any) -> LogLoss:
         return log_loss(classes, dtype)

@@ -1,6 +1,6 @@
 """A multilayer perceptron, the probe for what no linear probe sees."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from flax import nnx, struct
 from jax.typing import ArrayLike
 
 from erasejax._core import inputs
+from erasejax._core.pytrees import static
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._linalg.products import HIGHEST, product, safe_reciprocal
 from erasejax.probes._base import Likelihood, Probe, log_softmax
@@ -52,14 +53,16 @@ class MLP(Probe):
         over n rows once, and at least 10.
     """
 
-    width: int = struct.field(pytree_node=False, default=64)
-    depth: int = struct.field(pytree_node=False, default=1)
+    name: ClassVar[str] = "mlp"
+
+    width: int = static(64)
+    depth: int = static(1)
     learning_rate: ArrayLike = 3e-3
     weight_decay: ArrayLike = 1e-2
-    batch: int = struct.field(pytree_node=False, default=64)
-    steps: int = struct.field(pytree_node=False, default=10_000)
+    batch: int = static(64)
+    steps: int = static(10_000)
     validation: ArrayLike = 0.2
-    patience: int = struct.field(pytree_node=False, default=8)
+    patience: int = static(8)
 
     needs_key = True
 

@@ -1,5 +1,7 @@
 """The quadratic probe: Gaussian classes, each with a covariance of its own."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -86,6 +88,8 @@ class QDA(Probe):
     Attributes:
       l2: () added to the diagonal of every class covariance, >= 0, in squared units of x.
     """
+
+    name: ClassVar[str] = "qda"
 
     l2: ArrayLike = 0.0
 

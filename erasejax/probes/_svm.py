@@ -1,12 +1,13 @@
 """The linear support vector machine with the squared hinge loss."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
 
+from erasejax._core.pytrees import static
 from erasejax.probes._base import LinearClassifier
 from erasejax.probes._convex.classifier import ConvexClassifier
 from erasejax.probes._convex.losses import SquaredHinge, squared_hinge
@@ -31,8 +32,10 @@ class LinearSVM(ConvexClassifier):
       max_steps: static; bound on the iterations of Newton's method, a tenth of that of L-BFGS.
     """
 
+    name: ClassVar[str] = "linear-svm"
+
     l2: ArrayLike = 1e-3
-    max_steps: int = struct.field(pytree_node=False, default=100)
+    max_steps: int = static(100)
 
     def _loss(self, classes: int, dtype: Any) -> SquaredHinge:
         return squared_hinge(classes, dtype)

@@ -1,9 +1,12 @@
 """The affine threshold with the best 0-1 accuracy."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from erasejax._core.pytrees import static
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax._linalg.sorting import sort_marked
 from erasejax.probes._base import LinearClassifier, Probe, linear_probe
@@ -34,8 +37,10 @@ class ZeroOne(Probe):
       rounds: static; steps of each.
     """
 
-    restarts: int = struct.field(pytree_node=False, default=64)
-    rounds: int = struct.field(pytree_node=False, default=16)
+    name: ClassVar[str] = "zero-one"
+
+    restarts: int = static(64)
+    rounds: int = static(16)
 
     needs_key = True
 

@@ -13,6 +13,7 @@ from flax import struct
 
 from erasejax._core import inputs
 from erasejax._core.foreign import as_jax_or_numpy
+from erasejax._core.pytrees import static
 from erasejax._core.status import Status, flag
 from erasejax._linalg.products import product, safe_reciprocal
 
@@ -34,7 +35,7 @@ class Dataset:
 
     x: jax.Array
     z: jax.Array
-    num_classes: int | None = struct.field(pytree_node=False, default=None)
+    num_classes: int | None = static(None)
     task: jax.Array | None = None
     weights: jax.Array | None = None
 

@@ -15,6 +15,7 @@ from jax.core import Tracer
 from erasejax._core import inputs
 from erasejax._core.foreign import as_jax_or_numpy
 from erasejax._core.programs import program
+from erasejax._core.pytrees import static
 from erasejax._core.status import Status, flag, poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.rows._dataset import Dataset
@@ -45,7 +46,7 @@ class Pairs:
     templates: jax.Array | None = None
     distractor: jax.Array | None = None
     weights: jax.Array | None = None
-    num_templates: int | None = struct.field(pytree_node=False, default=None)
+    num_templates: int | None = static(None)
 
 
 def as_pairs(
@@ -160,7 +161,7 @@ class PairNormalization:
     mean: jax.Array
     scale: jax.Array
     status: jax.Array
-    rule: str = struct.field(pytree_node=False, default="none")
+    rule: str = static("none")
 
     @classmethod
     def of(cls, pairs: Pairs, *, scale: str = "none") -> "PairNormalization":

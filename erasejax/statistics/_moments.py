@@ -21,6 +21,7 @@ from flax import struct
 from erasejax._core import inputs
 from erasejax._core.foreign import as_jax_or_numpy
 from erasejax._core.programs import own_rules, program
+from erasejax._core.pytrees import static
 from erasejax._core.status import Status, flag
 from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal, two_sum
@@ -63,8 +64,8 @@ class Moments:
     xz: jax.Array
     zz: jax.Array
     status: jax.Array
-    one_hot: bool = struct.field(pytree_node=False, default=False)
-    task: int = struct.field(pytree_node=False, default=0)
+    one_hot: bool = static(False)
+    task: int = static(0)
     scale: jax.Array | None = None
     grain: jax.Array | None = None
 
