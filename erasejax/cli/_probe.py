@@ -14,7 +14,7 @@ import numpy as np
 from flax import struct
 
 from erasejax import metrics
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import describe, raise_if_failed
 from erasejax._core.text import show
 from erasejax.cli._common import check_dims, load_eraser
@@ -36,7 +36,7 @@ __all__ = ["Line", "Protocol", "probe", "render"]
 
 
 @struct.dataclass(kw_only=True)
-class _Answers:
+class _Answers(Tree):
     """What a probe predicts for some rows: of one type for all probes, and so one program."""
 
     labels: jax.Array

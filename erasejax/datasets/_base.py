@@ -9,12 +9,13 @@ import numpy as np
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import Tree
 from erasejax.rows import Dataset
 
 __all__ = ["Generator"]
 
 
-class Generator:
+class Generator(Tree):
     """A synthetic dataset: a configuration with `sample`. Subclasses write `_sample`.
 
     Draws depend on the key, the part and the configuration alone, never on what else is running.

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import Tree
 from erasejax.rows import Dataset, as_dataset_about, moved
 from erasejax.statistics import Moments
 
 __all__ = ["ClosedForm", "Eraser"]
 
 
-class Eraser:
+class Eraser(Tree):
     """A method: a configuration with `fit`. Subclasses write `_fit` for one problem.
 
     `_fit(data, key)` is traced once per shape and static configuration; every numeric field is a

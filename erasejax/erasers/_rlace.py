@@ -117,7 +117,7 @@ class RLACE(Eraser):
         axes = axes * sd[:, None]
         # About the mean once, not in every pass.
         data = centered(data, moments.mean)
-        moments = moments.replace(mean_x=jnp.zeros_like(moments.mean_x))  # pyright: ignore
+        moments = moments.replace(mean_x=jnp.zeros_like(moments.mean_x))
         if self.game == "fantope":
             assert key is not None
             probe = make(l2=self.l2 * unit)
@@ -149,7 +149,7 @@ class RLACE(Eraser):
 
 def _traced(solution: Projection, found: Found) -> TracedProjection:
     status = solution.status | flag(~found.converged, Status.NOT_CONVERGED)
-    solution = solution.replace(status=status)  # pyright: ignore[reportAttributeAccessIssue]
+    solution = solution.replace(status=status)
     traced = TracedProjection.of(solution, steps=found.steps, trace=found.trace)
     return poison(traced, status)
 

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._linalg import f_distribution, products
 from erasejax._linalg.products import product, safe_reciprocal
@@ -30,7 +31,7 @@ _LEVEL, _POWER = 0.05, 0.95
 
 
 @struct.dataclass(kw_only=True)
-class GuardednessTest:
+class GuardednessTest(Tree):
     """What a test of Cov(x, z) = 0 found.
 
     Attributes:
@@ -57,16 +58,16 @@ class GuardednessTest:
       norm: static; whether the norm of the covariance was tested instead of Pillai's trace.
     """
 
-    statistic: jax.Array
-    p_value: jax.Array
-    r2: jax.Array
-    detectable_r2: jax.Array
-    design_effect: jax.Array
-    df: jax.Array
-    df_residual: jax.Array
-    rank: jax.Array
-    rank_concept: jax.Array
-    status: jax.Array
+    statistic: Float[Array, ""]
+    p_value: Float[Array, ""]
+    r2: Float[Array, ""]
+    detectable_r2: Float[Array, ""]
+    design_effect: Float[Array, ""]
+    df: Float[Array, ""]
+    df_residual: Float[Array, ""]
+    rank: Int[Array, ""]
+    rank_concept: Int[Array, ""]
+    status: UInt32[Array, ""]
     method: str = static()
     norm: bool = static()
 
@@ -145,7 +146,7 @@ def guardedness_test(
         raise ValueError(f"permutations: expected a positive whole number, got {permutations}")
     key = inputs.drawing_key(method, key, draws=method == "sign_flip")
     data, _ = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
-    data = data.replace(task=None)  # pyright: ignore[reportAttributeAccessIssue]
+    data = data.replace(task=None)
     count = None
     if groups is not None:
         groups = number_groups(groups, data.x.shape[0])

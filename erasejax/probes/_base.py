@@ -5,9 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import Tree
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._linalg.products import product
 from erasejax.projection import Projection
@@ -34,7 +36,7 @@ __all__ = [
 ]
 
 
-class Probe:
+class Probe(Tree):
     """A probe: a configuration with `fit`. Subclasses write `_fit` for one problem."""
 
     needs_key = False
@@ -109,7 +111,7 @@ class Probe:
           through: the projection.
           key: as in `_fit`.
         """
-        return self._fit(data.replace(x=through(data.x)), key)  # pyright: ignore[reportAttributeAccessIssue]
+        return self._fit(data.replace(x=through(data.x)), key)
 
     def _begin(self, prepared: Any) -> Any:
         """Returns where the first of several fits begins, the next of which follow each other."""
@@ -142,7 +144,7 @@ def _fit(
     return moved(probe._fit(data, key), origin)
 
 
-class FittedProbe:
+class FittedProbe(Tree):
     """What a probe's `fit` returns: `scores` of rows, `num_classes`, `status`."""
 
     status: jax.Array
@@ -209,10 +211,10 @@ class LinearProbe(FittedProbe):
       status: () uint32 bits, see `erasejax.Status`.
     """
 
-    weight: jax.Array
-    offset: jax.Array
-    center: jax.Array
-    status: jax.Array
+    weight: Float[Array, " d *c"]
+    offset: Float[Array, "*c"]
+    center: Float[Array, " d"]
+    status: UInt32[Array, ""]
 
     @property
     def num_classes(self) -> int:
@@ -232,7 +234,7 @@ class LinearProbe(FittedProbe):
     def _moved(self, origin: jax.Array) -> Any:
         center, lag = move_point(self.center, origin)
         offset = self.offset - product("d,d...->...", lag, self.weight)
-        return self.replace(center=center, offset=offset)  # pyright: ignore
+        return self.replace(center=center, offset=offset)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(inputs.compute_dtype(x, self.weight))

@@ -5,10 +5,11 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal
@@ -33,7 +34,7 @@ class Halves(NamedTuple):
     status: jax.Array
 
 
-class ContrastProbe:
+class ContrastProbe(Tree):
     """A probe of contrast pairs: a configuration with `fit`. Subclasses write `_fit`."""
 
     needs_key = False
@@ -83,7 +84,7 @@ def _unlabelled(x_pos, x_neg, weights, templates, num_templates) -> Pairs:
     pairs = as_pairs(
         x_pos, x_neg, weights=weights, templates=templates, num_templates=num_templates
     )
-    return pairs.replace(labels=None, distractor=None)  # pyright: ignore
+    return pairs.replace(labels=None, distractor=None)
 
 
 @program
@@ -104,7 +105,7 @@ def normalized_halves(pairs: Pairs, scale: str) -> Halves:
     normalization = PairNormalization.of(pairs, scale=scale)
     x = normalized_rows(normalization, pairs)
     raw = normalized_rows(
-        normalization.replace(  # pyright: ignore[reportAttributeAccessIssue]
+        normalization.replace(
             mean=jnp.zeros_like(normalization.mean), scale=jnp.ones_like(normalization.scale)
         ),
         pairs,
@@ -119,7 +120,7 @@ def normalized_halves(pairs: Pairs, scale: str) -> Halves:
 
 
 @struct.dataclass
-class ContrastClassifier:
+class ContrastClassifier(Tree):
     """A fitted probe that says which answer of a pair is true, from x+ - x- along a direction.
 
     What it predicts is 1 where yes is true, up to an arbitrary sign that only labels can tell:
@@ -132,10 +133,10 @@ class ContrastClassifier:
       status: () uint32 bits, see `erasejax.Status`.
     """
 
-    weight: jax.Array
-    sign: jax.Array
+    weight: Float[Array, " d"]
+    sign: Float[Array, ""]
     normalization: PairNormalization
-    status: jax.Array
+    status: UInt32[Array, ""]
 
     num_classes = 2
 
@@ -246,11 +247,11 @@ class ContrastClassifier:
         """
         pairs = as_pairs(x_pos, x_neg, z, weights=weights, templates=templates)
         right = _share_right(self._read(pairs, statistics), pairs)
-        return self.replace(sign=jnp.where(right < 0.5, -self.sign, self.sign))  # pyright: ignore
+        return self.replace(sign=jnp.where(right < 0.5, -self.sign, self.sign))
 
     def _read(self, pairs: Pairs, statistics: str) -> jax.Array:
         pairs = self.normalization._checked(pairs, statistics)
-        return _scores(self, pairs.replace(labels=None, distractor=None), statistics)  # pyright: ignore
+        return _scores(self, pairs.replace(labels=None, distractor=None), statistics)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         """Returns the scores (n,) of normalised halves (2, n, d)."""

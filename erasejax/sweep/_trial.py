@@ -277,7 +277,7 @@ def _draw(key: jax.Array, dataset: Any, part: jax.Array, permuted: jax.Array | N
     field = "labels" if isinstance(rows, Pairs) else "z"
     z = getattr(rows, field)
     shuffled = jnp.where(permuted, jax.random.permutation(own, z), z)
-    return rows.replace(**{field: shuffled})  # pyright: ignore[reportAttributeAccessIssue]
+    return rows.replace(**{field: shuffled})
 
 
 def _labelled(rows: Any) -> Dataset:
@@ -301,9 +301,7 @@ def _erased(eraser: Any, rows: Any) -> Any:
         return rows.replace(x=eraser(rows.x, rows.z) if eraser.needs_z else eraser(rows.x))
     if eraser.needs_z:
         raise TypeError(f"eraser: {type(eraser).__name__} reads labels, which halves do not have")
-    return rows.replace(  # pyright: ignore[reportAttributeAccessIssue]
-        positive=eraser(rows.positive), negative=eraser(rows.negative)
-    )
+    return rows.replace(positive=eraser(rows.positive), negative=eraser(rows.negative))
 
 
 def _read(probe: Any, key: jax.Array, fit: Any, score: Any, ask: Ask) -> dict[str, jax.Array]:
