@@ -29,6 +29,8 @@ def is_a(value: Any, kind: Any) -> bool:
         return isinstance(value, origin) and all(is_a(item, parts[0]) for item in value)
     if origin is dict:
         return isinstance(value, dict) and all(is_a(item, parts[1]) for item in value.values())
+    if origin is typing.Literal:
+        return value in parts
     if kind in {int, float}:
         return type(value) in {int, kind}
     return isinstance(value, kind)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flax import struct
 
-__all__ = ["Inner", "Tree", "register_module", "static", "tree_classes", "tree_name"]
+__all__ = ["Inner", "Tree", "Within", "register_module", "static", "tree_classes", "tree_name"]
 
 _PACKAGE = __name__.partition(".")[0]
 _registered: dict[str, None] = {}  # names of modules of others
@@ -73,3 +73,17 @@ def tree_classes() -> dict[str, type]:
             if public and cls.__module__ == module and "_flax_dataclass" in vars(cls):
                 found[tree_name(cls)] = cls
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Within:
+    """Says of a number's type, in `Annotated`, what its least and largest value are."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"from {self.low:g} to {self.high:g}"

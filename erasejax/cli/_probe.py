@@ -17,6 +17,7 @@ from erasejax import metrics
 from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import describe, raise_if_failed
 from erasejax._core.text import show
+from erasejax.cli._arguments import configure
 from erasejax.cli._common import check_dims, load_eraser
 from erasejax.cli._split import shares, split_groups, split_rows
 from erasejax.cli._verdict import LinearLeak, in_groups, measure, sentences
@@ -29,7 +30,7 @@ from erasejax.files import (
     read_labels,
     read_labels_again,
 )
-from erasejax.names import PROBES, configure, look_up
+from erasejax.names import look_up
 from erasejax.rows import Dataset
 
 __all__ = ["Line", "Protocol", "probe", "render"]
@@ -131,7 +132,7 @@ def probe(
     if hasattr(config, "directions") or isinstance(config, SPLINCE):
         raise ValueError(f"{method}: fit it first and give the file as --eraser")
     names = list(dict.fromkeys(name.strip() for name in probes.split(",")))
-    kinds = {name: look_up("probe", name, PROBES)() for name in names}
+    kinds = {name: look_up("probe", name)() for name in names}
     columns = notes.get("columns")
     features = open_features(
         parse(x, encoding), labels=labels, groups=groups, columns=columns, drop=drop

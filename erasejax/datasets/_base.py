@@ -10,16 +10,19 @@ import numpy as np
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
+from erasejax.names import Named
 from erasejax.rows import Dataset
 
 __all__ = ["Generator"]
 
 
-class Generator(Tree):
+class Generator(Named, Tree):
     """A synthetic dataset: a configuration with `sample`. Subclasses write `_sample`.
 
     Draws depend on the key, the part and the configuration alone, never on what else is running.
     """
+
+    role = "dataset"
 
     def sample(self, key: jax.Array, *, part: int | jax.Array = 0) -> Dataset:
         """Draws rows.

@@ -1,5 +1,6 @@
 """What all erasers share: how `fit` and `solve` check, coerce and jit."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,20 +9,24 @@ import jax.numpy as jnp
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
+from erasejax.names import Named
 from erasejax.rows import Dataset, as_dataset_about, moved
 from erasejax.statistics import Moments
 
 __all__ = ["ClosedForm", "Eraser"]
 
 
-class Eraser(Tree):
+class Eraser(Named, Tree):
     """A method: a configuration with `fit`. Subclasses write `_fit` for one problem.
 
     `_fit(data, key)` is traced once per shape and static configuration; every numeric field is a
     leaf, so new values do not compile again and one `vmap` sweeps them.
     """
 
+    role = "eraser"
+
     needs_key = False
+    needs_task = False
 
     def fit(
         self,
@@ -58,6 +63,21 @@ class Eraser(Tree):
         data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes, task=task)
         key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
         return _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), data, key, origin)
+
+    @classmethod
+    def check_options(cls, given: Mapping[str, Any]) -> None:
+        """Checks fields that were given by name on the command line, before any is built.
+
+        Args:
+          given: values by the names of the fields; subclasses say which contradict each other.
+
+        Raises:
+          ValueError: some do.
+        """
+
+    def remarks(self, fitted: Any) -> list[str]:
+        """Returns what else is worth a line on the command line about what was fitted."""
+        return []
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
         raise NotImplementedError

@@ -1,6 +1,6 @@
 """Quadratic erasure: QLEACE, which reads the label when applied, and ALF-QLEACE, which does not."""
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from erasejax import transport
 from erasejax._core import inputs
 from erasejax._core.programs import program
-from erasejax._core.pytrees import Tree, static
+from erasejax._core.pytrees import Tree, Within, static
 from erasejax._core.status import Status, flag, poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import Eraser
@@ -316,7 +316,7 @@ class ALFQLEACE(_ClassForm):
 
     name: ClassVar[str] = "alf-qleace"
 
-    target: ArrayLike = 0.9
+    target: Annotated[ArrayLike, Within(0, 1)] = 0.9
     max_rank: int | None = static(None)
 
     def _solve(self, moments: ClassMoments) -> TracedProjection:

@@ -1,7 +1,7 @@
 """Linear adversarial concept erasure (R-LACE)."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,8 +84,8 @@ class RLACE(Eraser):
 
     rank: int = static(1)
     closed_form: bool = static(True)
-    game: str = static("direct")
-    start: str = static("mean-difference")
+    game: Literal["direct", "fantope"] = static("direct")
+    start: Literal["mean-difference", "random"] = static("mean-difference")
     restarts: int = static(8)
     steps: int | None = static(None)
     l2: ArrayLike = 1e-4

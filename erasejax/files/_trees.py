@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import AbstractArray, Array, Float
+from jaxtyping import AbstractArray, Float
 
 from erasejax._core.annotations import is_a
 from erasejax._core.pytrees import Inner, tree_classes, tree_name

@@ -12,6 +12,7 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._linalg.products import product
+from erasejax.names import Named
 from erasejax.projection import Projection
 from erasejax.rows import (
     Dataset,
@@ -36,8 +37,10 @@ __all__ = [
 ]
 
 
-class Probe(Tree):
+class Probe(Named, Tree):
     """A probe: a configuration with `fit`. Subclasses write `_fit` for one problem."""
+
+    role = "probe"
 
     needs_key = False
     real_concepts = False

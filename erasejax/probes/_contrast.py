@@ -13,6 +13,7 @@ from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal
+from erasejax.names import Named
 from erasejax.rows import PairNormalization, Pairs, as_pairs, normalized_rows, shares
 
 __all__ = ["CRC", "ContrastClassifier", "ContrastProbe", "Halves", "RandomDirection"]
@@ -34,8 +35,10 @@ class Halves(NamedTuple):
     status: jax.Array
 
 
-class ContrastProbe(Tree):
+class ContrastProbe(Named, Tree):
     """A probe of contrast pairs: a configuration with `fit`. Subclasses write `_fit`."""
+
+    role = "probe"
 
     needs_key = False
     scale: str

@@ -20,17 +20,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from erasejax.names import CONTRAST_PROBES, DATASETS, METHODS, PROBES, look_up
+from erasejax.names import known, look_up, name_of
 from erasejax.sweep._cells import BLOCK, Config, Grid, Part, canonical
 from erasejax.sweep._trial import LABELS, METRICS, PROTOCOLS, Ask
 
 __all__ = ["ROLES", "grid", "read_spec"]
 
-ROLES: Mapping[str, Mapping[str, Any]] = {
-    "dataset": DATASETS,
-    "eraser": METHODS,
-    "probe": {**PROBES, **CONTRAST_PROBES},
-}
+ROLES = ("dataset", "eraser", "probe")
 
 _DEFAULTS: Mapping[str, Any] = {
     "eraser": ["identity", "mean-difference"],
@@ -119,7 +115,7 @@ def _part(table: Mapping[str, Any]) -> Part:
         if key not in _KEYS:
             raise ValueError(f"{key}: no such key of a spec; {_hint(key, _KEYS)}")
     if "dataset" not in table:
-        raise ValueError(f"dataset: missing; one or more of {', '.join(DATASETS)}")
+        raise ValueError(f"dataset: missing; one or more of {', '.join(known('dataset'))}")
     table = {**_DEFAULTS, **table}
     seeds, first = (_whole(key, table[key]) for key in ("seeds", "first_seed"))
     if seeds < 1 or first < 0 or first + seeds > _MAX_SEED or first % BLOCK:
@@ -151,9 +147,9 @@ def _configs(role: str, value: Any) -> list[Config]:
     if isinstance(value, Mapping):
         return _expand(role, value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for other, known in ROLES.items():
-            if type(value) in known.values() and type(value) not in ROLES[role].values():
-                raise ValueError(f"{role}: {type(value).__name__} is of the role {other}")
+        other = getattr(type(value), "role", role)
+        if other != role:
+            raise ValueError(f"{role}: {type(value).__name__} is of the role {other}")
         return [_config(role, value)]
     raise ValueError(f"{role}: expected a name, a table or a configuration object, got {value!r}")
 
@@ -166,15 +162,15 @@ def _expand(role: str, table: Mapping[str, Any]) -> list[Config]:
     """
     names = table.get("name")
     if names is None:
-        raise ValueError(f"{role}.name: missing; one or more of {', '.join(ROLES[role])}")
+        raise ValueError(f"{role}.name: missing; one or more of {', '.join(known(role))}")
     axes = {key: value for key, value in table.items() if key != "name"}
     names = _names(f"{role}.name", names)
-    classes = [look_up(role, name, ROLES[role]) for name in names]
+    classes = [look_up(role, name) for name in names]
     fields = [_fields(cls) for cls in classes]
     for key, values in axes.items():
-        known = sorted(set().union(*fields))
-        if key not in known:
-            raise ValueError(f"{role}.{key}: no field of {', '.join(names)}; {_hint(key, known)}")
+        some = sorted(set().union(*fields))
+        if key not in some:
+            raise ValueError(f"{role}.{key}: no field of {', '.join(names)}; {_hint(key, some)}")
         if not _listed(values):
             raise ValueError(f"{role}.{key}: expected at least one value, got an empty list")
     found = []
@@ -196,15 +192,7 @@ def _config(role: str, value: Any) -> Config:
         key: _value(f"{role}.{key}", field, getattr(value, key)) for key, field in fields.items()
     }
     value = dataclasses.replace(value, **given)
-    return Config(_name(role, value), {key: _json(role, v) for key, v in given.items()}, value)
-
-
-def _name(role: str, value: Any) -> str:
-    """Returns the name of a configuration's class: the registry's, or the class's own."""
-    for name, cls in ROLES[role].items():
-        if cls is type(value):
-            return name
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+    return Config(name_of(value), {key: _json(role, v) for key, v in given.items()}, value)
 
 
 def _value(where: str, field: dataclasses.Field, value: Any) -> Any:
