@@ -18,8 +18,7 @@ from erasejax._core.pytrees import static
 from erasejax._core.status import describe, raise_if_failed
 from erasejax._core.text import show
 from erasejax.cli._common import check_dims, load_eraser
-from erasejax.cli._split import shares, split_groups, split_rows
-from erasejax.cli._verdict import LinearLeak, in_groups, measure, sentences
+from erasejax.cli._verdict import in_groups, sentences, shares
 from erasejax.erasers import SPLINCE, Eraser
 from erasejax.files import (
     check_rows,
@@ -30,7 +29,7 @@ from erasejax.files import (
     read_labels_again,
 )
 from erasejax.names import PROBES, configure, look_up
-from erasejax.rows import Dataset
+from erasejax.rows import Dataset, split_groups, split_rows
 
 __all__ = ["Line", "Protocol", "probe", "render"]
 
@@ -84,7 +83,7 @@ class Protocol:
     majority: float
     damage: float
     rank: int
-    leak: LinearLeak
+    leak: metrics.LinearLeak
     lines: tuple[Line, ...]
 
 
@@ -157,9 +156,16 @@ def probe(
     summary += f", {concepts}"
     count = 2 if fitted else 3
     if together is None:
-        parts = split_rows(concepts, count, seed)
+        parts = split_rows(concepts.values, count, seed=seed, names=concepts.names or ())
     else:
-        parts = split_groups(concepts, together, count, seed)
+        parts = split_groups(
+            concepts.values,
+            together.values,
+            count,
+            seed=seed,
+            names=concepts.names or (),
+            source=together.source,
+        )
         if told := shares(concepts, parts):
             summary += f"\n{told}"
     every = features.array(exact=True)
@@ -274,6 +280,8 @@ def _protocol(
         x = np.asarray(part.x)
         return metrics.erase(eraser, x, part.z, x.dtype)
 
+    known = [kind() for kind in metrics.all_metrics().values()]
+    shown = [metric for metric in known if metric.of == "probe" and metric.title]
     lines = []
     for name, kind in kinds.items():
         for when in ("before", "after"):
@@ -282,14 +290,14 @@ def _protocol(
                 for part in (train, test)
             ]
             fitted = raise_if_failed(kind.fit(data[0], key=key))
-            likely = hasattr(fitted, "log_proba")
+            there = metrics.offered(data[1], kind, fitted)
             scores = {
-                "accuracy": float(metrics.accuracy(fitted, data[1])),
-                "balanced accuracy": float(metrics.balanced_accuracy(fitted, data[1])),
-                "AUROC": float(metrics.auroc(fitted, data[1])),
-                "log-loss (nats)": float(metrics.log_loss(fitted, data[1])) if likely else None,
-                "|weight|": _length(fitted, train.x),
+                metric.title: float(metric.compute(fitted, data[1]))
+                if metric.needs <= there
+                else None
+                for metric in shown
             }
+            scores["|weight|"] = _length(fitted, train.x)
             warning = "; ".join(describe(int(fitted.status)))
             answers = _Answers(
                 labels=fitted.predict(data[1].x),
@@ -314,6 +322,6 @@ def _protocol(
         float(metrics.majority_rate(test.z, num_classes=test.num_classes)),
         float(metrics.damage(test.x, erase(test))),
         int(eraser.rank),
-        measure(whole, held_out=held_out, key=key, groups=together),
+        metrics.linear_leak(whole, held_out=held_out, key=key, groups=together),
         tuple(lines),
     )

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.status import poison
-from erasejax.metrics._scores import labelled
+from erasejax.metrics._scoring import labelled
 from erasejax.rows import Dataset, number_groups
 
 __all__ = ["Interval", "bootstrap"]
