@@ -8,6 +8,7 @@ from pyarrow import csv, parquet
 from erasejax.cli._verdict import shares
 from erasejax.files import Labels
 from erasejax.files import _streaming as streaming
+from erasejax.metrics import Metric, accuracy, registered
 from erasejax.rows import split_groups
 from tests.command import D, bad, ok
 
@@ -160,3 +161,21 @@ def test_parts_hold_whole_groups_and_even_classes():
     split = split_groups(labels.values, of, 2, seed=0, names=labels.names)
     assert shares(labels, split).startswith("whole groups made the parts unequal: ")
     assert "rows, a " in shares(labels, split)
+
+
+def test_metrics_of_others_have_a_column_where_they_have_a_title(here, capsys, monkeypatch):
+    class Wrong(Metric):
+        name = "wrong"
+        title = "wrong (share)"
+
+        def compute(self, probe, rows):
+            return 1 - accuracy(probe, rows)
+
+    argv = ["probe", "x.npy", "two.npy", "--probes", "mean-difference"]
+    assert "wrong (share)" not in ok(capsys, *argv)
+    monkeypatch.setitem(registered, "wrong", Wrong)
+    out = ok(capsys, *argv)
+    assert "wrong (share)" in out
+    line = next(line for line in out.splitlines() if "before" in line)
+    cells = [cell.strip() for cell in line.split("│")[3:-1]]
+    assert float(cells[0]) + float(cells[-1]) == pytest.approx(1, abs=1e-4)
