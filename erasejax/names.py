@@ -82,7 +82,7 @@ def register(cls: C) -> C:
 
 
 def known(role: str, *, entry_points: bool = True) -> Mapping[str, Any]:
-    """Returns the classes of a role by their names, sorted.
+    """Returns the classes of a role by their names, in the order in which they were made.
 
     Args:
       role: see `Named`.
@@ -96,7 +96,7 @@ def known(role: str, *, entry_points: bool = True) -> Mapping[str, Any]:
         if "name" in vars(cls) and cls.role == role and _place(cls)[0].startswith(f"{_PACKAGE}.")
     }
     found |= {name: cls for (own, name), cls in _registered.items() if own == role}
-    return dict(sorted(found.items()))
+    return found
 
 
 def look_up(role: str, name: str) -> Any:
@@ -110,7 +110,7 @@ def look_up(role: str, name: str) -> Any:
         return table[name]
     near = difflib.get_close_matches(name.lower().replace("_", "-"), table, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise ValueError(f"unknown {role} {name!r}; {hint}there are {', '.join(table)}")
+    raise ValueError(f"unknown {role} {name!r}; {hint}there are {', '.join(sorted(table))}")
 
 
 def name_of(value: Any) -> str:

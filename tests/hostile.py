@@ -34,8 +34,8 @@ from hypothesis import strategies as st
 
 import erasejax as ej
 from erasejax.cli import _main as cli
-from erasejax.cli._common import load_eraser
 from erasejax.cli._arguments import read_directions
+from erasejax.cli._common import load_eraser
 from erasejax.cli._info import info
 from erasejax.files import _streaming as streaming
 from erasejax.files import open_features, parse, read_array, read_labels, read_task

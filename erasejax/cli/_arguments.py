@@ -62,7 +62,7 @@ class _Option(NamedTuple):
 
 def names(role: str, base: type = object) -> str:
     """Returns the names of a role for a help text."""
-    return ", ".join(name for name, cls in known(role).items() if issubclass(cls, base))
+    return ", ".join(sorted(name for name, cls in known(role).items() if issubclass(cls, base)))
 
 
 def check_seed(seed: int) -> None:
@@ -155,13 +155,15 @@ def _options() -> dict[str, _Option]:
     """Returns the fields of all erasers as options; each says which erasers have it."""
     found: dict[str, _Option] = {}
     having: dict[str, list[str]] = {}
-    for name, eraser in known("eraser").items():
+    for name, eraser in sorted(known("eraser").items()):
         for field, option in _fields(eraser).items():
             having.setdefault(field, []).append(name)
             if field not in found or found[field].help.startswith("as in "):
                 found[field] = option
     return {
-        field: option._replace(help=f"{option.help.rstrip('.')} ({', '.join(having[field])}).")
+        field: option._replace(
+            help=f"{option.help.rstrip('.')} ({', '.join(sorted(having[field]))})."
+        )
         for field, option in sorted(found.items())
     }
 

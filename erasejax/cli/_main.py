@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-from erasejax._core.text import plain, prepare_streams
+from erasejax._core.text import lines_of, plain, prepare_streams
 
 __all__ = ["main"]
 
@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"erasejax {package_version()}")
             return 0
         with _terminable(), _plain_warnings():
-            for line in str(_parsed(argv)() or "").splitlines():
-                print(plain(line))  # it may hold names from files
+            if said := _parsed(argv)():
+                print(lines_of(said))
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe has left
         _forget_output()

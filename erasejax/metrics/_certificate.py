@@ -14,9 +14,9 @@ import numpy as np
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.status import failed
-from erasejax.metrics._guardedness import linear_r2, vanishes
+from erasejax.metrics._damage import damage
+from erasejax.metrics._linear_r2 import linear_r2, vanishes
 from erasejax.metrics._rounding import erase, is_rounded
-from erasejax.metrics._scores import damage
 from erasejax.rows import Dataset
 from erasejax.statistics import Moments, correlations, solve_moments, whitening
 

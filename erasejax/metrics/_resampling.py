@@ -14,7 +14,7 @@ from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import poison
-from erasejax.metrics._scores import labelled
+from erasejax.metrics._scoring import labelled
 from erasejax.rows import Dataset, number_groups
 
 __all__ = ["Interval", "bootstrap"]

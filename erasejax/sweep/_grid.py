@@ -21,8 +21,9 @@ import jax
 import numpy as np
 
 from erasejax.names import known, look_up, name_of
-from erasejax.sweep._cells import BLOCK, Config, Grid, Part, canonical
-from erasejax.sweep._trial import LABELS, METRICS, PROTOCOLS, Ask
+from erasejax.sweep._cells import BLOCK, Config, Grid, Product, canonical
+from erasejax.sweep._columns import PROTOCOLS, Columns, metric_names
+from erasejax.sweep._trial import LABELS
 
 __all__ = ["ROLES", "grid", "read_spec"]
 
@@ -102,10 +103,10 @@ def grid(spec: Any) -> Grid:
     parts = spec.get("part", [{}])
     if not isinstance(parts, list) or not parts or not all(isinstance(p, Mapping) for p in parts):
         raise ValueError("part: expected a list of tables, [[part]] in TOML")
-    return Grid(tuple(_part({**top, **part}) for part in parts))
+    return Grid(tuple(_product({**top, **part}) for part in parts))
 
 
-def _part(table: Mapping[str, Any]) -> Part:
+def _product(table: Mapping[str, Any]) -> Product:
     """Resolves one product.
 
     Raises:
@@ -124,12 +125,12 @@ def _part(table: Mapping[str, Any]) -> Part:
             f"got {seeds} from {first}"
         )
     roles = [_unique(_configs(role, table[role])) for role in ROLES]
-    ask = Ask(
-        _words("metrics", table["metrics"], METRICS),
+    columns = Columns(
+        _words("metrics", table["metrics"], metric_names()),
         _words("protocols", table["protocols"], tuple(PROTOCOLS)),
     )
     labels = _words("labels", table["labels"], LABELS)
-    return Part(roles[0], roles[1], roles[2], labels, (first, first + seeds), ask)
+    return Product(*roles, labels=labels, seeds=(first, first + seeds), columns=columns)
 
 
 def _configs(role: str, value: Any) -> list[Config]:
@@ -205,7 +206,7 @@ def _value(where: str, field: dataclasses.Field, value: Any) -> Any:
       ValueError: it does not fit.
     """
     usual = _default(field)
-    if dataclasses.is_dataclass(usual):  # a method that has a probe of its own
+    if dataclasses.is_dataclass(usual):  # an eraser that has a probe of its own
         found = _configs("probe", value)
         if len(found) != 1:
             raise ValueError(
