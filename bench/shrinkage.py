@@ -18,6 +18,7 @@ import numpy as np
 
 import erasejax as ej
 from bench.harness import Figure, Row, measure
+from erasejax.rows import as_dataset
 from erasejax.statistics import _concept as canonical
 
 RULES = ("none", "schaefer-strimmer", "oas")
@@ -60,7 +61,7 @@ def trials(x: jax.Array, z: jax.Array, fresh: jax.Array) -> jax.Array:
 
     def one(drawn):
         x, z, fresh = drawn
-        data = ej.data.as_dataset(x, z, num_classes=2)
+        data = as_dataset(x, z, num_classes=2)
         moments = ej.Moments.of(data)
         own, target = correlations(x), correlations(fresh)
         found = []
