@@ -120,8 +120,8 @@ def _table(summary: Any, sweep: Sweep) -> tuple[Html, Html]:
         cells = [_interval(line[name, "mean"], line[name, "se"]) for name in names]
         if gaps:
             there, planned = line["trials", "count"], line["trials", "planned"]
-            of = element("span", f" of {planned:,}") if there < planned else ""
-            cells.append(join([f"{there:,}", of]))
+            of = [element("span", f"of {planned:,}")] if there < planned else []
+            cells.append(join([f"{there:,}", *of], " "))
         lines.append(html.row([_text(line[key, ""]) for key in shown], cells))
     flat.columns = [f"{a} {b}".strip() for a, b in flat.columns]
     more = len(flat) - _ROWS
@@ -136,8 +136,8 @@ def _table(summary: Any, sweep: Sweep) -> tuple[Html, Html]:
 def _interval(mean: float, se: float) -> Html:
     if mean != mean:
         return Html()
-    half = element("span", f" ± {1.96 * se:.4f}") if se > 0 else ""
-    return join([f"{mean:.4f}", half])
+    half = [element("span", f"± {1.96 * se:.4f}")] if se > 0 else []
+    return join([f"{mean:.4f}", *half], " ")
 
 
 def _text(value: Any) -> str:
