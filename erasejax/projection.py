@@ -50,6 +50,14 @@ class Projection:
       flat: (d,) bool, features that are set to the centre: those of which no more than rounding
         would be left, and those whose values are too close to each other, or to zero, for this
         dtype to take anything out of them. None for none.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.MeanDifference().fit(data)
+      >>> eraser.kernel.shape, int(eraser.rank)
+      ((2, 1), 1)
+      >>> np.allclose(eraser(eraser(data.x)), eraser(data.x), atol=1e-5)  # twice is once
+      True
     """
 
     kernel: jax.Array
@@ -214,6 +222,12 @@ class TracedProjection(Projection):
     Attributes:
       steps: () int32, how many directions or rounds were taken.
       trace: (m,) a number a step, whose meaning the method says; NaN beyond the last.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.INLP(rounds=2, probe=ej.probes.LeastSquares()).fit(data)
+      >>> isinstance(eraser, ej.TracedProjection), eraser.trace.shape
+      (True, (2,))
     """
 
     steps: jax.Array = struct.field(kw_only=True)

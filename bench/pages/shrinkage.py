@@ -60,7 +60,7 @@ def trials(x: jax.Array, z: jax.Array, fresh: jax.Array) -> jax.Array:
 
     def one(drawn):
         x, z, fresh = drawn
-        data = ej.data.as_dataset(x, z, num_classes=2)
+        data = ej.Dataset(x, z, 2)
         moments = ej.Moments.of(data)
         own, target = correlations(x), correlations(fresh)
         found = []

@@ -18,6 +18,16 @@ class Generator:
     """A synthetic dataset: a configuration with `sample`. Subclasses write `_sample`.
 
     Draws depend on the key, the part and the configuration alone, never on what else is running.
+
+    Example:
+      >>> from flax import struct
+      >>> @struct.dataclass
+      ... class Coins(ej.datasets.Generator):
+      ...     def _sample(self, population, rows):
+      ...         x = jax.random.normal(rows, (6, 2))
+      ...         return ej.Dataset(x=x, z=jnp.arange(6) % 2, num_classes=2)
+      >>> Coins().sample(jax.random.key(0)).x.shape
+      (6, 2)
     """
 
     def sample(self, key: jax.Array, *, part: int | jax.Array = 0) -> Dataset:

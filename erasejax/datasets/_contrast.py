@@ -50,6 +50,11 @@ class ContrastPairs(Generator):
         distractor where four times their number divides `rows`.
       rotate: static; False keeps the truth on the first features and the distractor on the next.
 
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> pairs.positive.shape, pairs.labels.tolist()
+      ((6, 2), [0, 0, 0, 1, 1, 1])
+
     References:
       Burns et al. 2022, arXiv 2212.03827; Farquhar et al. 2023, arXiv 2312.10029.
     """

@@ -18,6 +18,17 @@ class Eraser:
 
     `_fit(data, key)` is traced once per shape and static configuration; every numeric field is a
     leaf, so new values do not compile again and one `vmap` sweeps them.
+
+    Example:
+      >>> from flax import struct
+      >>> @struct.dataclass
+      ... class Twice(ej.erasers.Eraser):
+      ...     def _fit(self, data, key):
+      ...         first = ej.SAL().fit(data)
+      ...         return first.then(ej.Ablation(directions=jnp.array([1.0, 0.0])).fit(data))
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> int(Twice().fit(data).rank)
+      2
     """
 
     needs_key = False
@@ -63,7 +74,18 @@ class Eraser:
 
 
 class ClosedForm(Eraser):
-    """A method that needs the moments of the rows only. Subclasses write `_solve`."""
+    """A method that needs the moments of the rows only. Subclasses write `_solve`.
+
+    Example:
+      >>> from flax import struct
+      >>> @struct.dataclass
+      ... class Shrunk(ej.erasers.ClosedForm):
+      ...     def _solve(self, moments):
+      ...         return ej.LEACE(shrinkage=0.5).solve(moments)
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> int(Shrunk().fit(data).rank)
+      1
+    """
 
     needs_covariance = True
 

@@ -40,6 +40,12 @@ class INLP(Eraser):
         class, and for an R^2 of 0.
       keep_mean: static; True projects about the mean of the rows, False about the origin.
 
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.INLP(rounds=2, probe=ej.probes.LeastSquares()).fit(data)
+      >>> eraser.trace.shape, int(eraser.rank) == int(eraser.steps)
+      ((2,), True)
+
     References:
       Ravfogel et al. 2020, arXiv 2004.07667.
     """

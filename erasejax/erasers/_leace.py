@@ -38,6 +38,14 @@ class LEACE(ClosedForm):
         the weight for Gaussian correlations, "oas" as for a covariance.
       keep_mean: static; True projects about the mean of the rows, False about the origin.
 
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.LEACE().fit(data)
+      >>> float(ej.metrics.linear_r2(data)) > 0.1
+      True
+      >>> float(ej.metrics.linear_r2(eraser(data.x), data.z))
+      0.0
+
     References:
       Belrose et al. 2023, arXiv 2306.03819; Schaefer and Strimmer 2005, doi
       10.2202/1544-6115.1175; Chen et al. 2010 (OAS), arXiv 0907.4698.

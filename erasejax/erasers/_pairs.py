@@ -39,6 +39,13 @@ def ablate_pairs(train: Pairs, test: Pairs, *, mode: str) -> tuple[Pairs, Pairs]
       ValueError: the mode is unknown, or the features do not match.
 
     Under jit: pure.
+
+    Example:
+      >>> dataset = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1)
+      >>> train, test = (dataset.sample(jax.random.key(0), part=part) for part in range(2))
+      >>> clean_train, clean_test = ej.ablate_pairs(train, test, mode="honest")
+      >>> clean_train.positive.shape, clean_test.negative.shape
+      ((6, 2), (6, 2))
     """
     inputs.choice("mode", mode, ("oracle", "honest"))
     train, test = as_pairs(train), as_pairs(test)

@@ -34,6 +34,12 @@ class ClassTransport:
       rank: () int32, rank of the covariance of x with the labels.
       status: () uint32 bits, see `erasejax.Status`.
       rest: (k, d) what rounding took from the class means, or None for zeros.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.QLEACE().fit(data)
+      >>> eraser.maps.shape, eraser(data.x, data.z).shape
+      ((2, 2, 2), (6, 2))
     """
 
     maps: jax.Array
@@ -159,6 +165,13 @@ class QLEACE(_ClassForm):
     where the frequency is 0.909.
 
     It costs a few dozen eigendecompositions (d, d) a class.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> erased = ej.QLEACE().fit(data)(data.x, data.z)
+      >>> zeros, ones = (np.cov(rows, rowvar=False) for rows in (erased[:3], erased[3:]))
+      >>> np.allclose(zeros, ones, atol=1e-4)  # both classes have one covariance
+      True
 
     References:
       Belrose et al. 2023, arXiv 2306.03819, for LEACE, and its library concept-erasure for QLEACE;
@@ -308,6 +321,12 @@ class ALFQLEACE(_ClassForm):
     Attributes:
       target: () in [0, 1], share of the norm to remove; 1 removes all differences.
       max_rank: static; at most so many directions beyond LEACE's; None for the smaller of d and 32.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.ALFQLEACE(target=1.0, max_rank=1).fit(data)  # the means, then one direction
+      >>> int(eraser.rank), eraser.trace.shape
+      (2, (2,))
 
     References:
       Belrose et al. 2023, arXiv 2306.03819, for LEACE, and its library concept-erasure.

@@ -76,6 +76,12 @@ class RLACE(Eraser):
       l2: () penalty of the probe, for features of mean variance one.
       keep_mean: static; True projects about the mean of the rows, False about the origin.
 
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.RLACE(rank=1).fit(data)  # the answer for two classes is known
+      >>> np.allclose(eraser(data.x), ej.MeanDifference().fit(data)(data.x), atol=1e-5)
+      True
+
     References:
       Ravfogel, Twiton, Goldberg and Cotterell 2022, arXiv 2201.12091.
     """

@@ -43,6 +43,12 @@ def expected_calibration_error(
 
     Under jit: pure; `bins` is static.
 
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(ej.LEACE().fit(data)(data.x), data.z)
+      >>> round(float(ej.metrics.expected_calibration_error(probe, data, bins=1)), 3)
+      0.0
+
     References:
       Guo, Pleiss, Sun and Weinberger 2017, arXiv 1706.04599; Nixon et al. 2019, arXiv 1904.01685
       (bins of equal share).

@@ -54,6 +54,15 @@ def accuracy(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.A
 
     Raises:
       TypeError: z is not class labels.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> float(ej.metrics.accuracy(probe, data))
+      1.0
+      >>> float(ej.metrics.accuracy(probe, data.x, 1 - data.z))
+      0.0
     """
     return _score(_accuracy, *labelled(probe, x, z, weights))
 
@@ -78,6 +87,13 @@ def balanced_accuracy(probe: Any, x: Any, z: Any = None, *, weights: Any = None)
 
     Raises:
       TypeError: z is not class labels.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> float(ej.metrics.balanced_accuracy(probe, data))
+      1.0
     """
     return _score(_balanced_accuracy, *labelled(probe, x, z, weights))
 
@@ -107,6 +123,13 @@ def auroc(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.Arra
 
     Raises:
       TypeError: z is not class labels.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> float(ej.metrics.auroc(probe, data))
+      1.0
     """
     return _score(_auroc, *labelled(probe, x, z, weights))
 
@@ -147,6 +170,12 @@ def log_loss(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.A
 
     Raises:
       TypeError: the probe has no likelihood, or z is not class labels.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(ej.LEACE().fit(data)(data.x), data.z)
+      >>> round(float(ej.metrics.log_loss(probe, data)), 3)  # log 2: the probe knows nothing
+      0.693
     """
     if not hasattr(probe, "log_proba"):
         raise TypeError(f"log_loss: {type(probe).__name__} has no likelihood (no log_proba)")
@@ -174,6 +203,12 @@ def r2(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.Array:
 
     Raises:
       ValueError: the shape of z does not match the probe.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LeastSquares().fit(data.x, data.x[:, 0])
+      >>> round(float(ej.metrics.r2(probe, data.x, data.x[:, 0])), 3)
+      1.0
     """
     return _score(_r2, *_rows(probe, x, z, weights))
 
@@ -204,6 +239,10 @@ def majority_rate(z: Any, *, weights: Any = None, num_classes: int | None = None
 
     Raises:
       TypeError: z is not class labels.
+
+    Example:
+      >>> float(ej.metrics.majority_rate(jnp.array([0, 0, 0, 1])))
+      0.75
     """
     z = class_labels(z)
     data = as_dataset(
@@ -226,6 +265,11 @@ def damage(x: Any, y: Any, *, weights: Any = None) -> jax.Array:
 
     Raises:
       ValueError: shapes differ.
+
+    Example:
+      >>> x = jnp.array([[-1.0, -1.0], [1.0, 1.0]])
+      >>> round(float(ej.metrics.damage(x, x.at[:, 0].set(0.0))), 3)  # half of the variance is gone
+      0.5
     """
     x, origin = features_about("x", x)
     y = rows_about("y", y, origin)

@@ -36,6 +36,13 @@ class KernelRidge(Probe):
       bandwidth: () b, > 0. Two independent rows have a kernel of about exp(-1 / b^2).
       features: static; how many cosines.
 
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.KernelRidge(features=4).fit(data, key=jax.random.key(1))
+      >>> probe.scores(data.x).shape
+      (6,)
+
     References:
       Rahimi and Recht 2007, Random features for large-scale kernel machines, NIPS 20.
     """
@@ -84,6 +91,13 @@ class FourierProbe(FittedProbe):
       center: (d,) mean of the fitting rows.
       linear: the probe of the cosines.
       status: () uint32 bits, see `erasejax.Status`.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.KernelRidge(features=4).fit(data, key=jax.random.key(1))
+      >>> probe.frequencies.shape, probe.linear.weight.shape
+      ((2, 4), (4,))
     """
 
     frequencies: jax.Array

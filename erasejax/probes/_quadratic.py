@@ -31,6 +31,13 @@ class QuadraticClassifier(Likelihood):
       offset: (k,) log p_j + log det W_j, but for a constant that all classes share.
       status: () uint32 bits, see `erasejax.Status`.
       rest: (k, d) what rounding took from the means, or None for zeros.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.QDA(l2=0.1).fit(data)
+      >>> probe.whiten.shape, probe.means.shape, probe.offset.shape
+      ((2, 2, 2), (2, 2), (2,))
     """
 
     whiten: jax.Array
@@ -87,6 +94,13 @@ class QDA(Probe):
 
     Attributes:
       l2: () added to the diagonal of every class covariance, >= 0, in squared units of x.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.QDA(l2=0.1).fit(data)
+      >>> probe.predict(data.x).tolist()
+      [0, 0, 0, 1, 1, 1]
     """
 
     name: ClassVar[str] = "qda"

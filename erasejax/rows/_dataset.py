@@ -31,6 +31,11 @@ class Dataset:
       num_classes: static number of classes, or None where z is not one class label a row.
       task: (n,) or (n, t), a second concept that should survive erasure, or None.
       weights: (n,) row weights >= 0, or None for all equal. Rows of weight 0 are never read.
+
+    Example:
+      >>> data = ej.Dataset(x=jnp.ones((6, 2)), z=jnp.array([0, 0, 0, 1, 1, 1]), num_classes=2)
+      >>> data.is_classes, data.row_weights.shape
+      (True, (6,))
     """
 
     x: jax.Array

@@ -38,6 +38,11 @@ class Pairs:
       distractor: (n,) int32, another binary feature of the statements, 0 or 1, or None.
       weights: (n,) row weights >= 0, or None for all equal. Pairs of weight 0 are never read.
       num_templates: static; how many templates there are, None without.
+
+    Example:
+      >>> pairs = ej.Pairs(positive=jnp.ones((6, 2)), negative=jnp.zeros((6, 2)))
+      >>> pairs.positive.shape, pairs.labels is None
+      ((6, 2), True)
     """
 
     positive: jax.Array
@@ -156,6 +161,14 @@ class PairNormalization:
         constant and not read.
       status: () uint32 bits, see `erasejax.Status`.
       rule: static; "none", "features" or "common", see `of`.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> normalization = ej.PairNormalization.of(pairs)
+      >>> np.allclose(normalization(pairs).positive.mean(axis=0), 0, atol=1e-5)
+      True
+      >>> normalization.differences(pairs).x.shape
+      (6, 2)
     """
 
     mean: jax.Array

@@ -101,7 +101,15 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """A resolved spec: a sum of products."""
+    """A resolved spec: a sum of products.
+
+    Example:
+      >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}
+      >>> spec |= {"metrics": "accuracy", "protocols": "fitting", "seeds": 2}
+      >>> grid = ej.sweep.grid(spec)
+      >>> [cell.probe.name for part in grid.parts for cell in part.cells()]
+      ['mean-difference']
+    """
 
     parts: tuple[Part, ...]
 
