@@ -221,7 +221,7 @@ class TracedProjection(Projection):
 
     Attributes:
       steps: () int32, how many directions or rounds were taken.
-      trace: (m,) a number a step, whose meaning the method says; NaN beyond the last.
+      trace: (m,) a number a step, whose meaning the eraser says; NaN beyond the last.
 
     Example:
       >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
@@ -372,7 +372,7 @@ def oblique(
 
     Kernel and test act on features divided by `scale`, so nothing here has units: with D the scales
     and P' = I - C (A^T C)^+ A^T for the kernel C and the test directions A, P = D P' D^-1. With the
-    axes of `canonical.concept_axes` and the features' standard deviations the entries of C are
+    axes of `statistics.concept_axes` and the features' standard deviations the entries of C are
     correlations: a direction of C with a singular value of at most 8 eps sqrt(d) is rounding noise
     and is not removed. The columns of C and A are combined, never the rows, so features of any
     scales are erased alike.

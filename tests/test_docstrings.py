@@ -2,6 +2,8 @@
 
 import doctest
 import inspect
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -47,3 +49,16 @@ def test_examples_are_there_and_right(room, tmp_path, monkeypatch):
 def test_a_wrong_example_is_found():
     assert "Got:\n    2" in faults(parsed("wrong", ">>> 1 + 1\n3"))
     assert not faults(parsed("right", ">>> 1 + 1\n2"))
+
+
+def test_the_eraser_of_the_guide_works(monkeypatch):
+    guide = Path(__file__).parent.parent / "CONTRIBUTING.md"
+    code = re.search(r"```python\n(.*?)```", guide.read_text(), re.DOTALL)
+    assert code is not None
+    module = {"__name__": "strongest"}
+    exec(compile(code[1], str(guide), "exec"), module)
+    (name,) = module["__all__"]
+    monkeypatch.setattr(ej.erasers, name, module[name], raising=False)
+    test = parsed(name, inspect.getdoc(module[name]))
+    assert test.examples
+    assert not faults(test)

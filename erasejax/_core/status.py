@@ -23,7 +23,7 @@ class Status(enum.IntFlag):
     An error makes the lane's outputs NaN (-1 where they are integers); a warning leaves them valid.
 
     Example:
-      >>> fit = jax.jit(lambda x, z: ej.LEACE().fit(x, z, num_classes=2))
+      >>> fit = jax.jit(lambda x, z: ej.SAL().fit(x, z, num_classes=2))
       >>> eraser = fit(jnp.ones((6, 2)), jnp.zeros(6, int))  # one class only
       >>> ej.Status.CONSTANT_CONCEPT in ej.Status(int(eraser.status))
       True
@@ -98,7 +98,7 @@ def raise_if_failed(tree: T) -> T:
     Under jit: not available, since it reads values. Call it on what the jitted function returned.
 
     Example:
-      >>> fit = jax.jit(lambda x, z: ej.LEACE().fit(x, z, num_classes=2))
+      >>> fit = jax.jit(lambda x, z: ej.SAL().fit(x, z, num_classes=2))
       >>> try:
       ...     ej.raise_if_failed(fit(jnp.ones((6, 2)), jnp.zeros(6, int)))
       ... except ValueError as error:

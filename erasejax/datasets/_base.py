@@ -15,7 +15,10 @@ __all__ = ["Generator"]
 
 
 class Generator:
-    """A synthetic dataset: a configuration with `sample`. Subclasses write `_sample`.
+    """A synthetic dataset before it is drawn: its options, and `sample`.
+
+    Subclasses write `_sample(population, rows)`, of a key for what all parts share, such as the
+    directions, and a key for the rows of one part.
 
     Draws depend on the key, the part and the configuration alone, never on what else is running.
 

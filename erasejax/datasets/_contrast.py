@@ -30,7 +30,7 @@ class ContrastPairs(Generator):
       (2 noise)) along all together.
     - `distractor` does the same along one further direction for another balanced binary feature of
       the statement, independent of the truth: an appended word that means nothing but makes the two
-      answers differ. A method without labels cannot know which of the two is asked for, and returns
+      answers differ. A probe without labels cannot know which of the two is asked for, and returns
       the more prominent (Farquhar et al. 2023, arXiv 2312.10029).
     - `offset` moves all pairs of one template alike, each template by another vector: to a probe
       without labels one more prominent feature, unless each template is normalised by itself.

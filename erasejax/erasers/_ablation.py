@@ -19,7 +19,7 @@ __all__ = ["Ablation"]
 class Ablation(ClosedForm):
     """Projects out the span of directions that the caller names: K = T = V.
 
-    The concept only sets the centre; whether the label survives is for the probes to say.
+    The concept plays no part in it. Whether the label can still be read is for a probe to say.
 
     Attributes:
       directions: (d,) or (d, r), any lengths; dependent columns count once. Required.

@@ -19,7 +19,7 @@ __all__ = ["INLP"]
 
 @struct.dataclass(kw_only=True)
 class INLP(Eraser):
-    """Projects out the weights of a linear probe, of one fitted to what is left, and so on.
+    """Projects out the weights of a linear probe, then those of one fitted to what is left, ...
 
     Every round fits the probe to the original rows, seen through the orthogonal projection off all
     weights found so far (one orthonormal basis of them, never a product of projections). It ends

@@ -28,8 +28,8 @@ def ablate_pairs(train: Pairs, test: Pairs, *, mode: str) -> tuple[Pairs, Pairs]
       mode: static. "oracle" removes from the test pairs their own mean difference, which takes
         their labels: every linear probe of x+ - x- has equal class means there, exactly (with
         several templates, where it normalises the test pairs by their own means). "honest" removes
-        the direction of the training pairs: what a method could do, up to the error of its
-        estimate.
+        the direction of the training pairs, which is all that can be known of other pairs; what is
+        left is the error of that estimate.
 
     Returns:
       (train, test) after ablation, in the dtype of each; NaN where fitting failed.

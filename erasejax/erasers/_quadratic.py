@@ -111,7 +111,7 @@ def _apply(
 
 
 class _ClassForm(Eraser):
-    """A method that needs the moments of the classes only. Subclasses write `_solve`."""
+    """An eraser that needs the moments of the classes only. Subclasses write `_solve`."""
 
     def solve(self, moments: ClassMoments) -> Any:
         """Returns the eraser of the rows that `moments` has seen.
@@ -155,8 +155,8 @@ class QLEACE(_ClassForm):
 
     Least damage is meant in units of x, as `metrics.damage` measures it. Features of less than
     eps^(1/6) of the largest standard deviation (7% in float32) count as that large, since nothing
-    about them could be told from rounding otherwise. A class that lacks dimensions which others
-    have (no more rows than features) cannot be equalised by any affine map: it is transported
+    about them could be told from rounding otherwise. A class with no more rows than features lacks
+    dimensions that others have, and no affine map can make it equal to them: it is transported
     within the span that it has, and the warning UNEQUAL_RANK says so.
 
     The covariances that it makes equal divide by the weight of the class. Divided by that less one,

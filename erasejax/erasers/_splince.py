@@ -36,7 +36,7 @@ class SPLINCE(ClosedForm):
       keep_mean: static; True projects about the mean of the rows, False about the origin.
 
     Example:
-      >>> data = ej.datasets.TwoConcepts(rows=10, dims=3).sample(jax.random.key(0))
+      >>> data = ej.datasets.TwoConcepts(rows=3, dims=2).sample(jax.random.key(0))
       >>> erased = ej.SPLINCE().fit(data)(data.x)
       >>> task = data.task - data.task.mean()
       >>> np.allclose(task.T @ erased, task.T @ data.x, atol=1e-3)  # what the task reads is kept

@@ -1,4 +1,4 @@
-"""Metrics: what a probe reads, and what erasing cost."""
+"""Metrics: what a probe reads, what erasing cost, and how sure one can be of either."""
 
 from erasejax.metrics._calibration import expected_calibration_error
 from erasejax.metrics._certificate import Certificate, certify, certify_rows

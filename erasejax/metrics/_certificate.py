@@ -24,7 +24,7 @@ __all__ = ["Certificate", "certify", "certify_rows", "rounding_shows"]
 
 
 class Certificate(NamedTuple):
-    """What erasing cost and what least squares can read, on the fitting rows.
+    """What erasing cost, and what least squares can still read, on the fitting rows.
 
     Attributes:
       damage: the mean of |r(x) - x|^2 as a share of the variance of x; None if not computed.
@@ -49,7 +49,7 @@ def rounding_shows(moments: Moments, dtype: np.dtype) -> bool:
     """Returns whether rows rounded to a dtype may differ from what their moments say of them.
 
     In float16 and bfloat16 always. In float32 where a mean is so far out that the spacing of
-    numbers there exceeds what `canonical.null_model` counts as rounding by arithmetic.
+    numbers there exceeds what `statistics.null_model` counts as rounding by arithmetic.
 
     Args:
       moments: of the rows.

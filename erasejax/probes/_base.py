@@ -1,4 +1,4 @@
-"""What all probes share: how `fit` checks and jits, and what a fitted probe can do."""
+"""What all probes share: how `fit` checks its arguments, and what a fitted probe can do."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class Probe:
-    """A probe: a configuration with `fit`. Subclasses write `_fit` for one problem.
+    """A probe before it is fitted: its options, and `fit`. Subclasses write `_fit(data, key)`.
 
     Example:
       >>> from flax import struct
@@ -155,7 +155,7 @@ def _fit(
 
 
 class FittedProbe:
-    """What a probe's `fit` returns: `scores` of rows, `num_classes`, `status`.
+    """A fitted probe: it has `scores` of rows, `num_classes` and `status`.
 
     Example:
       >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
@@ -199,7 +199,7 @@ def _scores(probe: FittedProbe, x: jax.Array, origin: jax.Array | None) -> jax.A
 
 
 class Classifier(FittedProbe):
-    """A fitted probe that tells classes apart. Two have one score, positive for class 1.
+    """A fitted probe that tells classes apart; of two it has one score, positive for class 1.
 
     Example:
       >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
@@ -234,7 +234,9 @@ class Likelihood(Classifier):
 
 @struct.dataclass
 class LinearProbe(FittedProbe):
-    """Scores (x - center) . weight + offset, computed about the mean so that no digits are lost.
+    """A fitted linear probe: its scores are (x - center) . weight + offset.
+
+    They are computed about the mean of the rows, so that no digits are lost far from zero.
 
     Attributes:
       weight: (d,), or (d, c) with a column a class or concept.
@@ -297,7 +299,7 @@ class LinearRegressor(LinearProbe):
 
 @struct.dataclass
 class LinearClassifier(LinearProbe, Classifier):
-    """A fitted linear classifier. Two classes have one score, positive for class 1.
+    """A fitted linear classifier; of two classes it has one score, positive for class 1.
 
     Example:
       >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)

@@ -34,7 +34,9 @@ class Halves(NamedTuple):
 
 
 class ContrastProbe:
-    """A probe of contrast pairs: a configuration with `fit`. Subclasses write `_fit`.
+    """A probe of contrast pairs before it is fitted: its options, and `fit`.
+
+    Subclasses write `_fit(halves, key)`.
 
     Example:
       >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))

@@ -83,7 +83,7 @@ class KernelRidge(Probe):
 
 @struct.dataclass
 class FourierProbe(FittedProbe):
-    """A linear probe of cosines of the rows, sqrt(2 / D) cos((x - center) W + phase).
+    """A fitted `KernelRidge`: a linear probe of sqrt(2 / D) cos((x - center) W + phase).
 
     Attributes:
       frequencies: (d, D) W.

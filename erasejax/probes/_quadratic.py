@@ -20,7 +20,7 @@ __all__ = ["QDA", "QuadraticClassifier"]
 
 @struct.dataclass
 class QuadraticClassifier(Likelihood):
-    """Scores offset_j - |W_j (x - mu_j)|^2 / 2, the log-densities of Gaussian classes.
+    """A fitted `QDA`: its scores are offset_j - |W_j (x - mu_j)|^2 / 2, Gaussian log-densities.
 
     mu_j is `means` + `rest`: of two numbers, since far from zero one is rounded by a deviation.
 
@@ -88,9 +88,8 @@ class QDA(Probe):
     no more rows than features has no density: along what it lacks alone its variance counts as 64
     eps of the pooled, so its likelihood is finite and far too sure. Use `l2` there. A feature that
     is constant within every class, and not over them, counts as varying by eps of its largest class
-    mean in each. Where
-    means and covariances of all classes coincide up to rounding (see MATH 2(h), extended to
-    covariances) the answer is the class frequencies, exactly, for every x.
+    mean in each. Where means and covariances of all classes coincide up to rounding, the answer is
+    the class frequencies, exactly, for every x.
 
     Attributes:
       l2: () added to the diagonal of every class covariance, >= 0, in squared units of x.

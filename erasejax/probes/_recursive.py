@@ -40,7 +40,7 @@ class Recursion:
     Example:
       >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
       >>> data = dataset.sample(jax.random.key(0))
-      >>> found = ej.probes.recursive(ej.probes.LDA(), data, rounds=2)
+      >>> found = ej.probes.recursive(ej.probes.LeastSquares(), data, rounds=2)
       >>> found.trace.shape, found.basis.shape
       ((2,), (2, 2))
     """
@@ -97,7 +97,7 @@ def recursive(
     Example:
       >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
       >>> data = dataset.sample(jax.random.key(0))
-      >>> found = ej.probes.recursive(ej.probes.LDA(), data, rounds=2)
+      >>> found = ej.probes.recursive(ej.probes.LeastSquares(), data, rounds=2)
       >>> first, second = found.probes.weight
       >>> abs(float(first @ second)) < 1e-4, float(found.trace[0])
       (True, 1.0)

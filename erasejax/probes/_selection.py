@@ -32,7 +32,7 @@ class Selection:
       >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
       >>> data = dataset.sample(jax.random.key(0))
       >>> chosen = ej.probes.select_l2(
-      ...     ej.probes.LDA(), data, l2=[0.1, 1.0], folds=3, key=jax.random.key(1)
+      ...     ej.probes.LeastSquares(), data, l2=[0.1, 1.0], folds=3, key=jax.random.key(1)
       ... )
       >>> chosen.losses.shape, chosen.probe.predict(data.x).tolist()
       ((2, 3), [0, 0, 0, 1, 1, 1])
@@ -95,7 +95,7 @@ def select_l2(
       >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
       >>> data = dataset.sample(jax.random.key(0))
       >>> chosen = ej.probes.select_l2(
-      ...     ej.probes.LDA(), data, l2=[0.1, 1.0], folds=3, key=jax.random.key(1)
+      ...     ej.probes.LeastSquares(), data, l2=[0.1, 1.0], folds=3, key=jax.random.key(1)
       ... )
       >>> float(chosen.l2) in (1.0, np.float32(0.1))
       True

@@ -22,7 +22,7 @@ __all__ = ["weigh_classes", "centered", "Dataset"]
 
 @struct.dataclass
 class Dataset:
-    """Rows of features with a concept.
+    """Rows of features, each with its value of a concept.
 
     Attributes:
       x: (n, d) float features.
@@ -249,7 +249,7 @@ def codes(data: Dataset, dtype: Any) -> tuple[jax.Array, jax.Array]:
 def centered(data: Dataset, center: jax.Array) -> Dataset:
     """Returns rows about a point, in its dtype; zeros where the weight is 0, whatever was there.
 
-    A copy of the rows, for methods that pass over them many times.
+    A copy of the rows, for what passes over them many times.
 
     Args:
       data: rows.

@@ -28,7 +28,7 @@ _STATISTICS = ("training", "own")
 
 @struct.dataclass
 class Pairs:
-    """Statements as features of their two answers.
+    """Contrast pairs: the features of statements answered yes, and of the same answered no.
 
     Attributes:
       positive: (n, d) floats, features of the statements answered yes.
@@ -152,7 +152,7 @@ def _count_templates(templates: jax.Array) -> int:
 
 @struct.dataclass
 class PairNormalization:
-    """What is subtracted from each half, and what it is divided by.
+    """How contrast pairs are normalised: what is subtracted from each half, and what divides it.
 
     Attributes:
       mean: (2, t, d) mean of the first half, answered yes, and of the second, for each of t

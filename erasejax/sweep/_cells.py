@@ -101,7 +101,7 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """A resolved spec: a sum of products.
+    """What a spec stands for: a sum of parts, each a product of axes.
 
     Example:
       >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}

@@ -81,7 +81,7 @@ def read_spec(path: str | Path) -> Any:
 
 
 def grid(spec: Any) -> Grid:
-    """Resolves a spec.
+    """Returns the grid that a spec stands for, every name and value checked.
 
     Args:
       spec: a table with `dataset`, and where the defaults will not do `eraser` (identity and

@@ -34,7 +34,7 @@ _MOST = 16384  # lanes a chunk
 
 
 class Estimate(NamedTuple):
-    """What a sweep will take.
+    """What a sweep would take: programs, trials, bytes and seconds.
 
     Attributes:
       cells: combinations of dataset, eraser, probe and labels, in all parts.
