@@ -20,6 +20,7 @@ from erasejax.erasers import (
     ablate_pairs,
 )
 from erasejax.files import load, save, stream_moments
+from erasejax.names import register
 from erasejax.projection import Projection, TracedProjection
 from erasejax.rows import Dataset, PairNormalization, Pairs
 from erasejax.statistics import ClassMoments, Moments, merge, sharded_moments
@@ -55,6 +56,7 @@ __all__ = [
     "metrics",
     "probes",
     "raise_if_failed",
+    "register",
     "save",
     "sharded_moments",
     "stream_moments",

@@ -11,9 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import Tree
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._linalg.products import (
     column_norms,
@@ -38,7 +40,7 @@ __all__ = [
 
 
 @struct.dataclass
-class Projection:
+class Projection(Tree):
     """The affine map r(x) = x - K T^T (x - b).
 
     Attributes:
@@ -60,12 +62,12 @@ class Projection:
       True
     """
 
-    kernel: jax.Array
-    test: jax.Array
-    center: jax.Array
-    rank: jax.Array
-    status: jax.Array
-    flat: jax.Array | None = None
+    kernel: Float[Array, "d r"]
+    test: Float[Array, "d r"]
+    center: Float[Array, " d"]
+    rank: Int[Array, ""]
+    status: UInt32[Array, ""]
+    flat: Bool[Array, " d"] | None = None
 
     needs_z = False
 
@@ -210,7 +212,7 @@ class Projection:
 
     def _moved(self, origin: jax.Array) -> "Projection":
         """Returns the same eraser for rows moved by an origin (2, d)."""
-        return self.replace(center=move_point(self.center, origin)[0])  # pyright: ignore
+        return self.replace(center=move_point(self.center, origin)[0])
 
 
 @struct.dataclass
@@ -230,8 +232,8 @@ class TracedProjection(Projection):
       (True, (2,))
     """
 
-    steps: jax.Array = struct.field(kw_only=True)
-    trace: jax.Array = struct.field(kw_only=True)
+    steps: Int[Array, ""] = struct.field(kw_only=True)
+    trace: Float[Array, " m"] = struct.field(kw_only=True)
 
     @classmethod
     def of(cls, found: Projection, *, steps: jax.Array, trace: jax.Array) -> "TracedProjection":
@@ -314,7 +316,7 @@ def moments_after(
       status: () of the eraser.
     """
     high, low = two_sum(moments.mean_x[0], -shift)
-    return moments.replace(  # pyright: ignore[reportAttributeAccessIssue]
+    return moments.replace(
         mean_x=jnp.stack(two_sum(high, low + moments.mean_x[1])),
         xx=xx,
         xz=xz,

@@ -14,7 +14,6 @@ ROOMS = [
     "cli",
     "pages",
     "sweep",
-    "names",
     "files",
     "erasers",
     "probes",
@@ -24,6 +23,7 @@ ROOMS = [
     "projection",
     "statistics",
     "rows",
+    "names",
     "_linalg",
     "_core",
 ]

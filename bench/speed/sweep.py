@@ -27,8 +27,9 @@ from bench.speed.harness import Case, Figure, Row, compare, measure
 from erasejax import sweep
 from erasejax.sweep._plan import plan
 from erasejax.sweep._progress import Progress
-from erasejax.sweep._run import Traced, Writer, stream
 from erasejax.sweep._store import Store, numerics
+from erasejax.sweep._stream import Writer, stream
+from erasejax.sweep._traced import Traced
 
 SEEDS = {3: 262_144, 16: 65_536, 64: 16_384}
 _PROCESS = """

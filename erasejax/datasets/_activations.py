@@ -73,4 +73,4 @@ class Activations(Generator):
         center = jnp.asarray(self.mean) * jax.random.normal(key_mean, (self.dims,), data.x.dtype)
         place = jax.random.permutation(key_massive, self.dims)
         size = jnp.where(place < self.massive, jnp.asarray(self.massive_scale), 1)
-        return data.replace(x=((data.x + center) * size).astype(data.x.dtype))  # pyright: ignore[reportAttributeAccessIssue]
+        return data.replace(x=((data.x + center) * size).astype(data.x.dtype))

@@ -9,12 +9,14 @@ import numpy as np
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import Tree
+from erasejax.names import Named
 from erasejax.rows import Dataset
 
 __all__ = ["Generator"]
 
 
-class Generator:
+class Generator(Named, Tree):
     """A synthetic dataset before it is drawn: its options, and `sample`.
 
     Subclasses write `_sample(population, rows)`, of a key for what all parts share, such as the
@@ -32,6 +34,8 @@ class Generator:
       >>> Coins().sample(jax.random.key(0)).x.shape
       (6, 2)
     """
+
+    role = "dataset"
 
     def sample(self, key: jax.Array, *, part: int | jax.Array = 0) -> Dataset:
         """Draws rows.

@@ -13,6 +13,7 @@ from erasejax.erasers._random_directions import RandomDirections
 from erasejax.erasers._rlace import RLACE
 from erasejax.erasers._sal import SAL
 from erasejax.erasers._splince import SPLINCE
+from erasejax.names import fill_room
 
 __all__ = [
     "ALFQLEACE",
@@ -33,3 +34,5 @@ __all__ = [
     "SPLINCE",
     "ablate_pairs",
 ]
+
+fill_room(__name__)

@@ -5,6 +5,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float
 
 from erasejax._core.pytrees import static
 from erasejax._core.status import Status, flag
@@ -37,7 +38,7 @@ class Ablation(ClosedForm):
 
     name: ClassVar[str] = "ablation"
 
-    directions: jax.Array | None = None
+    directions: Float[Array, " d *r"] | None = None
     keep_mean: bool = static(True)
 
     needs_covariance = False

@@ -1,5 +1,6 @@
 """What all erasers share: how `fit` and `solve` check their arguments and compile."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -7,13 +8,15 @@ import jax.numpy as jnp
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import Tree
+from erasejax.names import Named
 from erasejax.rows import Dataset, as_dataset_about, moved
 from erasejax.statistics import Moments
 
 __all__ = ["ClosedForm", "Eraser"]
 
 
-class Eraser:
+class Eraser(Named, Tree):
     """An eraser before it is fitted: its options, and `fit`. Subclasses write `_fit`.
 
     `_fit(data, key)` fits it to one `Dataset`. It is compiled once for each shape of the rows and
@@ -32,7 +35,10 @@ class Eraser:
       2
     """
 
+    role = "eraser"
+
     needs_key = False
+    needs_task = False
 
     def fit(
         self,
@@ -69,6 +75,21 @@ class Eraser:
         data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes, task=task)
         key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
         return _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), data, key, origin)
+
+    @classmethod
+    def check_options(cls, given: Mapping[str, Any]) -> None:
+        """Checks fields that were given by name on the command line, before any is built.
+
+        Args:
+          given: values by the names of the fields; subclasses say which contradict each other.
+
+        Raises:
+          ValueError: some do.
+        """
+
+    def remarks(self, fitted: Any) -> list[str]:
+        """Returns what else is worth a line on the command line about what was fitted."""
+        return []
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
         raise NotImplementedError

@@ -62,6 +62,13 @@ class INLP(Eraser):
         """Whether `fit` needs a key: where the probe does."""
         return self.probe.needs_key
 
+    def remarks(self, fitted: TracedProjection) -> list[str]:
+        """Returns what the last probe read, where the rounds ran out."""
+        if int(fitted.steps) < self.rounds:
+            return []
+        left = f"{float(fitted.trace[-1]):.4g}"
+        return [f"the probe of the last of {self.rounds} rounds read {left}"]
+
     def _fit(self, data: Dataset, key: jax.Array | None) -> TracedProjection:
         self.probe._check(data, key)
         found: Any = recurse(self.probe, self.stop_at, data, key, self.rounds)  # pyright: ignore

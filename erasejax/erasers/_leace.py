@@ -1,16 +1,25 @@
 """Least-squares concept erasure (LEACE)."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 import jax
 from flax import struct
 from jax.typing import ArrayLike
 
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Within, static
 from erasejax.erasers._base import ClosedForm
 from erasejax.projection import Projection, oblique
 from erasejax.rows import Dataset
-from erasejax.statistics import Moments, Solved, place, solve_data, solve_moments
+from erasejax.statistics import (
+    Moments,
+    ShrinkageRule,
+    Solved,
+    check_shrinkage,
+    place,
+    solve_data,
+    solve_moments,
+)
 
 __all__ = ["LEACE"]
 
@@ -55,9 +64,14 @@ class LEACE(ClosedForm):
 
     name: ClassVar[str] = "leace"
 
-    shrinkage: ArrayLike = 0.0
-    shrinkage_rule: str = static("fixed")
+    shrinkage: Annotated[ArrayLike, Within(0, 1)] = 0.0
+    shrinkage_rule: ShrinkageRule = static("fixed")
     keep_mean: bool = static(True)
+
+    @classmethod
+    def check_options(cls, given: Mapping[str, Any]) -> None:
+        """Checks that weight and rule of the shrinkage go together."""
+        check_shrinkage(given)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Projection:
         return self._read(solve_data(data, rule=self.shrinkage_rule, shrinkage=self.shrinkage))

@@ -5,10 +5,11 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, flag, poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import ClosedForm
@@ -20,7 +21,7 @@ __all__ = ["OracleLEACE", "OracleProjection"]
 
 
 @struct.dataclass
-class OracleProjection:
+class OracleProjection(Tree):
     """The map r(x, z) = x - Sigma_xz Sigma_zz^+ (z - mean_z). It is not idempotent.
 
     Attributes:
@@ -38,10 +39,10 @@ class OracleProjection:
       ((2, 2), (6, 2))
     """
 
-    slopes: jax.Array
-    mean_z: jax.Array
-    rank: jax.Array
-    status: jax.Array
+    slopes: Float[Array, "k d"]
+    mean_z: Float[Array, " k"]
+    rank: Int[Array, ""]
+    status: UInt32[Array, ""]
     one_hot: bool = static(False)
 
     needs_z = True

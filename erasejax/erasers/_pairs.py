@@ -77,6 +77,4 @@ def _direction(pairs: Pairs, name: str) -> Projection:
 
 
 def _erase(eraser: Projection, pairs: Pairs) -> Pairs:
-    return pairs.replace(  # pyright: ignore[reportAttributeAccessIssue]
-        positive=eraser(pairs.positive), negative=eraser(pairs.negative)
-    )
+    return pairs.replace(positive=eraser(pairs.positive), negative=eraser(pairs.negative))

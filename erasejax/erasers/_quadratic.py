@@ -1,17 +1,18 @@
 """Quadratic erasure: QLEACE, which reads the label when applied, and ALF-QLEACE, which does not."""
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax import transport
 from erasejax._core import inputs
 from erasejax._core.programs import program
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Tree, Within, static
 from erasejax._core.status import Status, flag, poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import Eraser
@@ -24,7 +25,7 @@ __all__ = ["ALFQLEACE", "QLEACE", "ClassTransport"]
 
 
 @struct.dataclass
-class ClassTransport:
+class ClassTransport(Tree):
     """The map r(x, j) = mu + T_j (x - mu_j) of the rows of class j. It is not idempotent.
 
     Attributes:
@@ -42,12 +43,12 @@ class ClassTransport:
       ((2, 2, 2), (6, 2))
     """
 
-    maps: jax.Array
-    class_means: jax.Array
-    center: jax.Array
-    rank: jax.Array
-    status: jax.Array
-    rest: jax.Array | None = None
+    maps: Float[Array, "k d d"]
+    class_means: Float[Array, "k d"]
+    center: Float[Array, " d"]
+    rank: Int[Array, ""]
+    status: UInt32[Array, ""]
+    rest: Float[Array, "k d"] | None = None
 
     needs_z = True
 
@@ -80,7 +81,7 @@ class ClassTransport:
     def _moved(self, origin: jax.Array) -> "ClassTransport":
         """Returns the same eraser for rows moved by an origin (2, d)."""
         means, rest = move_point(self.class_means, origin)
-        return self.replace(  # pyright: ignore
+        return self.replace(
             class_means=means,
             center=move_point(self.center, origin)[0],
             rest=rest if self.rest is None else rest + self.rest,
@@ -334,7 +335,7 @@ class ALFQLEACE(_ClassForm):
 
     name: ClassVar[str] = "alf-qleace"
 
-    target: ArrayLike = 0.9
+    target: Annotated[ArrayLike, Within(0, 1)] = 0.9
     max_rank: int | None = static(None)
 
     def _solve(self, moments: ClassMoments) -> TracedProjection:
@@ -394,6 +395,7 @@ class ALFQLEACE(_ClassForm):
         both = leace.then(second)
         unit = jnp.where(sd > 0, sd, 1)[:, None]
         flat = erased_whole(both.kernel / unit, both.test * unit) & (sd > 0)
-        both = both.replace(status=status, flat=both.flat | flat)  # pyright: ignore
+        flat = flat if both.flat is None else both.flat | flat
+        both = both.replace(status=status, flat=flat)
         traced = TracedProjection.of(both, steps=steps, trace=trace * largest**2)
         return poison(traced, status)

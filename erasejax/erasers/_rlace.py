@@ -1,7 +1,7 @@
 """Linear adversarial concept erasure (R-LACE)."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,8 +90,8 @@ class RLACE(Eraser):
 
     rank: int = static(1)
     closed_form: bool = static(True)
-    game: str = static("direct")
-    start: str = static("mean-difference")
+    game: Literal["direct", "fantope"] = static("direct")
+    start: Literal["mean-difference", "random"] = static("mean-difference")
     restarts: int = static(8)
     steps: int | None = static(None)
     l2: ArrayLike = 1e-4
@@ -123,7 +123,7 @@ class RLACE(Eraser):
         axes = axes * sd[:, None]
         # About the mean once, not in every pass.
         data = centered(data, moments.mean)
-        moments = moments.replace(mean_x=jnp.zeros_like(moments.mean_x))  # pyright: ignore
+        moments = moments.replace(mean_x=jnp.zeros_like(moments.mean_x))
         if self.game == "fantope":
             assert key is not None
             probe = make(l2=self.l2 * unit)
@@ -155,7 +155,7 @@ class RLACE(Eraser):
 
 def _traced(solution: Projection, found: Found) -> TracedProjection:
     status = solution.status | flag(~found.converged, Status.NOT_CONVERGED)
-    solution = solution.replace(status=status)  # pyright: ignore[reportAttributeAccessIssue]
+    solution = solution.replace(status=status)
     traced = TracedProjection.of(solution, steps=found.steps, trace=found.trace)
     return poison(traced, status)
 

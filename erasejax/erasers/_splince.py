@@ -1,19 +1,28 @@
 """SPLINCE: erase one concept, keep another."""
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
 
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Within, static
 from erasejax._core.status import Status, flag
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import ClosedForm
 from erasejax.projection import Projection, oblique
 from erasejax.rows import Dataset
-from erasejax.statistics import Moments, Solved, place, solve_data, solve_moments
+from erasejax.statistics import (
+    Moments,
+    ShrinkageRule,
+    Solved,
+    check_shrinkage,
+    place,
+    solve_data,
+    solve_moments,
+)
 
 __all__ = ["SPLINCE"]
 
@@ -49,10 +58,16 @@ class SPLINCE(ClosedForm):
     """
 
     name: ClassVar[str] = "splince"
+    needs_task = True
 
-    shrinkage: ArrayLike = 0.0
-    shrinkage_rule: str = static("fixed")
+    shrinkage: Annotated[ArrayLike, Within(0, 1)] = 0.0
+    shrinkage_rule: ShrinkageRule = static("fixed")
     keep_mean: bool = static(True)
+
+    @classmethod
+    def check_options(cls, given: Mapping[str, Any]) -> None:
+        """Checks that weight and rule of the shrinkage go together."""
+        check_shrinkage(given)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Projection:
         if data.task is None:

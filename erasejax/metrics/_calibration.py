@@ -1,5 +1,6 @@
 """Calibration: whether probabilities are what they say."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -7,10 +8,11 @@ import jax.numpy as jnp
 
 from erasejax._core.programs import program
 from erasejax._core.status import failed
-from erasejax.metrics._scores import labelled
+from erasejax.metrics._base import Metric
+from erasejax.metrics._scoring import labelled
 from erasejax.rows import Dataset
 
-__all__ = ["expected_calibration_error"]
+__all__ = ["ExpectedCalibrationError", "expected_calibration_error"]
 
 
 def expected_calibration_error(
@@ -59,6 +61,28 @@ def expected_calibration_error(
     if int(bins) != bins or bins < 1:
         raise ValueError(f"bins: expected a positive whole number, got {bins}")
     return _calibration(*labelled(probe, x, z, weights), int(bins))
+
+
+@dataclasses.dataclass(frozen=True)
+class ExpectedCalibrationError(Metric):
+    """`expected_calibration_error` by its name.
+
+    Attributes:
+      bins: how many.
+
+    Example:
+      >>> ej.metrics.ExpectedCalibrationError.name, ej.metrics.ExpectedCalibrationError.of
+      ('expected_calibration_error', 'probe')
+    """
+
+    name = "expected_calibration_error"
+    needs = frozenset({"classes", "likelihood"})
+
+    bins: int = 15
+
+    def compute(self, probe: Any, rows: Dataset) -> jax.Array:
+        """Returns how far probabilities lie from frequencies."""
+        return expected_calibration_error(probe, rows, bins=self.bins)
 
 
 @program(static_argnums=2)

@@ -14,9 +14,9 @@ import numpy as np
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.status import failed
-from erasejax.metrics._guardedness import linear_r2, vanishes
+from erasejax.metrics._damage import damage
+from erasejax.metrics._linear_r2 import linear_r2, vanishes
 from erasejax.metrics._rounding import erase, is_rounded
-from erasejax.metrics._scores import damage
 from erasejax.rows import Dataset
 from erasejax.statistics import Moments, correlations, solve_moments, whitening
 
@@ -129,7 +129,7 @@ def certify_rows(eraser: Any, data: Dataset, *, dtype: np.dtype) -> Certificate:
     def r2(x: np.ndarray) -> jax.Array:
         # At least float32: what is rounded is the rows, not the reading of them.
         x = x.astype(np.promote_types(x.dtype, np.float32) if x.dtype.kind == "f" else np.float32)
-        return linear_r2(data.replace(x=x, task=None))  # pyright: ignore[reportAttributeAccessIssue]
+        return linear_r2(data.replace(x=x, task=None))
 
     erased = erase(eraser, x, data.z, wide)
     after = unrounded = r2(erased)
@@ -143,7 +143,7 @@ def _certify(eraser: Any, moments: Moments) -> Certificate:
     moments = _concept_only(moments)
     erased = eraser.erased_moments(moments)
     # A feature that is erased whole has no spread left: its rounding is measured by what it had.
-    null = vanishes(erased) | vanishes(erased.replace(xx=moments.xx))  # pyright: ignore[reportAttributeAccessIssue]
+    null = vanishes(erased) | vanishes(erased.replace(xx=moments.xx))
     after = _linear_r2(erased, null)
     before = _linear_r2(moments, vanishes(moments))
     return Certificate(eraser.damage(moments), before, after, after)
@@ -152,7 +152,7 @@ def _certify(eraser: Any, moments: Moments) -> Certificate:
 def _concept_only(moments: Moments) -> Moments:
     """Returns the same moments without the task."""
     k = moments.zz.shape[0] - moments.task
-    return moments.replace(  # pyright: ignore[reportAttributeAccessIssue]
+    return moments.replace(
         mean_z=moments.mean_z[:, :k], xz=moments.xz[:, :k], zz=moments.zz[:k, :k], task=0
     )
 

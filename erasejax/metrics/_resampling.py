@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import Tree
 from erasejax._core.status import poison
-from erasejax.metrics._scores import labelled
+from erasejax.metrics._scoring import labelled
 from erasejax.rows import Dataset, number_groups
 
 __all__ = ["Interval", "bootstrap"]
@@ -21,7 +23,7 @@ _CHUNK = 1 << 18  # rows of resamples scored side by side
 
 
 @struct.dataclass(kw_only=True)
-class Interval:
+class Interval(Tree):
     """A score with its confidence interval.
 
     Attributes:
@@ -41,11 +43,11 @@ class Interval:
       True
     """
 
-    estimate: jax.Array
-    low: jax.Array
-    high: jax.Array
-    standard_error: jax.Array
-    status: jax.Array
+    estimate: Float[Array, ""]
+    low: Float[Array, ""]
+    high: Float[Array, ""]
+    standard_error: Float[Array, ""]
+    status: UInt32[Array, ""]
 
 
 def bootstrap(

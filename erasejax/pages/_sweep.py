@@ -150,8 +150,8 @@ def _spec(sweep: Sweep) -> str:
         rows = [(role, "<br>".join(_configs(configs))) for role, configs in roles]
         rows += [
             ("labels", ", ".join(part.labels)),
-            ("protocols", ", ".join(part.ask.protocols)),
-            ("metrics", ", ".join(part.ask.metrics)),
+            ("protocols", ", ".join(part.columns.protocols)),
+            ("metrics", ", ".join(part.columns.metrics)),
             ("seeds", f"{part.seeds[0]:,} to {part.seeds[1] - 1:,}"),
         ]
         lines.append("".join(f"<tr><th scope=row>{a}</th><td>{b}</td></tr>" for a, b in rows))

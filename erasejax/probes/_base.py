@@ -5,11 +5,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import Tree
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._linalg.products import product
+from erasejax.names import Named
 from erasejax.projection import Projection
 from erasejax.rows import (
     Dataset,
@@ -34,7 +37,7 @@ __all__ = [
 ]
 
 
-class Probe:
+class Probe(Named, Tree):
     """A probe before it is fitted: its options, and `fit`. Subclasses write `_fit(data, key)`.
 
     Example:
@@ -48,6 +51,8 @@ class Probe:
       >>> Stiff().fit(data).predict(data.x).tolist()
       [0, 0, 0, 1, 1, 1]
     """
+
+    role = "probe"
 
     needs_key = False
     real_concepts = False
@@ -121,7 +126,7 @@ class Probe:
           through: the projection.
           key: as in `_fit`.
         """
-        return self._fit(data.replace(x=through(data.x)), key)  # pyright: ignore[reportAttributeAccessIssue]
+        return self._fit(data.replace(x=through(data.x)), key)
 
     def _begin(self, prepared: Any) -> Any:
         """Returns where the first of several fits begins, the next of which follow each other."""
@@ -154,7 +159,7 @@ def _fit(
     return moved(probe._fit(data, key), origin)
 
 
-class FittedProbe:
+class FittedProbe(Tree):
     """A fitted probe: it has `scores` of rows, `num_classes` and `status`.
 
     Example:
@@ -251,10 +256,10 @@ class LinearProbe(FittedProbe):
       True
     """
 
-    weight: jax.Array
-    offset: jax.Array
-    center: jax.Array
-    status: jax.Array
+    weight: Float[Array, " d *c"]
+    offset: Float[Array, "*c"]
+    center: Float[Array, " d"]
+    status: UInt32[Array, ""]
 
     @property
     def num_classes(self) -> int:
@@ -274,7 +279,7 @@ class LinearProbe(FittedProbe):
     def _moved(self, origin: jax.Array) -> Any:
         center, lag = move_point(self.center, origin)
         offset = self.offset - product("d,d...->...", lag, self.weight)
-        return self.replace(center=center, offset=offset)  # pyright: ignore
+        return self.replace(center=center, offset=offset)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(inputs.compute_dtype(x, self.weight))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
@@ -53,12 +54,12 @@ class CCSClassifier(ContrastClassifier):
       ((2,), True)
     """
 
-    bias: jax.Array
-    loss: jax.Array
-    start_weights: jax.Array
-    start_biases: jax.Array
-    start_losses: jax.Array
-    start_signs: jax.Array
+    bias: Float[Array, ""]
+    loss: Float[Array, ""]
+    start_weights: Float[Array, "s d"]
+    start_biases: Float[Array, " s"]
+    start_losses: Float[Array, " s"]
+    start_signs: Float[Array, " s"]
 
     def proba(
         self, x_pos: Any, x_neg: Any = None, *, templates: Any = None, statistics: str = "training"
@@ -126,7 +127,7 @@ class CCSClassifier(ContrastClassifier):
         """
         pairs = as_pairs(x_pos, x_neg, weights=weights, templates=templates)
         pairs = self.normalization._checked(pairs, statistics)
-        return _loss_on(self, pairs.replace(labels=None, distractor=None), statistics)  # pyright: ignore
+        return _loss_on(self, pairs.replace(labels=None, distractor=None), statistics)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         p = jax.nn.sigmoid(product("hnd,d->hn", x, self.weight) + self.bias)

@@ -5,13 +5,15 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal
+from erasejax.names import Named
 from erasejax.rows import PairNormalization, Pairs, as_pairs, normalized_rows, shares
 
 __all__ = ["CRC", "ContrastClassifier", "ContrastProbe", "Halves", "RandomDirection"]
@@ -33,7 +35,7 @@ class Halves(NamedTuple):
     status: jax.Array
 
 
-class ContrastProbe:
+class ContrastProbe(Named, Tree):
     """A probe of contrast pairs before it is fitted: its options, and `fit`.
 
     Subclasses write `_fit(halves, key)`.
@@ -45,6 +47,8 @@ class ContrastProbe:
       (6,)
       (6,)
     """
+
+    role = "probe"
 
     needs_key = False
     scale: str
@@ -93,7 +97,7 @@ def _unlabelled(x_pos, x_neg, weights, templates, num_templates) -> Pairs:
     pairs = as_pairs(
         x_pos, x_neg, weights=weights, templates=templates, num_templates=num_templates
     )
-    return pairs.replace(labels=None, distractor=None)  # pyright: ignore
+    return pairs.replace(labels=None, distractor=None)
 
 
 @program
@@ -114,7 +118,7 @@ def normalized_halves(pairs: Pairs, scale: str) -> Halves:
     normalization = PairNormalization.of(pairs, scale=scale)
     x = normalized_rows(normalization, pairs)
     raw = normalized_rows(
-        normalization.replace(  # pyright: ignore[reportAttributeAccessIssue]
+        normalization.replace(
             mean=jnp.zeros_like(normalization.mean), scale=jnp.ones_like(normalization.scale)
         ),
         pairs,
@@ -129,7 +133,7 @@ def normalized_halves(pairs: Pairs, scale: str) -> Halves:
 
 
 @struct.dataclass
-class ContrastClassifier:
+class ContrastClassifier(Tree):
     """A fitted probe that says which answer of a pair is true, from x+ - x- along a direction.
 
     What it predicts is 1 where yes is true, up to an arbitrary sign that only labels can tell:
@@ -148,10 +152,10 @@ class ContrastClassifier:
       (1.0, True)
     """
 
-    weight: jax.Array
-    sign: jax.Array
+    weight: Float[Array, " d"]
+    sign: Float[Array, ""]
     normalization: PairNormalization
-    status: jax.Array
+    status: UInt32[Array, ""]
 
     num_classes = 2
 
@@ -262,11 +266,11 @@ class ContrastClassifier:
         """
         pairs = as_pairs(x_pos, x_neg, z, weights=weights, templates=templates)
         right = _share_right(self._read(pairs, statistics), pairs)
-        return self.replace(sign=jnp.where(right < 0.5, -self.sign, self.sign))  # pyright: ignore
+        return self.replace(sign=jnp.where(right < 0.5, -self.sign, self.sign))
 
     def _read(self, pairs: Pairs, statistics: str) -> jax.Array:
         pairs = self.normalization._checked(pairs, statistics)
-        return _scores(self, pairs.replace(labels=None, distractor=None), statistics)  # pyright: ignore
+        return _scores(self, pairs.replace(labels=None, distractor=None), statistics)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         """Returns the scores (n,) of normalised halves (2, n, d)."""

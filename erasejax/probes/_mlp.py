@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.pytrees import static
@@ -202,11 +203,11 @@ class MLPLikelihood(Likelihood):
     """
 
     layers: tuple[dict[str, jax.Array], ...]
-    center: jax.Array
-    scale: jax.Array
-    validation_loss: jax.Array
-    steps: jax.Array
-    status: jax.Array
+    center: Float[Array, " d"]
+    scale: Float[Array, " d"]
+    validation_loss: Float[Array, ""]
+    steps: Int[Array, ""]
+    status: UInt32[Array, ""]
 
     @property
     def num_classes(self) -> int:
@@ -224,7 +225,7 @@ class MLPLikelihood(Likelihood):
         lag = lag * safe_reciprocal(self.scale, self.scale > 0)
         bias = first["bias"] - product("i,ij->j", lag, first["kernel"])
         layers = ({**first, "bias": bias}, *others)
-        return self.replace(center=center, layers=layers)  # pyright: ignore
+        return self.replace(center=center, layers=layers)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(inputs.compute_dtype(x, self.center)) - self.center

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.status import Status, flag, poison
@@ -40,11 +41,11 @@ class QuadraticClassifier(Likelihood):
       ((2, 2, 2), (2, 2), (2,))
     """
 
-    whiten: jax.Array
-    means: jax.Array
-    offset: jax.Array
-    status: jax.Array
-    rest: jax.Array | None = None
+    whiten: Float[Array, "k d d"]
+    means: Float[Array, "k d"]
+    offset: Float[Array, " k"]
+    status: UInt32[Array, ""]
+    rest: Float[Array, "k d"] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -59,7 +60,7 @@ class QuadraticClassifier(Likelihood):
     def _moved(self, origin: jax.Array) -> "QuadraticClassifier":
         means, rest = move_point(self.means, origin)
         rest = rest if self.rest is None else rest + self.rest
-        return self.replace(means=means, rest=rest)  # pyright: ignore
+        return self.replace(means=means, rest=rest)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(inputs.compute_dtype(x, self.whiten))

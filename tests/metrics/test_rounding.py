@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import erasejax as ej
-from erasejax.cli import _commands as commands
 from erasejax.cli import _main as cli
+from erasejax.cli._arguments import command
+from erasejax.cli._fit import fit
 from erasejax.files import open_features
 from tests.command import bad, ok
 
@@ -182,7 +183,7 @@ def test_claim_of_half_precision():
 
 
 def test_commands_take_the_dtype_by_name(files):
-    text = commands.fit(
+    text = command(fit, {})(
         "float16.safetensors", "z.npy", out="e.safetensors", method="leace", dtype="float32"
-    )
+    )()
     assert certified(text) == 0
