@@ -336,7 +336,7 @@ def objects():
     }  # fmt: skip
     files = []
     for obj in made:
-        ej.io.save(obj, "made.safetensors", notes=notes)
+        ej.save(obj, "made.safetensors", notes=notes)
         with open("made.safetensors", "rb") as file:
             files.append(file.read())
         os.unlink("made.safetensors")

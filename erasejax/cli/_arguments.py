@@ -31,6 +31,7 @@ __all__ = [
     "command",
     "configure",
     "names",
+    "needs_files",
 ]
 
 File = Positional[Annotated[str, arg(metavar="FILE")]]
@@ -145,6 +146,11 @@ def configure(name: str, given: Mapping[str, Any], encoding: str | None = None) 
         key: build.get(fields[key].kind, lambda value: value)(value) for key, value in given.items()
     }
     return eraser(**values)
+
+
+def needs_files(eraser: Any) -> bool:
+    """Returns whether an eraser cannot be built without a file: of a task, or of directions."""
+    return eraser.needs_task or any(o.kind == "file" for o in _fields(eraser).values())
 
 
 def _flag(field: str) -> str:

@@ -26,6 +26,7 @@ from erasejax.cli._arguments import (
     X,
     check_seed,
     configure,
+    needs_files,
 )
 from erasejax.cli._common import check_dims, load_eraser
 from erasejax.cli._verdict import in_groups, sentences, shares
@@ -185,13 +186,12 @@ def scores(
         if method is not None or not keep_mean:
             raise ValueError("--eraser brings its own method; leave out --method and --keep-mean")
         fitted, notes = load_eraser(eraser)
-    config = (
-        None
-        if fitted
-        else configure(method or "mean-difference", {} if keep_mean else {"keep_mean": False})
-    )
-    if config is not None and config.needs_task:
-        raise ValueError(f"{method}: fit it first and give the file as --eraser")
+    config = None
+    if fitted is None:
+        method = method or "mean-difference"
+        if needs_files(look_up("eraser", method)):
+            raise ValueError(f"{method}: fit it first and give the file as --eraser")
+        config = configure(method, {} if keep_mean else {"keep_mean": False})
     names = list(dict.fromkeys(name.strip() for name in probes.split(",")))
     kinds = {name: look_up("probe", name)() for name in names}
     columns = notes.get("columns")
