@@ -52,6 +52,14 @@ class Projection(Tree):
       flat: (d,) bool, features that are set to the centre: those of which no more than rounding
         would be left, and those whose values are too close to each other, or to zero, for this
         dtype to take anything out of them. None for none.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.MeanDifference().fit(data)
+      >>> eraser.kernel.shape, int(eraser.rank)
+      ((2, 1), 1)
+      >>> np.allclose(eraser(eraser(data.x)), eraser(data.x), atol=1e-5)  # twice is once
+      True
     """
 
     kernel: Float[Array, "d r"]
@@ -215,7 +223,13 @@ class TracedProjection(Projection):
 
     Attributes:
       steps: () int32, how many directions or rounds were taken.
-      trace: (m,) a number a step, whose meaning the method says; NaN beyond the last.
+      trace: (m,) a number a step, whose meaning the eraser says; NaN beyond the last.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.INLP(rounds=2, probe=ej.probes.LeastSquares()).fit(data)
+      >>> isinstance(eraser, ej.TracedProjection), eraser.trace.shape
+      (True, (2,))
     """
 
     steps: Int[Array, ""] = struct.field(kw_only=True)
@@ -360,7 +374,7 @@ def oblique(
 
     Kernel and test act on features divided by `scale`, so nothing here has units: with D the scales
     and P' = I - C (A^T C)^+ A^T for the kernel C and the test directions A, P = D P' D^-1. With the
-    axes of `canonical.concept_axes` and the features' standard deviations the entries of C are
+    axes of `statistics.concept_axes` and the features' standard deviations the entries of C are
     correlations: a direction of C with a singular value of at most 8 eps sqrt(d) is rounding noise
     and is not removed. The columns of C and A are combined, never the rows, so features of any
     scales are erased alike.

@@ -21,6 +21,12 @@ class Status(enum.IntFlag):
     """What went wrong in a lane. The low 16 bits are errors, the high 16 are warnings.
 
     An error makes the lane's outputs NaN (-1 where they are integers); a warning leaves them valid.
+
+    Example:
+      >>> fit = jax.jit(lambda x, z: ej.SAL().fit(x, z, num_classes=2))
+      >>> eraser = fit(jnp.ones((6, 2)), jnp.zeros(6, int))  # one class only
+      >>> ej.Status.CONSTANT_CONCEPT in ej.Status(int(eraser.status))
+      True
     """
 
     OK = 0
@@ -90,6 +96,14 @@ def raise_if_failed(tree: T) -> T:
       FailedLanesError: at least one lane has an error bit; the message names up to eight lanes.
 
     Under jit: not available, since it reads values. Call it on what the jitted function returned.
+
+    Example:
+      >>> fit = jax.jit(lambda x, z: ej.SAL().fit(x, z, num_classes=2))
+      >>> try:
+      ...     ej.raise_if_failed(fit(jnp.ones((6, 2)), jnp.zeros(6, int)))
+      ... except ValueError as error:
+      ...     print("one class only" in str(error))
+      True
     """
     for node in jax.tree.leaves(tree, is_leaf=lambda n: hasattr(n, "status")):
         if not hasattr(node, "status"):

@@ -1,4 +1,4 @@
-"""Erasers: one file a method, one equation (`erasejax.projection`) behind them all."""
+"""Erasers: one file an eraser, one equation (`erasejax.projection`) behind them all."""
 
 from erasejax.erasers._ablation import Ablation
 from erasejax.erasers._base import ClosedForm, Eraser

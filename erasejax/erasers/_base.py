@@ -1,4 +1,4 @@
-"""What all erasers share: how `fit` and `solve` check, coerce and jit."""
+"""What all erasers share: how `fit` and `solve` check their arguments and compile."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,10 +17,22 @@ __all__ = ["ClosedForm", "Eraser"]
 
 
 class Eraser(Named, Tree):
-    """A method: a configuration with `fit`. Subclasses write `_fit` for one problem.
+    """An eraser before it is fitted: its options, and `fit`. Subclasses write `_fit`.
 
-    `_fit(data, key)` is traced once per shape and static configuration; every numeric field is a
-    leaf, so new values do not compile again and one `vmap` sweeps them.
+    `_fit(data, key)` fits it to one `Dataset`. It is compiled once for each shape of the rows and
+    each value of the static fields. The numeric fields are leaves of a pytree, so that new numbers
+    do not compile again, and one `vmap` sweeps them.
+
+    Example:
+      >>> from flax import struct
+      >>> @struct.dataclass
+      ... class Twice(ej.erasers.Eraser):
+      ...     def _fit(self, data, key):
+      ...         first = ej.SAL().fit(data)
+      ...         return first.then(ej.Ablation(directions=jnp.array([1.0, 0.0])).fit(data))
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> int(Twice().fit(data).rank)
+      2
     """
 
     role = "eraser"
@@ -46,8 +58,8 @@ class Eraser(Named, Tree):
             concepts. (n, k) integers: k binary labels.
           weights: (n,) row weights >= 0; rows of weight 0 are never read. None for ones.
           num_classes: number of classes of integer labels; required under jit and vmap.
-          key: a typed `jax.random.key`, where the method draws.
-          task: (n,) or (n, t), a second concept, kept by `SPLINCE` and read by no other method;
+          key: a typed `jax.random.key`, where the eraser draws.
+          task: (n,) or (n, t), a second concept, kept by `SPLINCE` and read by no other eraser;
             under jit class labels as one-hot columns.
 
         Returns:
@@ -55,7 +67,7 @@ class Eraser(Named, Tree):
           least float32.
 
         Raises:
-          TypeError: x is not floating point, z is missing, or a method that draws got no key.
+          TypeError: x is not floating point, z is missing, or an eraser that draws got no key.
           ValueError: shapes do not match, or num_classes is missing or makes no sense.
 
         Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
@@ -84,7 +96,18 @@ class Eraser(Named, Tree):
 
 
 class ClosedForm(Eraser):
-    """A method that needs the moments of the rows only. Subclasses write `_solve`."""
+    """An eraser that needs the moments of the rows only. Subclasses write `_solve`.
+
+    Example:
+      >>> from flax import struct
+      >>> @struct.dataclass
+      ... class Shrunk(ej.erasers.ClosedForm):
+      ...     def _solve(self, moments):
+      ...         return ej.LEACE(shrinkage=0.5).solve(moments)
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> int(Shrunk().fit(data).rank)
+      1
+    """
 
     needs_covariance = True
 

@@ -31,6 +31,12 @@ class OracleProjection(Tree):
       rank: () int32, rank of the covariance of x with the concept.
       status: () uint32 bits, see `erasejax.Status`.
       one_hot: static; whether z is class labels.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.OracleLEACE().fit(data)
+      >>> eraser.slopes.shape, eraser(data.x, data.z).shape
+      ((2, 2), (6, 2))
     """
 
     slopes: Float[Array, "k d"]
@@ -136,6 +142,13 @@ class OracleLEACE(ClosedForm):
 
     For classes r(x, z) = x - mean_z + mean: every class is moved onto the common mean. No eraser
     with Cov(r, z) = 0 moves x less. It needs no covariance of x.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> oracle, leace = ej.OracleLEACE().fit(data), ej.LEACE().fit(data)
+      >>> erased = oracle(data.x, data.z)
+      >>> bool(ej.metrics.damage(data.x, erased) <= ej.metrics.damage(data.x, leace(data.x)))
+      True
 
     References:
       Belrose et al. 2023, arXiv 2306.03819, section 4.3.

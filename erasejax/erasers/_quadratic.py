@@ -35,6 +35,12 @@ class ClassTransport(Tree):
       rank: () int32, rank of the covariance of x with the labels.
       status: () uint32 bits, see `erasejax.Status`.
       rest: (k, d) what rounding took from the class means, or None for zeros.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.QLEACE().fit(data)
+      >>> eraser.maps.shape, eraser(data.x, data.z).shape
+      ((2, 2, 2), (6, 2))
     """
 
     maps: Float[Array, "k d d"]
@@ -106,7 +112,7 @@ def _apply(
 
 
 class _ClassForm(Eraser):
-    """A method that needs the moments of the classes only. Subclasses write `_solve`."""
+    """An eraser that needs the moments of the classes only. Subclasses write `_solve`."""
 
     def solve(self, moments: ClassMoments) -> Any:
         """Returns the eraser of the rows that `moments` has seen.
@@ -150,8 +156,8 @@ class QLEACE(_ClassForm):
 
     Least damage is meant in units of x, as `metrics.damage` measures it. Features of less than
     eps^(1/6) of the largest standard deviation (7% in float32) count as that large, since nothing
-    about them could be told from rounding otherwise. A class that lacks dimensions which others
-    have (no more rows than features) cannot be equalised by any affine map: it is transported
+    about them could be told from rounding otherwise. A class with no more rows than features lacks
+    dimensions that others have, and no affine map can make it equal to them: it is transported
     within the span that it has, and the warning UNEQUAL_RANK says so.
 
     The covariances that it makes equal divide by the weight of the class. Divided by that less one,
@@ -160,6 +166,13 @@ class QLEACE(_ClassForm):
     where the frequency is 0.909.
 
     It costs a few dozen eigendecompositions (d, d) a class.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> erased = ej.QLEACE().fit(data)(data.x, data.z)
+      >>> zeros, ones = (np.cov(rows, rowvar=False) for rows in (erased[:3], erased[3:]))
+      >>> np.allclose(zeros, ones, atol=1e-4)  # both classes have one covariance
+      True
 
     References:
       Belrose et al. 2023, arXiv 2306.03819, for LEACE, and its library concept-erasure for QLEACE;
@@ -309,6 +322,12 @@ class ALFQLEACE(_ClassForm):
     Attributes:
       target: () in [0, 1], share of the norm to remove; 1 removes all differences.
       max_rank: static; at most so many directions beyond LEACE's; None for the smaller of d and 32.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.ALFQLEACE(target=1.0, max_rank=1).fit(data)  # the means, then one direction
+      >>> int(eraser.rank), eraser.trace.shape
+      (2, (2,))
 
     References:
       Belrose et al. 2023, arXiv 2306.03819, for LEACE, and its library concept-erasure.

@@ -27,7 +27,7 @@ __all__ = ["RLACE"]
 
 @struct.dataclass(kw_only=True)
 class RLACE(Eraser):
-    r"""The orthogonal projection of a given rank that the best linear probe minds most.
+    r"""The orthogonal projection of a given rank that costs the best linear probe most.
 
     max over U (d, rank), U^T U = I, of min over theta of the loss of theta on x (I - U U^T):
     log-loss for classes, squared error for real concepts.
@@ -75,6 +75,12 @@ class RLACE(Eraser):
         None for 100 and 75,000.
       l2: () penalty of the probe, for features of mean variance one.
       keep_mean: static; True projects about the mean of the rows, False about the origin.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.RLACE(rank=1).fit(data)  # the answer for two classes is known
+      >>> np.allclose(eraser(data.x), ej.MeanDifference().fit(data)(data.x), atol=1e-5)
+      True
 
     References:
       Ravfogel, Twiton, Goldberg and Cotterell 2022, arXiv 2201.12091.
@@ -196,8 +202,8 @@ def _direct_game(
 ) -> Found:
     """Returns where L-BFGS over bases ends, against a probe that is refitted at each.
 
-    Climbs from all starts end early, at the root of eps, from where a quadratic method takes a step
-    to eps; from the best of all ends the climb goes on.
+    Climbs from all starts end early, at the root of eps, from where one step that converges
+    quadratically leads to eps; from the best of all ends the climb goes on.
 
     Args:
       make: of a penalty, the probe.

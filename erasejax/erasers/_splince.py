@@ -44,6 +44,15 @@ class SPLINCE(ClosedForm):
       shrinkage_rule: static; as in `LEACE`.
       keep_mean: static; True projects about the mean of the rows, False about the origin.
 
+    Example:
+      >>> data = ej.datasets.TwoConcepts(rows=3, dims=2).sample(jax.random.key(0))
+      >>> erased = ej.SPLINCE().fit(data)(data.x)
+      >>> task = data.task - data.task.mean()
+      >>> np.allclose(task.T @ erased, task.T @ data.x, atol=1e-3)  # what the task reads is kept
+      True
+      >>> float(ej.metrics.linear_r2(erased, data.z))
+      0.0
+
     References:
       Holstege et al. 2025 (SPLINCE), arXiv 2506.10703.
     """

@@ -81,6 +81,12 @@ def save(
       ValueError: two arrays would have the same name.
       FileExistsError: the file exists and overwrite is False.
       OSError: the file cannot be written.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> ej.save(ej.LEACE().fit(data), "eraser.safetensors", notes={"concept": "truth"})
+      >>> int(ej.load("eraser.safetensors").rank)
+      1
     """
     tensors: dict[str, np.ndarray] = {}
     tree = encode(obj, "", tensors)
@@ -124,6 +130,12 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Warns:
       UserWarning: 64-bit arrays came back in 32 bits.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> ej.save({"rows": data.x}, "rows.safetensors")
+      >>> ej.load("rows.safetensors")["rows"].shape
+      (6, 2)
     """
     header, entries = _open(path)
     narrowed: list[str] = []

@@ -1,4 +1,4 @@
-"""Metrics: what a probe reads, and what erasing cost."""
+"""Metrics: what a probe reads, what erasing cost, and how sure one can be of either."""
 
 from erasejax.metrics._accuracy import accuracy, balanced_accuracy
 from erasejax.metrics._auroc import auroc

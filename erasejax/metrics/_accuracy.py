@@ -27,12 +27,26 @@ def accuracy(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.A
 
     Raises:
       TypeError: z is not class labels.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> float(ej.metrics.accuracy(probe, data))
+      1.0
+      >>> float(ej.metrics.accuracy(probe, data.x, 1 - data.z))
+      0.0
     """
     return score(_accuracy, *labelled(probe, x, z, weights))
 
 
 class Accuracy(Metric):
-    """`accuracy`; of contrast pairs with the sign that the probe has."""
+    """`accuracy` by its name; of contrast pairs with the sign that the probe has.
+
+    Example:
+      >>> ej.metrics.Accuracy.name, ej.metrics.Accuracy.of
+      ('accuracy', 'probe')
+    """
 
     name = "accuracy"
     title = "accuracy"
@@ -66,12 +80,24 @@ def balanced_accuracy(probe: Any, x: Any, z: Any = None, *, weights: Any = None)
 
     Raises:
       TypeError: z is not class labels.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> float(ej.metrics.balanced_accuracy(probe, data))
+      1.0
     """
     return score(_balanced_accuracy, *labelled(probe, x, z, weights))
 
 
 class BalancedAccuracy(Metric):
-    """`balanced_accuracy`."""
+    """`balanced_accuracy` by its name.
+
+    Example:
+      >>> ej.metrics.BalancedAccuracy.name, ej.metrics.BalancedAccuracy.of
+      ('balanced_accuracy', 'probe')
+    """
 
     name = "balanced_accuracy"
     title = "balanced accuracy"

@@ -30,12 +30,24 @@ def auroc(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.Arra
 
     Raises:
       TypeError: z is not class labels.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> float(ej.metrics.auroc(probe, data))
+      1.0
     """
     return score(_auroc, *labelled(probe, x, z, weights))
 
 
 class AUROC(Metric):
-    """`auroc`."""
+    """`auroc` by its name.
+
+    Example:
+      >>> ej.metrics.AUROC.name, ej.metrics.AUROC.of
+      ('auroc', 'probe')
+    """
 
     name = "auroc"
     title = "AUROC"

@@ -44,6 +44,16 @@ class Metric(Named):
       title: what heads it in tables, with its unit; "" where tables leave it out.
       of_pairs: whether `compute` also takes a probe of contrast pairs, and `Pairs`.
       compute: returns the number, (); a method, or a `staticmethod`. Under jit: pure.
+
+    Example:
+      >>> class Errors(ej.metrics.Metric):
+      ...     name = "errors"
+      ...     def compute(self, probe, rows):
+      ...         return 1 - ej.metrics.accuracy(probe, rows)
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> float(Errors().compute(ej.probes.LDA().fit(data), data))
+      0.0
     """
 
     role = "metric"

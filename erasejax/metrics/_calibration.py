@@ -45,6 +45,12 @@ def expected_calibration_error(
 
     Under jit: pure; `bins` is static.
 
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(ej.LEACE().fit(data)(data.x), data.z)
+      >>> round(float(ej.metrics.expected_calibration_error(probe, data, bins=1)), 3)
+      0.0
+
     References:
       Guo, Pleiss, Sun and Weinberger 2017, arXiv 1706.04599; Nixon et al. 2019, arXiv 1904.01685
       (bins of equal share).
@@ -59,10 +65,14 @@ def expected_calibration_error(
 
 @dataclasses.dataclass(frozen=True)
 class ExpectedCalibrationError(Metric):
-    """`expected_calibration_error`.
+    """`expected_calibration_error` by its name.
 
     Attributes:
       bins: how many.
+
+    Example:
+      >>> ej.metrics.ExpectedCalibrationError.name, ej.metrics.ExpectedCalibrationError.of
+      ('expected_calibration_error', 'probe')
     """
 
     name = "expected_calibration_error"

@@ -28,6 +28,11 @@ def damage(x: Any, y: Any, *, weights: Any = None) -> jax.Array:
 
     Raises:
       ValueError: shapes differ.
+
+    Example:
+      >>> x = jnp.array([[-1.0, -1.0], [1.0, 1.0]])
+      >>> round(float(ej.metrics.damage(x, x.at[:, 0].set(0.0))), 3)  # half of the variance is gone
+      0.5
     """
     x, origin = features_about("x", x)
     y = rows_about("y", y, origin)
@@ -39,7 +44,12 @@ def damage(x: Any, y: Any, *, weights: Any = None) -> jax.Array:
 
 
 class Damage(Metric):
-    """`damage`."""
+    """`damage` by its name.
+
+    Example:
+      >>> ej.metrics.Damage.name, ej.metrics.Damage.of
+      ('damage', 'change')
+    """
 
     name = "damage"
     of = "change"

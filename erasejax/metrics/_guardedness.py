@@ -54,6 +54,12 @@ class GuardednessTest(Tree):
       status: () uint32 bits, see `erasejax.Status`.
       method: static; "sign_flip" or "pillai".
       norm: static; whether the norm of the covariance was tested instead of Pillai's trace.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> found = ej.metrics.guardedness_test(data, permutations=20, key=jax.random.key(1))
+      >>> float(found.df), float(found.df_residual), int(found.rank), int(found.rank_concept)
+      (2.0, 3.0, 2, 1)
     """
 
     statistic: Float[Array, ""]
@@ -133,6 +139,15 @@ def guardedness_test(
 
     Under jit: pure; `permutations`, `method` and `num_groups` are static. vmap over datasets,
     groups and keys. More groups than num_groups set LABEL_RANGE.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(rows=3, dims=2)
+      >>> fitted, fresh = (dataset.sample(jax.random.key(0), part=part) for part in range(2))
+      >>> erased = ej.LEACE().fit(fitted)(fresh.x)
+      >>> key = jax.random.key(1)
+      >>> found = ej.metrics.guardedness_test(erased, fresh.z, permutations=20, key=key)
+      >>> 0 < float(found.p_value) <= 1, found.method
+      (True, 'sign_flip')
 
     References:
       Pillai 1955, doi 10.1214/aoms/1177728599; Muller and Peterson 1984, doi

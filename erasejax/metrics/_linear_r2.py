@@ -36,6 +36,13 @@ def canonical_correlations(
     Raises:
       TypeError: x is not floating point, or z is missing.
       ValueError: shapes do not match, or num_classes is missing.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> ej.metrics.canonical_correlations(data).shape
+      (1,)
+      >>> ej.metrics.canonical_correlations(ej.LEACE().fit(data)(data.x), data.z).tolist()
+      [0.0]
     """
     return _correlations(as_dataset_about(x, z, weights=weights, num_classes=num_classes)[0])
 
@@ -61,12 +68,24 @@ def linear_r2(
     Raises:
       TypeError: x is not floating point, or z is missing.
       ValueError: shapes do not match, or num_classes is missing.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> float(ej.metrics.linear_r2(data)) > 0.1
+      True
+      >>> float(ej.metrics.linear_r2(ej.LEACE().fit(data)(data.x), data.z))
+      0.0
     """
     return _linear_r2(as_dataset_about(x, z, weights=weights, num_classes=num_classes)[0])
 
 
 class LinearR2(Metric):
-    """`linear_r2`."""
+    """`linear_r2` by its name.
+
+    Example:
+      >>> ej.metrics.LinearR2.name, ej.metrics.LinearR2.of
+      ('linear_r2', 'rows')
+    """
 
     name = "linear_r2"
     of = "rows"

@@ -26,6 +26,12 @@ def log_loss(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.A
 
     Raises:
       TypeError: the probe has no likelihood, or z is not class labels.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(ej.LEACE().fit(data)(data.x), data.z)
+      >>> round(float(ej.metrics.log_loss(probe, data)), 3)  # log 2: the probe knows nothing
+      0.693
     """
     if not hasattr(probe, "log_proba"):
         raise TypeError(f"log_loss: {type(probe).__name__} has no likelihood (no log_proba)")
@@ -33,7 +39,12 @@ def log_loss(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.A
 
 
 class LogLoss(Metric):
-    """`log_loss`, in nats."""
+    """`log_loss` by its name, in nats.
+
+    Example:
+      >>> ej.metrics.LogLoss.name, ej.metrics.LogLoss.of
+      ('log_loss', 'probe')
+    """
 
     name = "log_loss"
     title = "log-loss (nats)"

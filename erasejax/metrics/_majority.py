@@ -25,6 +25,10 @@ def majority_rate(z: Any, *, weights: Any = None, num_classes: int | None = None
 
     Raises:
       TypeError: z is not class labels.
+
+    Example:
+      >>> float(ej.metrics.majority_rate(jnp.array([0, 0, 0, 1])))
+      0.75
     """
     z = class_labels(z)
     data = as_dataset(
@@ -35,7 +39,12 @@ def majority_rate(z: Any, *, weights: Any = None, num_classes: int | None = None
 
 
 class MajorityRate(Metric):
-    """`majority_rate`."""
+    """`majority_rate` by its name.
+
+    Example:
+      >>> ej.metrics.MajorityRate.name, ej.metrics.MajorityRate.of
+      ('majority_rate', 'labels')
+    """
 
     name = "majority_rate"
     of = "labels"

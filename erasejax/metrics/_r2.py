@@ -29,12 +29,23 @@ def r2(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.Array:
 
     Raises:
       ValueError: the shape of z does not match the probe.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LeastSquares().fit(data.x, data.x[:, 0])
+      >>> round(float(ej.metrics.r2(probe, data.x, data.x[:, 0])), 3)
+      1.0
     """
     return score(_r2, *checked(probe, x, z, weights))
 
 
 class R2(Metric):
-    """`r2`."""
+    """`r2` by its name.
+
+    Example:
+      >>> ej.metrics.R2.name, ej.metrics.R2.of
+      ('r2', 'probe')
+    """
 
     name = "r2"
     needs = frozenset({"values"})

@@ -10,7 +10,12 @@ __all__ = ["Rank"]
 
 
 class Rank(Metric):
-    """How many directions it removes."""
+    """How many directions an eraser removes.
+
+    Example:
+      >>> ej.metrics.Rank.name, ej.metrics.Rank.of
+      ('rank', 'eraser')
+    """
 
     name = "rank"
     of = "eraser"

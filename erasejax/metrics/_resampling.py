@@ -32,6 +32,15 @@ class Interval(Tree):
       high: () upper end.
       standard_error: () standard deviation of the score over the resamples.
       status: () uint32 bits, those of the probe.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> found = ej.metrics.bootstrap(
+      ...     ej.metrics.accuracy, probe, data, resamples=20, key=jax.random.key(1)
+      ... )
+      >>> bool(found.low <= found.estimate <= found.high)
+      True
     """
 
     estimate: Float[Array, ""]
@@ -88,6 +97,16 @@ def bootstrap(
       ValueError: resamples is not positive, or groups are not one a row.
 
     Under jit: pure; `metric` and `resamples` are static.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> found = ej.metrics.bootstrap(
+      ...     ej.metrics.accuracy, probe, data, resamples=20, key=jax.random.key(1)
+      ... )
+      >>> float(found.estimate), float(found.low), float(found.high)
+      (1.0, 1.0, 1.0)
 
     References:
       Efron 1981, doi 10.1139/cjs-1981-3 (the percentile method).

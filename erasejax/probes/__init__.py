@@ -1,4 +1,4 @@
-"""Probes: one file a family."""
+"""Probes: what looks for a concept in features, one file a family."""
 
 from erasejax.names import fill_room
 from erasejax.probes._base import (

@@ -1,4 +1,4 @@
-"""What all probes share: how `fit` checks and jits, and what a fitted probe can do."""
+"""What all probes share: how `fit` checks its arguments, and what a fitted probe can do."""
 
 from typing import Any
 
@@ -38,7 +38,19 @@ __all__ = [
 
 
 class Probe(Named, Tree):
-    """A probe: a configuration with `fit`. Subclasses write `_fit` for one problem."""
+    """A probe before it is fitted: its options, and `fit`. Subclasses write `_fit(data, key)`.
+
+    Example:
+      >>> from flax import struct
+      >>> @struct.dataclass
+      ... class Stiff(ej.probes.Probe):
+      ...     def _fit(self, data, key):
+      ...         return ej.probes.LDA(l2=9.0).fit(data)
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> Stiff().fit(data).predict(data.x).tolist()
+      [0, 0, 0, 1, 1, 1]
+    """
 
     role = "probe"
 
@@ -148,7 +160,14 @@ def _fit(
 
 
 class FittedProbe(Tree):
-    """What a probe's `fit` returns: `scores` of rows, `num_classes`, `status`."""
+    """A fitted probe: it has `scores` of rows, `num_classes` and `status`.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> probe.scores(data.x).shape, probe.num_classes, probe.dims, int(probe.status)
+      ((6,), 2, 2, 0)
+    """
 
     status: jax.Array
 
@@ -185,7 +204,15 @@ def _scores(probe: FittedProbe, x: jax.Array, origin: jax.Array | None) -> jax.A
 
 
 class Classifier(FittedProbe):
-    """A fitted probe that tells classes apart. Two have one score, positive for class 1."""
+    """A fitted probe that tells classes apart; of two it has one score, positive for class 1.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> probe.predict(data.x).tolist()
+      [0, 0, 0, 1, 1, 1]
+    """
 
     def predict(self, x: Any) -> jax.Array:
         """Returns the predicted labels of rows (n, d): (n,) int32, ties to the lowest label.
@@ -196,7 +223,14 @@ class Classifier(FittedProbe):
 
 
 class Likelihood(Classifier):
-    """A fitted classifier whose scores are log-odds, in nats."""
+    """A fitted classifier whose scores are log-odds, in nats.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> np.allclose(jnp.exp(probe.log_proba(data.x)).sum(axis=1), 1, atol=1e-5)
+      True
+    """
 
     def log_proba(self, x: Any) -> jax.Array:
         """Returns the log-probabilities of the classes for rows (n, d): (n, classes), nats."""
@@ -205,13 +239,21 @@ class Likelihood(Classifier):
 
 @struct.dataclass
 class LinearProbe(FittedProbe):
-    """Scores (x - center) . weight + offset, computed about the mean so that no digits are lost.
+    """A fitted linear probe: its scores are (x - center) . weight + offset.
+
+    They are computed about the mean of the rows, so that no digits are lost far from zero.
 
     Attributes:
       weight: (d,), or (d, c) with a column a class or concept.
       offset: () or (c,), the score at the centre.
       center: (d,) mean of the fitting rows.
       status: () uint32 bits, see `erasejax.Status`.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> np.allclose(probe.scores(data.x), data.x @ probe.weight + probe.bias, atol=1e-4)
+      True
     """
 
     weight: Float[Array, " d *c"]
@@ -246,7 +288,14 @@ class LinearProbe(FittedProbe):
 
 @struct.dataclass
 class LinearRegressor(LinearProbe):
-    """A fitted linear regression: the scores are the predictions."""
+    """A fitted linear regression: the scores are the predictions.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LeastSquares().fit(data.x, data.x[:, 0])  # a real concept
+      >>> np.allclose(probe.predict(data.x), data.x[:, 0], atol=1e-4)
+      True
+    """
 
     def predict(self, x: Any) -> jax.Array:
         """Returns the predicted values, as `scores`."""
@@ -255,12 +304,27 @@ class LinearRegressor(LinearProbe):
 
 @struct.dataclass
 class LinearClassifier(LinearProbe, Classifier):
-    """A fitted linear classifier. Two classes have one score, positive for class 1."""
+    """A fitted linear classifier; of two classes it has one score, positive for class 1.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.MeanDifferenceProbe().fit(data)
+      >>> probe.weight.shape, probe.predict(data.x).tolist()
+      ((2,), [0, 0, 0, 1, 1, 1])
+    """
 
 
 @struct.dataclass
 class LinearLikelihood(LinearClassifier, Likelihood):
-    """A fitted linear classifier whose scores are log-odds."""
+    """A fitted linear classifier whose scores are log-odds.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> isinstance(probe, ej.probes.LinearLikelihood), probe.log_proba(data.x).shape
+      (True, (6, 2))
+    """
 
 
 def decide(scores: jax.Array, status: jax.Array) -> jax.Array:

@@ -46,6 +46,12 @@ class CCSClassifier(ContrastClassifier):
       start_losses: (starts,).
       start_signs: (starts,) 1 or -1, which makes the scores of each start agree with those of the
         one that was kept, on the training pairs.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> probe = ej.probes.CCS(starts=2, epochs=3).fit(pairs, key=jax.random.key(1))
+      >>> probe.start_losses.shape, float(probe.loss) == float(probe.start_losses.min())
+      ((2,), True)
     """
 
     bias: Float[Array, ""]
@@ -159,6 +165,12 @@ class CCS(ContrastProbe):
       starts: static; random starts.
       epochs: static; steps of AdamW.
       scale: static; how the halves are scaled, see `PairNormalization.of`.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> probe = ej.probes.CCS(starts=2, epochs=3).fit(pairs, key=jax.random.key(1))
+      >>> 0.5 <= float(probe.accuracy(pairs)) <= 1
+      True
 
     References:
       Burns et al. 2022, arXiv 2212.03827; Farquhar et al. 2023, arXiv 2312.10029.
@@ -339,6 +351,14 @@ def recursive_ccs(
       ValueError: rounds is not in 1 to d, or as `fit`.
 
     Under jit: pure; one scan over rounds.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> search = ej.probes.CCS(starts=2, epochs=3)
+      >>> found = ej.probes.recursive_ccs(search, pairs, rounds=2, key=jax.random.key(1))
+      >>> first, second = found.weight
+      >>> abs(float(first @ second)) < 1e-5  # orthogonal
+      True
     """
     pairs = _unlabelled(x_pos, x_neg, weights, templates, num_templates)
     d = pairs.positive.shape[1]

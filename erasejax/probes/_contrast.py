@@ -36,7 +36,17 @@ class Halves(NamedTuple):
 
 
 class ContrastProbe(Named, Tree):
-    """A probe of contrast pairs: a configuration with `fit`. Subclasses write `_fit`."""
+    """A probe of contrast pairs before it is fitted: its options, and `fit`.
+
+    Subclasses write `_fit(halves, key)`.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> for probe in (ej.probes.CRC(), ej.probes.RandomDirection()):
+      ...     print(probe.fit(pairs, key=jax.random.key(1)).predict(pairs).shape)
+      (6,)
+      (6,)
+    """
 
     role = "probe"
 
@@ -134,6 +144,12 @@ class ContrastClassifier(Tree):
       sign: () 1 or -1, what scores are multiplied by.
       normalization: what is subtracted from either half.
       status: () uint32 bits, see `erasejax.Status`.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> probe = ej.probes.CRC().fit(pairs)
+      >>> round(float(jnp.linalg.norm(probe.weight)), 3), 0.5 <= float(probe.accuracy(pairs)) <= 1
+      (1.0, True)
     """
 
     weight: Float[Array, " d"]
@@ -295,6 +311,12 @@ class CRC(ContrastProbe):
     Attributes:
       scale: static; how the halves are scaled, see `PairNormalization.of`.
 
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> probe = ej.probes.CRC().fit(pairs)
+      >>> probe.oriented(pairs).scores(pairs).shape
+      (6,)
+
     References:
       Burns et al. 2022, arXiv 2212.03827.
     """
@@ -323,6 +345,12 @@ class RandomDirection(ContrastProbe):
 
     Attributes:
       scale: static; how the halves are scaled, see `PairNormalization.of`.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> probe = ej.probes.RandomDirection().fit(pairs, key=jax.random.key(1))
+      >>> round(float(jnp.linalg.norm(probe.weight)), 3)
+      1.0
     """
 
     name: ClassVar[str] = "random-direction"

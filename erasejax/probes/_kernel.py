@@ -37,6 +37,13 @@ class KernelRidge(Probe):
       bandwidth: () b, > 0. Two independent rows have a kernel of about exp(-1 / b^2).
       features: static; how many cosines.
 
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.KernelRidge(features=4).fit(data, key=jax.random.key(1))
+      >>> probe.scores(data.x).shape
+      (6,)
+
     References:
       Rahimi and Recht 2007, Random features for large-scale kernel machines, NIPS 20.
     """
@@ -77,7 +84,7 @@ class KernelRidge(Probe):
 
 @struct.dataclass
 class FourierProbe(FittedProbe):
-    """A linear probe of cosines of the rows, sqrt(2 / D) cos((x - center) W + phase).
+    """A fitted `KernelRidge`: a linear probe of sqrt(2 / D) cos((x - center) W + phase).
 
     Attributes:
       frequencies: (d, D) W.
@@ -85,6 +92,13 @@ class FourierProbe(FittedProbe):
       center: (d,) mean of the fitting rows.
       linear: the probe of the cosines.
       status: () uint32 bits, see `erasejax.Status`.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.KernelRidge(features=4).fit(data, key=jax.random.key(1))
+      >>> probe.frequencies.shape, probe.linear.weight.shape
+      ((2, 4), (4,))
     """
 
     frequencies: Float[Array, "d f"]

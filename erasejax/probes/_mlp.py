@@ -52,6 +52,13 @@ class MLP(Probe):
       validation: () share of the rows held out, in (0, 1); at least one row, and one is left.
       patience: static; rounds without gain before training ends. A round is as many steps as pass
         over n rows once, and at least 10.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.MLP(width=2, batch=4, steps=10).fit(data, key=jax.random.key(1))
+      >>> probe.log_proba(data.x).shape, len(probe.layers)
+      ((6, 2), 2)
     """
 
     name: ClassVar[str] = "mlp"
@@ -186,6 +193,13 @@ class MLPLikelihood(Likelihood):
         below that of fresh rows.
       steps: () int32, optimiser steps taken.
       status: () uint32 bits, see `erasejax.Status`.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.MLP(width=2, batch=4, steps=10).fit(data, key=jax.random.key(1))
+      >>> [layer["kernel"].shape for layer in probe.layers]
+      [(2, 2), (2, 1)]
     """
 
     layers: tuple[dict[str, jax.Array], ...]

@@ -23,7 +23,7 @@ __all__ = ["weigh_classes", "centered", "Dataset"]
 
 @struct.dataclass
 class Dataset(Tree):
-    """Rows of features with a concept.
+    """Rows of features, each with its value of a concept.
 
     Attributes:
       x: (n, d) float features.
@@ -32,6 +32,11 @@ class Dataset(Tree):
       num_classes: static number of classes, or None where z is not one class label a row.
       task: (n,) or (n, t), a second concept that should survive erasure, or None.
       weights: (n,) row weights >= 0, or None for all equal. Rows of weight 0 are never read.
+
+    Example:
+      >>> data = ej.Dataset(x=jnp.ones((6, 2)), z=jnp.array([0, 0, 0, 1, 1, 1]), num_classes=2)
+      >>> data.is_classes, data.row_weights.shape
+      (True, (6,))
     """
 
     x: Float[Array, "n d"]
@@ -245,7 +250,7 @@ def codes(data: Dataset, dtype: Any) -> tuple[jax.Array, jax.Array]:
 def centered(data: Dataset, center: jax.Array) -> Dataset:
     """Returns rows about a point, in its dtype; zeros where the weight is 0, whatever was there.
 
-    A copy of the rows, for methods that pass over them many times.
+    A copy of the rows, for what passes over them many times.
 
     Args:
       data: rows.

@@ -29,7 +29,7 @@ _STATISTICS = ("training", "own")
 
 @struct.dataclass
 class Pairs(Tree):
-    """Statements as features of their two answers.
+    """Contrast pairs: the features of statements answered yes, and of the same answered no.
 
     Attributes:
       positive: (n, d) floats, features of the statements answered yes.
@@ -39,6 +39,11 @@ class Pairs(Tree):
       distractor: (n,) int32, another binary feature of the statements, 0 or 1, or None.
       weights: (n,) row weights >= 0, or None for all equal. Pairs of weight 0 are never read.
       num_templates: static; how many templates there are, None without.
+
+    Example:
+      >>> pairs = ej.Pairs(positive=jnp.ones((6, 2)), negative=jnp.zeros((6, 2)))
+      >>> pairs.positive.shape, pairs.labels is None
+      ((6, 2), True)
     """
 
     positive: Float[Array, "n d"]
@@ -148,7 +153,7 @@ def _count_templates(templates: jax.Array) -> int:
 
 @struct.dataclass
 class PairNormalization(Tree):
-    """What is subtracted from each half, and what it is divided by.
+    """How contrast pairs are normalised: what is subtracted from each half, and what divides it.
 
     Attributes:
       mean: (2, t, d) mean of the first half, answered yes, and of the second, for each of t
@@ -157,6 +162,14 @@ class PairNormalization(Tree):
         constant and not read.
       status: () uint32 bits, see `erasejax.Status`.
       rule: static; "none", "features" or "common", see `of`.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> normalization = ej.PairNormalization.of(pairs)
+      >>> np.allclose(normalization(pairs).positive.mean(axis=0), 0, atol=1e-5)
+      True
+      >>> normalization.differences(pairs).x.shape
+      (6, 2)
     """
 
     mean: Float[Array, "2 t d"]

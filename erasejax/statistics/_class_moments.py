@@ -30,6 +30,12 @@ class ClassMoments(Tree):
 
     Attributes:
       classes: `Moments` with a leading axis of length k, with one-hot labels as the concept.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> moments = ej.ClassMoments.of(data)
+      >>> moments.covariances.shape, float(moments.overall.total)
+      ((2, 2, 2), 6.0)
     """
 
     classes: Annotated[Moments, Inner("k")]

@@ -56,6 +56,13 @@ class Moments(Tree):
       grain: (d,) how far numbers of this dtype lie apart at the rows as they were given: at their
         distance from zero, or from the mean that float64 rows have been centred at. None for that
         of the mean.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> moments = ej.Moments.init(2, 2)  # features, classes
+      >>> moments = moments.update(data.x, data.z)  # and so on, one batch after another
+      >>> float(moments.total), int(ej.LEACE().solve(moments).rank)
+      (6.0, 1)
     """
 
     count: Float[Array, "2"]
@@ -418,6 +425,12 @@ def merge(a: M, b: M) -> M:
     Raises:
       TypeError: the two are of different classes.
       ValueError: the two do not describe the same features and concept.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> moments = ej.Moments.init(2, 2).update(data.x, data.z)
+      >>> float(ej.merge(moments, moments).total)
+      12.0
 
     References:
       Chan, Golub and LeVeque 1983, doi 10.1080/00031305.1983.10483115.

@@ -101,10 +101,16 @@ class Product(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """A resolved spec: a sum of products.
+    """What a spec stands for: a sum of products of axes.
 
     Attributes:
       parts: a product for each `[[part]]` of the spec.
+
+    Example:
+      >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}
+      >>> grid = ej.sweep.grid(spec)
+      >>> [cell.probe.name for product in grid.parts for cell in product.cells()]
+      ['mean-difference']
     """
 
     parts: tuple[Product, ...]

@@ -54,6 +54,12 @@ def read_spec(path: str | Path) -> Any:
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: it is not valid TOML, sets no `spec`, or has another extension.
+
+    Example:
+      >>> from pathlib import Path
+      >>> _ = Path("spec.toml").write_text('dataset = "xor-classes"')
+      >>> ej.sweep.read_spec("spec.toml")
+      {'dataset': 'xor-classes'}
     """
     path = Path(path)
     if not path.is_file():
@@ -72,7 +78,7 @@ def read_spec(path: str | Path) -> Any:
 
 
 def grid(spec: Any) -> Grid:
-    """Resolves a spec.
+    """Returns the grid that a spec stands for, every name and value checked.
 
     Args:
       spec: a table with `dataset`, and where the defaults will not do `eraser` (identity and
@@ -87,6 +93,12 @@ def grid(spec: Any) -> Grid:
       TypeError: the spec is none of these.
       ValueError: a name, field or value is not known, or does not fit; the message suggests the
         nearest name.
+
+    Example:
+      >>> erasers = ["sal", {"name": "leace", "shrinkage": [0.0, 0.1]}]  # shrinkage is an axis
+      >>> grid = ej.sweep.grid({"dataset": "xor-classes", "eraser": erasers})
+      >>> sum(1 for part in grid.parts for _ in part.cells())
+      3
     """
     if isinstance(spec, Grid):
         if spec.parts[0].datasets[0].value is None:

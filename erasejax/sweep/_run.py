@@ -22,7 +22,7 @@ __all__ = ["Estimate", "estimate", "run"]
 
 
 class Estimate(NamedTuple):
-    """What a sweep will take.
+    """What a sweep would take: programs, trials, bytes and seconds.
 
     Attributes:
       cells: combinations of dataset, eraser, probe and labels, in all parts.
@@ -34,6 +34,13 @@ class Estimate(NamedTuple):
       compile_s: seconds to compile; None where nothing was timed.
       run_s: seconds to run, from one chunk of every program.
       share: which share this process does, and why; "" for all of it.
+
+    Example:
+      >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}
+      >>> spec |= {"metrics": "accuracy", "protocols": "fitting", "seeds": 2}
+      >>> found = ej.sweep.estimate(spec, measure=False)
+      >>> found.cells, found.programs, found.blocks, found.stored
+      (1, 1, 1, 0)
     """
 
     cells: int
@@ -88,6 +95,13 @@ def run(
 
     Warns:
       UserWarning: it does only a part, because of where it runs, and no progress is shown.
+
+    Example:
+      >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}
+      >>> spec |= {"metrics": "accuracy", "protocols": "fitting", "seeds": 2}
+      >>> sweep = ej.sweep.run(spec, out="sweep")
+      >>> len(sweep.to_pandas()), len(sweep.missing())
+      (2, 0)
     """
     _check(chunk=chunk, memory=memory)
     resolved = grid(spec)
@@ -149,6 +163,12 @@ def estimate(
     Raises:
       TypeError: as `run`.
       ValueError: as `run`.
+
+    Example:
+      >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}
+      >>> spec |= {"metrics": "accuracy", "protocols": "fitting", "seeds": 2}
+      >>> ej.sweep.estimate(spec, measure=False).trials
+      2
     """
     _check(chunk=chunk, memory=memory)
     resolved = grid(spec)

@@ -36,7 +36,20 @@ _ADVICE = "remove it, and run the sweep again"
 
 
 class DamagedBlockError(ValueError):
-    """Raised for a file in the folder of a sweep that is not what its name says."""
+    """Raised for a file in the folder of a sweep that is not what its name says.
+
+    Example:
+      >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}
+      >>> spec |= {"metrics": "accuracy", "protocols": "fitting", "seeds": 2}
+      >>> sweep = ej.sweep.run(spec, out="sweep")
+      >>> for block in sweep.path.glob("blocks/*"):
+      ...     _ = block.write_bytes(b"not a block")
+      >>> try:
+      ...     sweep.to_arrow()
+      ... except ej.sweep.DamagedBlockError as error:
+      ...     print("damaged" in str(error))
+      True
+    """
 
 
 def numerics() -> dict[str, bool | str]:

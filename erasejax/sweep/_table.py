@@ -55,6 +55,13 @@ class Sweep:
 
     Warns:
       UserWarning: there are files that are not part of it.
+
+    Example:
+      >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}
+      >>> spec |= {"metrics": "accuracy", "protocols": "fitting", "seeds": 2}
+      >>> sweep = ej.sweep.run(spec, out="sweep")
+      >>> sweep.summary()["accuracy_fitting", "count"].tolist()
+      [2]
     """
 
     def __init__(self, path: str | os.PathLike[str]):

@@ -92,6 +92,13 @@ def trial(
       ValueError: a metric needs a task that the dataset does not have, or an option is unknown.
 
     Under jit: pure; vmap over keys and over the numeric fields of the three configurations.
+
+    Example:
+      >>> dataset, eraser = ej.datasets.GaussianClasses(rows=3, dims=2), ej.SAL()
+      >>> probe, options = ej.probes.MeanDifferenceProbe(), {"protocols": ["fitting"]}
+      >>> run = jax.jit(lambda key: ej.sweep.trial(key, dataset, eraser, probe, **options))
+      >>> sorted(run(jax.random.key(0)))
+      ['accuracy_fitting', 'damage_fitting', 'rank', 'status']
     """
     inputs.choice("labels", labels, LABELS)
     for name in protocols:

@@ -1,4 +1,4 @@
-"""The figures of docs/claims.md, from the numbers that bench/claims.py measures."""
+"""The figures of docs/claims.md, from the numbers that bench/pages/claims.py measures."""
 
 from collections.abc import Mapping
 from pathlib import Path
