@@ -1,7 +1,7 @@
 """erasejax: after this concept is erased, what can still be read, by which probe, at what cost?"""
 
 from erasejax import datasets, erasers, metrics, probes, sweep, transport
-from erasejax._core.status import Status, raise_if_failed
+from erasejax._core.status import FailedLanesError, Status, raise_if_failed
 from erasejax.erasers import (
     ALFQLEACE,
     INLP,
@@ -31,6 +31,7 @@ __all__ = [
     "ClassMoments",
     "ClassTransport",
     "Dataset",
+    "FailedLanesError",
     "INLP",
     "Identity",
     "LEACE",

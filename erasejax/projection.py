@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
-from erasejax._core.status import Status, failed, flag, poison
+from erasejax._core.status import Status, check_single, failed, flag, poison
 from erasejax._linalg.products import (
     column_norms,
     product,
@@ -158,6 +158,7 @@ class Projection(Tree):
           TypeError: x is not floating point.
           ValueError: the last axis of x is not d, or JAX does not keep the dtype.
         """
+        check_single(self, "eraser(x)")
         x, origin = features_about("x", x, ndim=None)
         d = self.kernel.shape[-2]
         if x.ndim < 1 or x.shape[-1] != d:

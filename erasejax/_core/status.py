@@ -6,13 +6,24 @@ is touched. `raise_if_failed` turns the bits into an exception on the host.
 """
 
 import enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-__all__ = ["FailedLanesError", "Status", "describe", "failed", "flag", "poison", "raise_if_failed"]
+__all__ = [
+    "FailedLanesError",
+    "Status",
+    "check_single",
+    "describe",
+    "failed",
+    "flag",
+    "poison",
+    "raise_if_failed",
+    "thrown",
+]
 
 T = TypeVar("T")
 
@@ -125,6 +136,35 @@ def raise_if_failed(tree: T) -> T:
             f"{name} failed in {len(bad)} of {status.size} lanes:\n" + "\n".join(lines) + more
         )
     return tree
+
+
+def thrown(fitted: T, throw: bool) -> T:
+    """Returns what was fitted; where it can be known now, and `throw` is set, raises if it failed.
+
+    Raises:
+      FailedLanesError: it failed.
+    """
+    known = throw and not isinstance(getattr(fitted, "status", None), Tracer)
+    return raise_if_failed(fitted) if known else fitted
+
+
+def check_single(fitted: Any, call: str) -> None:
+    """Checks that what was fitted is one, and no batch of several that `vmap` has made.
+
+    Args:
+      fitted: with a `status`, () for one.
+      call: how it is called, for the message, such as "eraser(x)".
+
+    Raises:
+      ValueError: it is a batch.
+    """
+    if shape := jnp.shape(fitted.status):
+        name = call.partition("(")[0].partition(".")[0]
+        raise ValueError(
+            f"{type(fitted).__name__}: a batch of {shape}, as vmap makes it; read one with "
+            f"jax.tree.map(lambda leaf: leaf[0], {name}), or all with "
+            f"jax.vmap(lambda {name}, x: {call})({name}, x)"
+        )
 
 
 def flag(condition: jax.Array, bit: Status) -> jax.Array:

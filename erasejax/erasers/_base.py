@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
+from erasejax._core.status import thrown
 from erasejax.names import Named
 from erasejax.rows import Dataset, as_dataset_about, moved
 from erasejax.statistics import Moments
@@ -49,6 +50,7 @@ class Eraser(Named, Tree):
         num_classes: int | None = None,
         key: jax.Array | None = None,
         task: Any = None,
+        throw: bool = True,
     ) -> Any:
         """Fits the eraser to rows.
 
@@ -61,12 +63,14 @@ class Eraser(Named, Tree):
           key: a typed `jax.random.key`, where the eraser draws.
           task: (n,) or (n, t), a second concept, kept by `SPLINCE` and read by no other eraser;
             under jit class labels as one-hot columns.
+          throw: whether a failed fit raises; under jit and vmap it never does.
 
         Returns:
           The fitted eraser (`Projection`, but for `OracleLEACE` and `QLEACE`), in x's dtype, at
           least float32.
 
         Raises:
+          FailedLanesError: the fit failed, and `throw` is set.
           TypeError: x is not floating point, z is missing, or an eraser that draws got no key.
           ValueError: shapes do not match, or num_classes is missing or makes no sense.
 
@@ -74,7 +78,8 @@ class Eraser(Named, Tree):
         """
         data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes, task=task)
         key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
-        return _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), data, key, origin)
+        fitted = _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), data, key, origin)
+        return thrown(fitted, throw)
 
     @classmethod
     def check_options(cls, given: Mapping[str, Any]) -> None:

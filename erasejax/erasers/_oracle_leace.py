@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree, static
-from erasejax._core.status import Status, flag, poison
+from erasejax._core.status import Status, check_single, flag, poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import ClosedForm
 from erasejax.projection import moments_after, relative_spread, share_of_variance
@@ -108,6 +108,7 @@ class OracleProjection(Tree):
           TypeError: x is not floating point.
           ValueError: shapes do not match the fit, or JAX does not keep the dtype.
         """
+        check_single(self, "eraser(x, z)")
         k, d = self.slopes.shape[-2:]
         classes = k if self.one_hot else None
         data, origin = as_dataset_about(x, z, num_classes=classes, decided=True)

@@ -13,7 +13,7 @@ from erasejax import transport
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree, Within, static
-from erasejax._core.status import Status, flag, poison
+from erasejax._core.status import Status, check_single, flag, poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import Eraser
 from erasejax.erasers._leace import LEACE
@@ -72,6 +72,7 @@ class ClassTransport(Tree):
           TypeError: x is not floating point, or z is not class labels.
           ValueError: shapes do not match the fit, or JAX does not keep the dtype.
         """
+        check_single(self, "eraser(x, z)")
         k, d = self.class_means.shape[-2:]
         data, origin = as_dataset_about(x, class_labels(z), num_classes=k)
         if data.x.shape[1] != d:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, UInt32
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
-from erasejax._core.status import Status, failed, flag, poison
+from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
 from erasejax._linalg.products import product
 from erasejax.names import Named
 from erasejax.projection import Projection
@@ -66,6 +66,7 @@ class Probe(Named, Tree):
         class_weights: Any = None,
         num_classes: int | None = None,
         key: jax.Array | None = None,
+        throw: bool = True,
     ) -> Any:
         """Fits the probe to rows.
 
@@ -77,12 +78,14 @@ class Probe(Named, Tree):
             "balanced" for the same total weight in every class. None for ones.
           num_classes: number of classes; required under jit and vmap.
           key: a typed `jax.random.key`, where the probe draws.
+          throw: whether a failed fit raises; under jit and vmap it never does.
 
         Returns:
           A fitted probe with `scores`, `predict`, `status`, and `log_proba` where it has a
           likelihood.
 
         Raises:
+          FailedLanesError: the fit failed, and `throw` is set.
           TypeError: x is not floating point, z is missing or not class labels, or no key.
           ValueError: shapes do not match, or num_classes is missing or makes no sense.
 
@@ -94,7 +97,8 @@ class Probe(Named, Tree):
         key = self._check(data, key)
         if class_weights is not None:
             data = weigh_classes(data, class_weights)
-        return _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), data, key, origin)
+        fitted = _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), data, key, origin)
+        return thrown(fitted, throw)
 
     def _check(self, data: Dataset, key: jax.Array | None) -> jax.Array | None:
         """Checks that the probe is made for this kind of concept; returns the key, if it draws.
@@ -189,6 +193,7 @@ class FittedProbe(Tree):
           TypeError: x is not floating point.
           ValueError: x has another number of features.
         """
+        check_single(self, "probe.scores(x)")
         x, origin = features_about("x", x, of=self)
         if x.shape[1] != self.dims:
             raise ValueError(f"x: this probe was fitted on {self.dims} features, got {x.shape}")

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, UInt32
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree, static
-from erasejax._core.status import Status, failed, flag, poison
+from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
 from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.names import Named
@@ -62,6 +62,7 @@ class ContrastProbe(Named, Tree):
         key: jax.Array | None = None,
         templates: Any = None,
         num_templates: int | None = None,
+        throw: bool = True,
     ) -> Any:
         """Fits the probe to pairs, without labels.
 
@@ -72,12 +73,14 @@ class ContrastProbe(Named, Tree):
           key: a typed `jax.random.key`, where the probe draws.
           templates: (n,) integers, the wording of each pair; each is normalised by itself.
           num_templates: how many there are; required with templates under jit and vmap.
+          throw: whether a failed fit raises; under jit and vmap it never does.
 
         Returns:
           A fitted probe with `scores`, `predict`, `accuracy`, `oriented` and `status`. Its sign is
           arbitrary.
 
         Raises:
+          FailedLanesError: the fit failed, and `throw` is set.
           TypeError: a half is missing or not floating point, or no key.
           ValueError: shapes do not match, or num_templates is missing or makes no sense.
 
@@ -86,7 +89,8 @@ class ContrastProbe(Named, Tree):
         """
         pairs = _unlabelled(x_pos, x_neg, weights, templates, num_templates)
         key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
-        return _fit(inputs.numbers(self, inputs.compute_dtype(pairs.positive)), pairs, key)
+        fitted = _fit(inputs.numbers(self, inputs.compute_dtype(pairs.positive)), pairs, key)
+        return thrown(fitted, throw)
 
     def _fit(self, halves: Halves, key: jax.Array | None) -> Any:
         raise NotImplementedError
@@ -184,6 +188,7 @@ class ContrastClassifier(Tree):
           TypeError: a half is missing or not floating point.
           ValueError: shapes do not match, or templates are missing.
         """
+        check_single(self, "probe.scores(x)")
         return self._read(as_pairs(x_pos, x_neg, templates=templates), statistics)
 
     def predict(

@@ -1,6 +1,7 @@
 """Dtypes of erased rows: what is certified is what is written."""
 
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,6 @@ import pytest
 
 import erasejax as ej
 from erasejax.cli import _main as cli
-from erasejax.cli._arguments import command
 from erasejax.cli._fit import fit
 from erasejax.files import open_features
 from tests.command import bad, ok
@@ -183,7 +183,6 @@ def test_claim_of_half_precision():
 
 
 def test_commands_take_the_dtype_by_name(files):
-    text = command(fit, {})(
-        "float16.safetensors", "z.npy", out="e.safetensors", method="leace", dtype="float32"
-    )()
+    out = Path("e.safetensors")
+    text = fit("float16.safetensors", "z.npy", out=out, method="leace", dtype="float32", options={})
     assert certified(text) == 0
