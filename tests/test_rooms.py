@@ -15,6 +15,7 @@ ROOMS = [
     "pages",
     "sweep",
     "names",
+    "testing",
     "files",
     "erasers",
     "probes",
