@@ -1,7 +1,7 @@
 """erasejax: after this concept is erased, what can still be read, by which probe, at what cost?"""
 
 from erasejax import datasets, erasers, metrics, probes, sweep, testing, transport
-from erasejax._core.status import Status, raise_if_failed
+from erasejax._core.status import FailedLanesError, Status, raise_if_failed
 from erasejax.erasers import (
     ALFQLEACE,
     INLP,
@@ -20,6 +20,7 @@ from erasejax.erasers import (
     ablate_pairs,
 )
 from erasejax.files import load, save, stream_moments
+from erasejax.names import register
 from erasejax.projection import Projection, TracedProjection
 from erasejax.rows import Dataset, PairNormalization, Pairs
 from erasejax.statistics import ClassMoments, Moments, merge, sharded_moments
@@ -30,6 +31,7 @@ __all__ = [
     "ClassMoments",
     "ClassTransport",
     "Dataset",
+    "FailedLanesError",
     "INLP",
     "Identity",
     "LEACE",
@@ -55,6 +57,7 @@ __all__ = [
     "metrics",
     "probes",
     "raise_if_failed",
+    "register",
     "save",
     "sharded_moments",
     "stream_moments",

@@ -1,98 +1,161 @@
-"""The names of methods and probes on the command line and in specs."""
+"""What users call things: the names of erasers, probes, datasets, metrics and file formats.
 
-import dataclasses
+A class with a `name` of its own is known by it to specs, the command line and saved files. Classes
+of this package are found, since they are imported; those of others are registered, by `register` or
+by an entry point of the group `erasejax` that names the class.
+"""
+
 import difflib
-from collections.abc import Mapping
-from typing import Any
+import functools
+import importlib
+import pkgutil
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from typing import Any, ClassVar, TypeVar
 
-from erasejax import datasets, erasers, probes
+from erasejax._core.pytrees import register_module
 
-__all__ = ["CONTRAST_PROBES", "DATASETS", "METHODS", "PROBES", "configure", "look_up"]
+__all__ = ["Named", "fill_room", "known", "look_up", "name_of", "register"]
 
-DATASETS: Mapping[str, Any] = {
-    "activations": datasets.Activations,
-    "continuous-concept": datasets.ContinuousConcept,
-    "contrast-pairs": datasets.ContrastPairs,
-    "discrete-features": datasets.DiscreteFeatures,
-    "gaussian-classes": datasets.GaussianClasses,
-    "skewed-classes": datasets.SkewedClasses,
-    "two-concepts": datasets.TwoConcepts,
-    "xor-classes": datasets.XorClasses,
-}
+C = TypeVar("C", bound=type)
 
-METHODS: Mapping[str, Any] = {
-    "ablation": erasers.Ablation,
-    "alf-qleace": erasers.ALFQLEACE,
-    "identity": erasers.Identity,
-    "inlp": erasers.INLP,
-    "leace": erasers.LEACE,
-    "mean-difference": erasers.MeanDifference,
-    "oracle-leace": erasers.OracleLEACE,
-    "qleace": erasers.QLEACE,
-    "random-directions": erasers.RandomDirections,
-    "rlace": erasers.RLACE,
-    "sal": erasers.SAL,
-    "splince": erasers.SPLINCE,
-}
-
-PROBES: Mapping[str, Any] = {
-    "kernel-ridge": probes.KernelRidge,
-    "lda": probes.LDA,
-    "least-squares": probes.LeastSquares,
-    "linear-svm": probes.LinearSVM,
-    "logistic": probes.Logistic,
-    "mean-difference": probes.MeanDifferenceProbe,
-    "mlp": probes.MLP,
-    "qda": probes.QDA,
-    "zero-one": probes.ZeroOne,
-}
-
-CONTRAST_PROBES: Mapping[str, Any] = {
-    "ccs": probes.CCS,
-    "crc": probes.CRC,
-    "random-direction": probes.RandomDirection,
-}
+_PACKAGE = __name__.partition(".")[0]
+_registered: dict[tuple[str, str], type] = {}
 
 
-def look_up(what: str, name: str, table: Mapping[str, Any]) -> Any:
-    """Returns what a name stands for.
+class Named:
+    """What has a name. A base class of a kind of things says their `role`.
+
+    Attributes:
+      role: "eraser", "probe", "dataset", "metric" or "format".
+      name: what specs, files and the command line call it.
+    """
+
+    role: ClassVar[str]
+    name: ClassVar[str]
+
+
+def register(cls: C) -> C:
+    """Makes a class of yours known by its name; a decorator, too.
+
+    From then on specs and the command line take the name, with the fields of the class as options,
+    and files may hold it and the other flax dataclasses of its module, such as what it fits. An
+    installed package can have it done by an entry point of the group `erasejax`.
 
     Args:
-      what: what it is the name of, for the message.
-      name: the name.
-      table: one of the tables of this module.
+      cls: a subclass of `erasers.Eraser`, `probes.Probe`, `probes.ContrastProbe`,
+        `datasets.Generator`, `metrics.Metric` or `files.Format` with a `name` of its own. A class
+        of the same module and name, as of a cell that is run again, is replaced.
+
+    Returns:
+      The class.
 
     Raises:
-      ValueError: there is no such name; the message suggests the nearest.
+      TypeError: it is no such class.
+      ValueError: it has no name of its own, or another class has it.
+
+    Example:
+      >>> @ej.register
+      ... class Nothing(ej.Identity):
+      ...     name = "nothing"
+      >>> ej.sweep.grid({"dataset": "xor-classes", "eraser": "nothing"}).parts[0].erasers[0].name
+      'nothing'
     """
+    if not isinstance(cls, type) or not issubclass(cls, Named) or not hasattr(cls, "role"):
+        raise TypeError(
+            "register: expected a class of an eraser, probe, dataset, metric or file format, got "
+            f"{cls!r}"
+        )
+    name = vars(cls).get("name")
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"register: {cls.__qualname__} has no name of its own; set name = '...'")
+    other = known(cls.role, entry_points=False).get(name)
+    if other is not None and _place(other) != _place(cls):
+        raise ValueError(
+            f"register: the {cls.role} {name!r} is {'.'.join(_place(other))}; choose another name"
+        )
+    _registered[cls.role, name] = cls
+    register_module(cls.__module__)
+    return cls  # pyright: ignore[reportReturnType]
+
+
+def known(role: str, *, entry_points: bool = True) -> Mapping[str, Any]:
+    """Returns the classes of a role by their names, in the order in which they were made.
+
+    Args:
+      role: see `Named`.
+      entry_points: whether those of installed packages are loaded first.
+    """
+    if entry_points:
+        _load_entry_points()
+    found = {
+        cls.name: cls
+        for cls in _descendants(Named)
+        if "name" in vars(cls) and cls.role == role and _place(cls)[0].startswith(f"{_PACKAGE}.")
+    }
+    found |= {name: cls for (own, name), cls in _registered.items() if own == role}
+    return found
+
+
+def look_up(role: str, name: str) -> Any:
+    """Returns the class that a name stands for.
+
+    Raises:
+      ValueError: there is none; the message suggests the nearest name.
+    """
+    table = known(role)
     if name in table:
         return table[name]
     near = difflib.get_close_matches(name.lower().replace("_", "-"), table, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise ValueError(f"unknown {what} {name!r}; {hint}there are {', '.join(sorted(table))}")
+    raise ValueError(f"unknown {role} {name!r}; {hint}there are {', '.join(sorted(table))}")
 
 
-def configure(name: str, options: Mapping[str, Any]) -> Any:
-    """Builds a method from its name and the options that were given.
+def name_of(value: Any) -> str:
+    """Returns what specs call a configuration: its name, or where its class is, if it has none."""
+    cls = type(value)
+    if issubclass(cls, Named) and known(cls.role).get(getattr(cls, "name", "")) is cls:
+        return cls.name
+    return ".".join(_place(cls))
+
+
+def fill_room(room: str) -> None:
+    """Imports every file of a folder, and gives what has a name there and is not given yet.
+
+    So that a new eraser, probe, dataset or metric is one new file.
 
     Args:
-      name: a key of `METHODS`.
-      options: values of its fields; None where not given.
-
-    Returns:
-      The configuration object.
-
-    Raises:
-      ValueError: there is no such method, or it has no such option.
+      room: name of a package, such as "erasejax.erasers", from its `__init__`.
     """
-    method = look_up("method", name, METHODS)
-    given = {key: value for key, value in options.items() if value is not None}
-    fields = [field.name for field in dataclasses.fields(method)]
-    if unknown := [key for key in given if key not in fields]:
-        known = ", ".join(f"--{field.replace('_', '-')}" for field in fields) or "no options"
-        raise ValueError(
-            f"--{unknown[0].replace('_', '-')} is no option of {name}, which has {known}"
-        )
-    if isinstance(given.get("probe"), str):
-        given["probe"] = look_up("probe", given["probe"], PROBES)()
-    return method(**given)
+    package = sys.modules[room]
+    for found in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{room}.{found.name}")
+        for name, value in vars(module).items():
+            own = isinstance(value, type) and value.__module__ == module.__name__
+            if own and "name" in vars(value) and not hasattr(package, name):
+                setattr(package, name, value)
+                package.__all__ = sorted([*package.__all__, name])  # pyright: ignore
+
+
+@functools.cache
+def _load_entry_points() -> None:
+    for point in metadata.entry_points(group=_PACKAGE):
+        try:
+            register(point.load())
+        except Exception as error:  # a package of others must not stop this one
+            warnings.warn(
+                f"the entry point {point.name} = {point.value} cannot be used: {error}",
+                stacklevel=2,
+            )
+
+
+def _descendants(cls: type) -> Iterator[Any]:
+    for below in cls.__subclasses__():
+        yield below
+        yield from _descendants(below)
+
+
+def _place(cls: type) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__

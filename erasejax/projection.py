@@ -11,10 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
-from erasejax._core.status import Status, failed, flag, poison
+from erasejax._core.pytrees import Tree
+from erasejax._core.status import Status, check_single, failed, flag, poison
 from erasejax._linalg.products import (
     column_norms,
     product,
@@ -38,7 +40,7 @@ __all__ = [
 
 
 @struct.dataclass
-class Projection:
+class Projection(Tree):
     """The affine map r(x) = x - K T^T (x - b).
 
     Attributes:
@@ -50,14 +52,22 @@ class Projection:
       flat: (d,) bool, features that are set to the centre: those of which no more than rounding
         would be left, and those whose values are too close to each other, or to zero, for this
         dtype to take anything out of them. None for none.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.MeanDifference().fit(data)
+      >>> eraser.kernel.shape, int(eraser.rank)
+      ((2, 1), 1)
+      >>> np.allclose(eraser(eraser(data.x)), eraser(data.x), atol=1e-5)  # twice is once
+      True
     """
 
-    kernel: jax.Array
-    test: jax.Array
-    center: jax.Array
-    rank: jax.Array
-    status: jax.Array
-    flat: jax.Array | None = None
+    kernel: Float[Array, "d r"]
+    test: Float[Array, "d r"]
+    center: Float[Array, " d"]
+    rank: Int[Array, ""]
+    status: UInt32[Array, ""]
+    flat: Bool[Array, " d"] | None = None
 
     needs_z = False
 
@@ -148,6 +158,7 @@ class Projection:
           TypeError: x is not floating point.
           ValueError: the last axis of x is not d, or JAX does not keep the dtype.
         """
+        check_single(self, "eraser(x)")
         x, origin = features_about("x", x, ndim=None)
         d = self.kernel.shape[-2]
         if x.ndim < 1 or x.shape[-1] != d:
@@ -202,7 +213,7 @@ class Projection:
 
     def _moved(self, origin: jax.Array) -> "Projection":
         """Returns the same eraser for rows moved by an origin (2, d)."""
-        return self.replace(center=move_point(self.center, origin)[0])  # pyright: ignore
+        return self.replace(center=move_point(self.center, origin)[0])
 
 
 @struct.dataclass
@@ -213,11 +224,17 @@ class TracedProjection(Projection):
 
     Attributes:
       steps: () int32, how many directions or rounds were taken.
-      trace: (m,) a number a step, whose meaning the method says; NaN beyond the last.
+      trace: (m,) a number a step, whose meaning the eraser says; NaN beyond the last.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.INLP(rounds=2, probe=ej.probes.LeastSquares()).fit(data)
+      >>> isinstance(eraser, ej.TracedProjection), eraser.trace.shape
+      (True, (2,))
     """
 
-    steps: jax.Array = struct.field(kw_only=True)
-    trace: jax.Array = struct.field(kw_only=True)
+    steps: Int[Array, ""] = struct.field(kw_only=True)
+    trace: Float[Array, " m"] = struct.field(kw_only=True)
 
     @classmethod
     def of(cls, found: Projection, *, steps: jax.Array, trace: jax.Array) -> "TracedProjection":
@@ -300,7 +317,7 @@ def moments_after(
       status: () of the eraser.
     """
     high, low = two_sum(moments.mean_x[0], -shift)
-    return moments.replace(  # pyright: ignore[reportAttributeAccessIssue]
+    return moments.replace(
         mean_x=jnp.stack(two_sum(high, low + moments.mean_x[1])),
         xx=xx,
         xz=xz,
@@ -358,7 +375,7 @@ def oblique(
 
     Kernel and test act on features divided by `scale`, so nothing here has units: with D the scales
     and P' = I - C (A^T C)^+ A^T for the kernel C and the test directions A, P = D P' D^-1. With the
-    axes of `canonical.concept_axes` and the features' standard deviations the entries of C are
+    axes of `statistics.concept_axes` and the features' standard deviations the entries of C are
     correlations: a direction of C with a singular value of at most 8 eps sqrt(d) is rounding noise
     and is not removed. The columns of C and A are combined, never the rows, so features of any
     scales are erased alike.

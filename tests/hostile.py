@@ -34,8 +34,8 @@ from hypothesis import strategies as st
 
 import erasejax as ej
 from erasejax.cli import _main as cli
+from erasejax.cli._arguments import read_directions
 from erasejax.cli._common import load_eraser
-from erasejax.cli._fit import _directions
 from erasejax.cli._info import info
 from erasejax.files import _streaming as streaming
 from erasejax.files import open_features, parse, read_array, read_labels, read_task
@@ -336,7 +336,7 @@ def objects():
     }  # fmt: skip
     files = []
     for obj in made:
-        ej.io.save(obj, "made.safetensors", notes=notes)
+        ej.save(obj, "made.safetensors", notes=notes)
         with open("made.safetensors", "rb") as file:
             files.append(file.read())
         os.unlink("made.safetensors")
@@ -610,7 +610,7 @@ READERS = {
     "labels": read_kept,
     "task": read_task,
     "array": lambda spec: read_array(parse(spec)),
-    "directions": lambda spec: _directions(parse(spec)),
+    "directions": lambda spec: read_directions(parse(spec)),
     "info": read_info,
     "load": ej.load,
     "header": read_header,

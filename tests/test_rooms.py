@@ -14,7 +14,6 @@ ROOMS = [
     "cli",
     "pages",
     "sweep",
-    "names",
     "testing",
     "files",
     "erasers",
@@ -25,6 +24,7 @@ ROOMS = [
     "projection",
     "statistics",
     "rows",
+    "names",
     "_linalg",
     "_core",
 ]

@@ -6,13 +6,24 @@ is touched. `raise_if_failed` turns the bits into an exception on the host.
 """
 
 import enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-__all__ = ["FailedLanesError", "Status", "describe", "failed", "flag", "poison", "raise_if_failed"]
+__all__ = [
+    "FailedLanesError",
+    "Status",
+    "check_single",
+    "describe",
+    "failed",
+    "flag",
+    "poison",
+    "raise_if_failed",
+    "thrown",
+]
 
 T = TypeVar("T")
 
@@ -21,6 +32,12 @@ class Status(enum.IntFlag):
     """What went wrong in a lane. The low 16 bits are errors, the high 16 are warnings.
 
     An error makes the lane's outputs NaN (-1 where they are integers); a warning leaves them valid.
+
+    Example:
+      >>> fit = jax.jit(lambda x, z: ej.SAL().fit(x, z, num_classes=2))
+      >>> eraser = fit(jnp.ones((6, 2)), jnp.zeros(6, int))  # one class only
+      >>> ej.Status.CONSTANT_CONCEPT in ej.Status(int(eraser.status))
+      True
     """
 
     OK = 0
@@ -90,6 +107,14 @@ def raise_if_failed(tree: T) -> T:
       FailedLanesError: at least one lane has an error bit; the message names up to eight lanes.
 
     Under jit: not available, since it reads values. Call it on what the jitted function returned.
+
+    Example:
+      >>> fit = jax.jit(lambda x, z: ej.SAL().fit(x, z, num_classes=2))
+      >>> try:
+      ...     ej.raise_if_failed(fit(jnp.ones((6, 2)), jnp.zeros(6, int)))
+      ... except ValueError as error:
+      ...     print("one class only" in str(error))
+      True
     """
     for node in jax.tree.leaves(tree, is_leaf=lambda n: hasattr(n, "status")):
         if not hasattr(node, "status"):
@@ -111,6 +136,35 @@ def raise_if_failed(tree: T) -> T:
             f"{name} failed in {len(bad)} of {status.size} lanes:\n" + "\n".join(lines) + more
         )
     return tree
+
+
+def thrown(fitted: T, throw: bool) -> T:
+    """Returns what was fitted; where it can be known now, and `throw` is set, raises if it failed.
+
+    Raises:
+      FailedLanesError: it failed.
+    """
+    known = throw and not isinstance(getattr(fitted, "status", None), Tracer)
+    return raise_if_failed(fitted) if known else fitted
+
+
+def check_single(fitted: Any, call: str) -> None:
+    """Checks that what was fitted is one, and no batch of several that `vmap` has made.
+
+    Args:
+      fitted: with a `status`, () for one.
+      call: how it is called, for the message, such as "eraser(x)".
+
+    Raises:
+      ValueError: it is a batch.
+    """
+    if shape := jnp.shape(fitted.status):
+        name = call.partition("(")[0].partition(".")[0]
+        raise ValueError(
+            f"{type(fitted).__name__}: a batch of {shape}, as vmap makes it; read one with "
+            f"jax.tree.map(lambda leaf: leaf[0], {name}), or all with "
+            f"jax.vmap(lambda {name}, x: {call})({name}, x)"
+        )
 
 
 def flag(condition: jax.Array, bit: Status) -> jax.Array:

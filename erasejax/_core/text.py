@@ -9,7 +9,7 @@ import io
 import os
 import sys
 
-__all__ = ["plain", "prepare_streams", "show"]
+__all__ = ["lines_of", "plain", "prepare_streams", "show"]
 
 _LONGEST = 60  # characters of a name that are shown
 
@@ -39,6 +39,11 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text)
+
+
+def lines_of(text: object) -> str:
+    """Returns lines that may hold names from files, each made safe by `plain`."""
+    return "\n".join(map(plain, str(text).split("\n")))
 
 
 def prepare_streams() -> None:

@@ -1,11 +1,14 @@
-"""What the command `apply` does: rows are streamed, the file appears whole or not at all."""
+"""The command `apply`: rows are streamed, the file appears whole or not at all."""
 
-import os
 import warnings
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from tyro.conf import Positional, arg
 
 from erasejax._core.text import show
+from erasejax.cli._arguments import Columns, Dtype, Encoding, OptionalFile, X
 from erasejax.cli._common import check_dims, check_output, load_eraser
 from erasejax.files import (
     check_rows,
@@ -23,28 +26,33 @@ __all__ = ["apply"]
 
 
 def apply(
-    eraser: str,
-    x: str,
+    eraser: Positional[Annotated[str, arg(metavar="ERASER")]],
+    x: X,
+    /,
     *,
-    out: str | os.PathLike[str],
-    labels: str | None = None,
-    dtype: str | None = None,
-    drop: str | None = None,
-    encoding: str | None = None,
+    out: Path,
+    labels: OptionalFile = None,
+    dtype: Dtype = None,
+    drop: Columns = None,
+    encoding: Encoding = None,
     force: bool = False,
 ) -> str:
-    """Erases a concept from a file of features.
+    """Erase a concept from a file of features.
+
+    Rows are streamed. float64 features are computed about their mean in float32, and written in
+    float32, unless JAX_ENABLE_X64=1 is set; with --dtype float64 the mean keeps its digits.
+    Integers become float32.
 
     Args:
-      eraser: file of a saved eraser.
+      eraser: file saved by fit.
       x: features. Of a table the columns that the eraser was fitted on.
-      out: file to write; the extension says the format.
-      labels: labels of these rows, for an eraser that reads them; among those of the fit.
-      dtype: of the output, a name of `erasejax.metrics.DTYPES`; None for that of the
-        features, and float32 for bfloat16 where the format does not have it.
-      drop: columns that are no features, see `erasejax.files.open_features`.
-      encoding: of text in the files, None for UTF-8.
-      force: replace `out` if it exists.
+      out: where to write; .npy, .npz, .csv, .parquet or .safetensors.
+      labels: labels of these rows, for oracle-leace and qleace, which read them.
+      dtype: of the output, float64, float32, float16 or bfloat16; that of x if left out, and
+        float32 for bfloat16 where the format does not have it.
+      drop: columns of a table that are no features; names and patterns, commas between.
+      encoding: of text in the files, such as cp1252; UTF-8 if nothing is said.
+      force: replace the output if it exists.
 
     Returns:
       A line that says what was written.

@@ -1,36 +1,42 @@
-"""What the command `fit` does: rows are streamed, the file appears whole or not at all."""
+"""The command `fit`: rows are streamed, the file appears whole or not at all."""
 
-import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from tyro.conf import arg
 
 from erasejax import files
-from erasejax._core import inputs
 from erasejax._core.status import describe, raise_if_failed
 from erasejax._core.text import show
+from erasejax.cli._arguments import (
+    Columns,
+    Dtype,
+    Encoding,
+    Labels,
+    OptionalFile,
+    X,
+    check_seed,
+    configure,
+)
 from erasejax.cli._common import check_output
-from erasejax.erasers import INLP, SPLINCE, ClosedForm
+from erasejax.erasers import ClosedForm
 from erasejax.files import (
     Features,
-    Labels,
-    Source,
     check_rows,
     open_features,
     parse,
-    read_array,
     read_blocks,
     read_labels,
     read_task,
     stream_moments,
 )
+from erasejax.files import Labels as ReadLabels
 from erasejax.metrics import Certificate, certify, certify_rows, is_rounded, named_dtype
-from erasejax.names import configure
-from erasejax.statistics import SHRINKAGE_RULES
+from erasejax.names import known
 
 __all__ = ["fit", "fit_eraser"]
 
@@ -39,54 +45,48 @@ _CERTIFIED_DIMS = 4096  # features up to which a method that needs no covariance
 
 
 def fit(
-    x: str,
-    labels: str,
+    x: X,
+    labels: Labels,
+    /,
     *,
-    out: str | os.PathLike[str],
-    method: str,
-    task: str | None = None,
-    concept: str = "auto",
-    keep_mean: bool | None = None,
-    shrinkage: float | None = None,
-    shrinkage_rule: str | None = None,
-    rank: int | None = None,
-    rounds: int | None = None,
-    probe: str | None = None,
-    directions: str | None = None,
-    target: float | None = None,
-    max_rank: int | None = None,
+    out: Path,
+    method: str = "mean-difference",
+    task: OptionalFile = None,
+    concept: Annotated[str, arg(metavar="auto|classes|real")] = "auto",
+    options: Mapping[str, Any],
     certificate: bool = True,
-    dtype: str | None = None,
+    dtype: Dtype = None,
     seed: int = 0,
-    drop: str | None = None,
-    encoding: str | None = None,
+    drop: Columns = None,
+    encoding: Encoding = None,
     force: bool = False,
 ) -> str:
-    """Fits an eraser to files and saves it.
+    """Fit an eraser to features and labels, and save it.
+
+    The rows are streamed, so files may be larger than memory (all but .csv).
+    Files are .npy, .npz, .csv, .parquet or .safetensors; name a part of one as x.npz:key or
+    table.csv:column, and several columns as table.csv:a,b or 'table.csv:f*'. Integers, booleans
+    and text are class labels. Of the rows fitted on it prints the damage, a share of their
+    variance, and the certificate linear_r2, the share of the concept that least squares reads,
+    before and after. After is of the rows as they will be written: rounding to float16 or
+    bfloat16 may bring the concept back, and a line says so.
 
     Args:
-      x: features, see `erasejax.files.open_features`.
-      labels: see `erasejax.files.read_labels`.
-      out: file to write.
-      method: a key of `erasejax.names.METHODS`.
-      task: see `erasejax.files.read_task`; for splince.
-      concept: "auto", "classes" or "real".
-      keep_mean: option of the method, None for its default; so are the next six.
-      shrinkage: weight of the identity, in [0, 1].
-      shrinkage_rule: one of `erasejax.statistics.SHRINKAGE_RULES`.
-      rank: number of directions.
-      rounds: the most rounds.
-      probe: a key of `erasejax.names.PROBES`.
-      directions: file with an array (d,) or (d, r).
-      target: share of the difference of covariances to remove, in [0, 1].
-      max_rank: at most so many directions for it.
-      certificate: whether to compute damage and linear_r2 of the fitting rows.
-      dtype: in which erased rows will be written and so are certified, a name of
-        `erasejax.metrics.DTYPES`; None for that of the features.
+      x: features, (rows, features). Of a table all columns but the labels', the task's and an
+        index of pandas; or one column of lists of numbers.
+      labels: one label a row.
+      out: where to save the eraser, a .safetensors file.
+      method: {erasers}.
+      task: what splince keeps; classes as labels, or floats, one or several columns.
+      concept: what labels that are numbers mean.
+      options: fields of the eraser, see `command`.
+      certificate: compute the damage and linear_r2, which takes the covariance of the features.
+      dtype: certify rows written as float64, float32, float16 or bfloat16; that of x if left
+        out.
       seed: for methods that draw.
-      drop: columns that are no features, see `erasejax.files.open_features`.
-      encoding: of text in the files, None for UTF-8.
-      force: replace `out` if it exists.
+      drop: columns of a table that are no features; names and patterns, commas between.
+      encoding: of text in the files, such as cp1252; UTF-8 if nothing is said.
+      force: replace the output if it exists.
 
     Returns:
       A line that says what was fitted, and one of what it does to the fitting rows.
@@ -95,32 +95,16 @@ def fit(
       ValueError: the input cannot be used, or fitting failed.
       OSError: a file cannot be read or written.
     """
-    check_output(out, force, x, labels, task, directions, kinds=(".safetensors",))
-    options = {
-        "keep_mean": keep_mean,
-        "shrinkage": shrinkage,
-        "shrinkage_rule": shrinkage_rule,
-        "rank": rank,
-        "rounds": rounds,
-        "probe": probe,
-        "directions": directions,
-        "target": target,
-        "max_rank": max_rank,
-    }
-    config = configure(method, options)
+    check_seed(seed)
+    given = [str(value) for value in options.values() if isinstance(value, str)]
+    check_output(out, force, x, labels, task, *given, kinds=(".safetensors",))
     wanted = None if dtype is None else named_dtype(dtype)
-    _check_shrinkage(shrinkage, shrinkage_rule)
-    if target is not None and not 0 <= target <= 1:
-        raise ValueError(f"--target: expected a number from 0 to 1, got {target:g}")
-    if hasattr(config, "directions") and directions is None:
-        raise ValueError(f"{method} needs --directions FILE, an array (d,) or (d, r)")
-    keeps = isinstance(config, SPLINCE)
-    if keeps and task is None:
+    config = configure(method, options, encoding)
+    if config.needs_task and task is None:
         raise ValueError(f"{method} needs --task FILE, what it should keep")
-    if task is not None and not keeps:
-        raise ValueError(f"--task is no option of {method}; splince keeps a task")
-    if directions is not None:
-        config = config.replace(directions=_directions(parse(directions, encoding)))
+    if task is not None and not config.needs_task:
+        keeping = [name for name, eraser in known("eraser").items() if eraser.needs_task]
+        raise ValueError(f"--task is no option of {method}; {', '.join(keeping)} keeps a task")
     features = open_features(parse(x, encoding), labels=labels, task=task, drop=drop)
     concepts = read_labels(parse(labels, encoding), concept=concept)
     check_rows(features, concepts)
@@ -139,7 +123,7 @@ def fit(
     )
     notes = {
         "method": method,
-        "options": {k: _base(v) for k, v in options.items() if v is not None},
+        "options": {k: _base(v) for k, v in options.items()},
         "seed": seed if config.needs_key else None,
         "features": _base(str(features.source)),
         "labels": _base(labels),
@@ -153,14 +137,8 @@ def fit(
         | {"dtype": written.name},
     }
     files.save(eraser, out, overwrite=force, notes=notes)
-    for text in describe(int(eraser.status)):
+    for text in (*describe(int(eraser.status)), *config.remarks(eraser)):
         print(f"erasejax: {text}", file=sys.stderr)
-    if isinstance(config, INLP) and int(eraser.steps) == config.rounds:
-        left = f"{float(eraser.trace[-1]):.4g}"
-        print(
-            f"erasejax: the probe of the last of {config.rounds} rounds read {left}",
-            file=sys.stderr,
-        )
     line = (
         f"{show(str(out))}: {method}, removes {int(eraser.rank)} of {features.shape[1]} "
         f"dimensions, fitted on {features.shape[0]} rows, {concepts}"
@@ -171,9 +149,9 @@ def fit(
 def fit_eraser(
     config: Any,
     features: Features,
-    labels: Labels,
+    labels: ReadLabels,
     *,
-    task: Labels | None = None,
+    task: ReadLabels | None = None,
     certificate: bool = True,
     dtype: np.dtype | None = None,
     seed: int = 0,
@@ -242,45 +220,6 @@ def _describe(eraser: Any, features: Features, certified: Certificate, written: 
         f"{line}\nrounding to {written} leaves R^2 {float(certified.after):.4g}, and "
         f"{wider} {float(certified.unrounded):.4g}: apply --dtype {wider}"
     )
-
-
-def _check_shrinkage(shrinkage: float | None, rule: str | None) -> None:
-    """Checks the options of shrinkage.
-
-    Raises:
-      ValueError: a value is out of range, or the two contradict each other.
-    """
-    if shrinkage is not None and not 0 <= shrinkage <= 1:
-        raise ValueError(f"--shrinkage: expected a number from 0 to 1, got {shrinkage:g}")
-    if rule is None:
-        return
-    inputs.choice("--shrinkage-rule", rule, SHRINKAGE_RULES)
-    if rule == "fixed" and shrinkage is None:
-        raise ValueError("--shrinkage-rule fixed needs --shrinkage, a number from 0 to 1")
-    if rule != "fixed" and shrinkage is not None:
-        raise ValueError(f"--shrinkage is for --shrinkage-rule fixed, got {rule}")
-
-
-def _directions(source: Source) -> jax.Array:
-    """Reads directions, (d,) or (d, r).
-
-    Raises:
-      ValueError: they are no finite numbers.
-    """
-    if source.is_table:
-        array = open_features(source).array()
-    else:
-        array = read_array(source)
-    is_number = array.dtype.kind in "iu" or jnp.issubdtype(array.dtype, jnp.floating)
-    if array.ndim not in (1, 2) or not is_number:
-        raise ValueError(
-            f"{source}: expected directions, numbers (d,) or (d, r), got {array.dtype} "
-            f"{array.shape}"
-        )
-    array = np.asarray(array, np.float64)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{source}: the directions hold NaN or infinity")
-    return jnp.asarray(array)
 
 
 def _base(value: Any) -> Any:

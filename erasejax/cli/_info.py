@@ -1,4 +1,4 @@
-"""What the command `info` does: says what a file holds."""
+"""The command `info`: what a file holds."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 from erasejax import files
 from erasejax._core.status import describe
 from erasejax._core.text import show
+from erasejax.cli._arguments import Columns, Encoding, File
 from erasejax.cli._common import check_notes
 from erasejax.files import (
     Source,
@@ -29,22 +30,31 @@ _SHOWN = 20  # columns, arrays and classes listed
 _CHUNK = 1 << 22
 
 
-def info(
-    file: str, *, drop: str | None = None, encoding: str | None = None
-) -> list[tuple[str, str]]:
-    """Describes a file that erasejax wrote, or a file of data.
+def info(file: File, /, *, drop: Columns = None, encoding: Encoding = None) -> str:
+    """Say what a file holds: a saved eraser or probe, or data.
 
     Args:
-      file: path, with a part where it has parts.
-      drop: columns of a table to pass over.
-      encoding: of its text, None for UTF-8.
+      file: what to look at; name a part of it as x.npz:key.
+      drop: columns of a table to pass over; names and patterns, commas between.
+      encoding: of text in the file, such as cp1252; UTF-8 if nothing is said.
 
     Returns:
-      Lines, as pairs of a name and a text.
+      Lines, each a name and a text.
 
     Raises:
       ValueError: the file is damaged or unknown.
       FileNotFoundError: there is no such file.
+    """
+    lines = _lines(file, drop, encoding)
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
+
+
+def _lines(file: str, drop: str | None, encoding: str | None) -> list[tuple[str, str]]:
+    """Returns what `info` says, as pairs of a name and a text.
+
+    Raises:
+      ValueError: the file is damaged or unknown.
     """
     source = parse(file, encoding)
     if drop is not None and not source.is_table:

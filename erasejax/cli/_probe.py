@@ -1,4 +1,4 @@
-"""What the command `probe` does: scores before and after, under two protocols spelled out.
+"""The command `probe`: scores before and after, under two protocols spelled out.
 
 One set of rows: eraser, probe and score see the same rows. There an erased label has exactly zero
 weights, whatever the number of rows. Fresh rows: the eraser is fitted on rows A, the probe on B,
@@ -12,15 +12,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from rich.console import Console
 
 from erasejax import metrics
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import describe, raise_if_failed
-from erasejax._core.text import show
+from erasejax._core.text import lines_of, show
+from erasejax.cli._arguments import (
+    Columns,
+    Encoding,
+    Labels,
+    OptionalFile,
+    X,
+    check_seed,
+    configure,
+    needs_files,
+)
 from erasejax.cli._common import check_dims, load_eraser
-from erasejax.cli._split import shares, split_groups, split_rows
-from erasejax.cli._verdict import LinearLeak, in_groups, measure, sentences
-from erasejax.erasers import SPLINCE, Eraser
+from erasejax.cli._verdict import in_groups, sentences, shares
+from erasejax.erasers import Eraser
 from erasejax.files import (
     check_rows,
     open_features,
@@ -29,14 +39,14 @@ from erasejax.files import (
     read_labels,
     read_labels_again,
 )
-from erasejax.names import PROBES, configure, look_up
-from erasejax.rows import Dataset
+from erasejax.names import known, look_up
+from erasejax.rows import Dataset, split_groups, split_rows
 
-__all__ = ["Line", "Protocol", "probe", "render"]
+__all__ = ["Line", "Protocol", "probe", "render", "scores"]
 
 
 @struct.dataclass(kw_only=True)
-class _Answers:
+class _Answers(Tree):
     """What a probe predicts for some rows: of one type for all probes, and so one program."""
 
     labels: jax.Array
@@ -84,11 +94,73 @@ class Protocol:
     majority: float
     damage: float
     rank: int
-    leak: LinearLeak
+    leak: metrics.LinearLeak
     lines: tuple[Line, ...]
 
 
 def probe(
+    x: X,
+    labels: Labels,
+    /,
+    *,
+    method: str | None = None,
+    eraser: str | None = None,
+    probes: str = "logistic,lda,mean-difference",
+    groups: OptionalFile = None,
+    keep_mean: bool = True,
+    seed: int = 0,
+    drop: Columns = None,
+    encoding: Encoding = None,
+    weights: bool = False,
+) -> None:
+    """Show what probes read before and after erasing.
+
+    Two protocols. One set of rows: eraser, probe and score see the same rows. Fresh rows: the
+    eraser is fitted on a third of the rows, the probe on another, and the last is scored.
+    Beside the accuracy stands its 95% bootstrap interval for other rows to score. Below the
+    scores it says what linear probes could read of the erased rows; on rows that the eraser
+    has not seen, with a test and the smallest leak that the test would find.
+
+    Rows of one name, sentence or template are not independent: intervals are too short and the
+    test finds leaks that are none. Say with --groups which rows belong together.
+
+    Args:
+      x: features, (rows, features).
+      labels: one class label a row.
+      method: how to erase, {erasers}; mean-difference if nothing is said.
+      eraser: file of an eraser fitted elsewhere, instead of a method.
+      probes: {probes}; commas between.
+      groups: which rows belong together, one id a row, integers or text; no group is split.
+      keep_mean: project about the mean of the rows, not about the origin.
+      seed: of the split, and of methods and probes that draw.
+      drop: columns of a table that are no features; names and patterns, commas between.
+      encoding: of text in the files, such as cp1252; UTF-8 if nothing is said.
+      weights: also show how long the weight vectors of linear probes are, per sd of x.
+    """
+    check_seed(seed)
+    summary, protocols = scores(
+        x,
+        labels,
+        method=method,
+        eraser=eraser,
+        probes=probes,
+        groups=groups,
+        keep_mean=keep_mean,
+        seed=seed,
+        drop=drop,
+        encoding=encoding,
+    )
+    console = Console()
+    if not console.is_terminal:
+        console.width = 110
+    print(lines_of(summary))
+    for title, table, caption in render(protocols, weights=weights):
+        print(f"\n{lines_of(title)}")
+        console.print(table)
+        print(lines_of(caption))
+
+
+def scores(
     x: str,
     labels: str,
     *,
@@ -96,25 +168,12 @@ def probe(
     eraser: str | None = None,
     probes: str = "logistic,lda,mean-difference",
     groups: str | None = None,
-    keep_mean: bool | None = None,
+    keep_mean: bool = True,
     seed: int = 0,
     drop: str | None = None,
     encoding: str | None = None,
 ) -> tuple[str, list[Protocol]]:
-    """Scores probes before and after erasing.
-
-    Args:
-      x: features.
-      labels: class labels; floats that are all whole are taken as classes.
-      method: a key of `erasejax.names.METHODS`; None is mean-difference, without `eraser`.
-      eraser: file of an eraser that was fitted elsewhere, instead of a method.
-      probes: keys of `erasejax.names.PROBES` with commas between them.
-      groups: which rows belong together, one id a row; no group is in two parts, and groups take
-        the place of rows in intervals and the test. None where rows are independent.
-      keep_mean: option of the method, None for its default.
-      seed: of the split, and of methods and probes that draw.
-      drop: columns that are no features, see `erasejax.files.open_features`.
-      encoding: of text in the files, None for UTF-8.
+    """Scores probes before and after erasing; the arguments are those of `probe`.
 
     Returns:
       What rows there are, and one `Protocol` with `eraser`, else two.
@@ -124,14 +183,17 @@ def probe(
     """
     fitted, notes = None, {}
     if eraser is not None:
-        if method is not None or keep_mean is not None:
+        if method is not None or not keep_mean:
             raise ValueError("--eraser brings its own method; leave out --method and --keep-mean")
         fitted, notes = load_eraser(eraser)
-    config = None if fitted else configure(method or "mean-difference", {"keep_mean": keep_mean})
-    if hasattr(config, "directions") or isinstance(config, SPLINCE):
-        raise ValueError(f"{method}: fit it first and give the file as --eraser")
+    config = None
+    if fitted is None:
+        method = method or "mean-difference"
+        if needs_files(look_up("eraser", method)):
+            raise ValueError(f"{method}: fit it first and give the file as --eraser")
+        config = configure(method, {} if keep_mean else {"keep_mean": False})
     names = list(dict.fromkeys(name.strip() for name in probes.split(",")))
-    kinds = {name: look_up("probe", name, PROBES)() for name in names}
+    kinds = {name: look_up("probe", name)() for name in names}
     columns = notes.get("columns")
     features = open_features(
         parse(x, encoding), labels=labels, groups=groups, columns=columns, drop=drop
@@ -157,9 +219,16 @@ def probe(
     summary += f", {concepts}"
     count = 2 if fitted else 3
     if together is None:
-        parts = split_rows(concepts, count, seed)
+        parts = split_rows(concepts.values, count, seed=seed, names=concepts.names or ())
     else:
-        parts = split_groups(concepts, together, count, seed)
+        parts = split_groups(
+            concepts.values,
+            together.values,
+            count,
+            seed=seed,
+            names=concepts.names or (),
+            source=together.source,
+        )
         if told := shares(concepts, parts):
             summary += f"\n{told}"
     every = features.array(exact=True)
@@ -274,6 +343,8 @@ def _protocol(
         x = np.asarray(part.x)
         return metrics.erase(eraser, x, part.z, x.dtype)
 
+    every = [kind() for kind in known("metric").values()]
+    shown = [metric for metric in every if metric.of == "probe" and metric.title]
     lines = []
     for name, kind in kinds.items():
         for when in ("before", "after"):
@@ -282,14 +353,14 @@ def _protocol(
                 for part in (train, test)
             ]
             fitted = raise_if_failed(kind.fit(data[0], key=key))
-            likely = hasattr(fitted, "log_proba")
+            there = metrics.offered(data[1], kind, fitted)
             scores = {
-                "accuracy": float(metrics.accuracy(fitted, data[1])),
-                "balanced accuracy": float(metrics.balanced_accuracy(fitted, data[1])),
-                "AUROC": float(metrics.auroc(fitted, data[1])),
-                "log-loss (nats)": float(metrics.log_loss(fitted, data[1])) if likely else None,
-                "|weight|": _length(fitted, train.x),
+                metric.title: float(metric.compute(fitted, data[1]))
+                if metric.needs <= there
+                else None
+                for metric in shown
             }
+            scores["|weight|"] = _length(fitted, train.x)
             warning = "; ".join(describe(int(fitted.status)))
             answers = _Answers(
                 labels=fitted.predict(data[1].x),
@@ -314,6 +385,6 @@ def _protocol(
         float(metrics.majority_rate(test.z, num_classes=test.num_classes)),
         float(metrics.damage(test.x, erase(test))),
         int(eraser.rank),
-        measure(whole, held_out=held_out, key=key, groups=together),
+        metrics.linear_leak(whole, held_out=held_out, key=key, groups=together),
         tuple(lines),
     )

@@ -1,59 +1,94 @@
-"""The commands sweep and report."""
+"""The commands `sweep` and `report`."""
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from erasejax.sweep import Estimate, Sweep, estimate, run
+import jax
+from tyro.conf import Positional, arg
 
-__all__ = ["describe", "sweep"]
+from erasejax.pages import report as write_report
+from erasejax.sweep import Estimate, estimate, run
+
+__all__ = ["report", "sweep"]
 
 
 def sweep(
-    spec: Path,
+    spec: Positional[Annotated[Path, arg(metavar="SPEC")]],
+    /,
     *,
     out: Path,
-    shard: str | None = None,
+    dry_run: bool = False,
+    shard: Annotated[str | None, arg(metavar="I/N")] = None,
     chunk: int | None = None,
     memory: int | None = None,
-) -> Sweep:
-    """Runs a sweep with a progress bar.
+) -> str:
+    """Run thousands of synthetic trials: datasets x erasers x probes x seeds.
+
+    The spec is a TOML file (or Python that sets `spec`). Results go to a folder of immutable
+    files, so the run may be killed at any moment and the same command goes on from there; where
+    the spec has grown, only what is new is run. Several processes may share the folder.
 
     Args:
-      spec: a file, .toml or .py.
-      out: the folder.
-      shard: "i/n", or None.
-      chunk: datasets at once, or None.
-      memory: megabytes for the rows of a chunk on each device, or None.
+      spec: what to run.
+      out: folder of the results.
+      dry_run: say how many cells, programs, trials and bytes it would be, compile and time one
+        chunk of each program, and write nothing.
+      shard: do the part I of N, I from 0; by itself in a SLURM job array or a jax.distributed
+        job, where 0/1 does all of it.
+      chunk: datasets at once.
+      memory: megabytes for the rows of a chunk on each device.
 
     Returns:
-      The results.
+      What there is, or what it would take.
 
     Raises:
       FileNotFoundError: there is no such spec.
       ValueError: it is not valid.
     """
-    return run(spec, out=out, progress=True, shard=shard, chunk=chunk, memory=_bytes(memory))
+    _cache_programs()
+    budget = None if memory is None else memory * 2**20
+    if dry_run:
+        found = estimate(spec, out=out, shard=shard, chunk=chunk, memory=budget)
+        return "\n".join(f"{name:<9} {text}" for name, text in _lines(found))
+    return str(run(spec, out=out, progress=True, shard=shard, chunk=chunk, memory=budget))
 
 
-def describe(
-    spec: Path,
+def report(
+    folder: Positional[Annotated[Path, arg(metavar="FOLDER")]],
+    /,
     *,
-    out: Path,
-    shard: str | None = None,
-    chunk: int | None = None,
-    memory: int | None = None,
-) -> list[tuple[str, str]]:
-    """Says what a sweep would take; see `sweep` for the arguments.
+    out: Path | None = None,
+    force: bool = False,
+) -> str:
+    """Write the page of a sweep: one HTML file with a table and pictures.
+
+    Args:
+      folder: of the sweep.
+      out: the page; report.html in the folder if it is left out.
+      force: replace what is there.
 
     Returns:
-      Pairs (name, text).
+      What was written.
 
     Raises:
-      FileNotFoundError: there is no such spec.
-      ValueError: it is not valid.
+      FileExistsError: the page exists and force is False.
+      ValueError: the folder holds no sweep.
     """
-    found = estimate(spec, out=out, shard=shard, chunk=chunk, memory=_bytes(memory))
-    return _lines(found)
+    return str(write_report(folder, out or folder / "report.html", overwrite=force))
+
+
+def _cache_programs() -> None:
+    """Keeps compiled programs for the next start, in the user's cache folder.
+
+    Where JAX_COMPILATION_CACHE_DIR is set, that one is used. Versions of jax before 0.11 say of
+    every program they load that the machine differs, so there it is left to the user.
+    """
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir is None and jax.__version_info__ >= (0, 11):
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        config.update("jax_compilation_cache_dir", str(Path(base) / "erasejax" / "programs"))
+        config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _lines(found: Estimate) -> list[tuple[str, str]]:
@@ -73,10 +108,6 @@ def _lines(found: Estimate) -> list[tuple[str, str]]:
             "here, from one chunk of each program",
         ))
     return lines
-
-
-def _bytes(megabytes: int | None) -> int | None:
-    return None if megabytes is None else megabytes * 2**20
 
 
 def _size(count: float) -> str:

@@ -8,6 +8,7 @@ from erasejax.datasets._counterexamples import SkewedClasses, XorClasses
 from erasejax.datasets._discrete import DiscreteFeatures
 from erasejax.datasets._gaussian import GaussianClasses
 from erasejax.datasets._two_concepts import TwoConcepts
+from erasejax.names import fill_room
 
 __all__ = [
     "Activations",
@@ -20,3 +21,5 @@ __all__ = [
     "TwoConcepts",
     "XorClasses",
 ]
+
+fill_room(__name__)

@@ -36,6 +36,11 @@ class Activations(Generator):
       dims: static; number of features, at least num_classes - 1.
       massive: static; how many features are massive; the key says which.
 
+    Example:
+      >>> data = ej.datasets.Activations(rows=3, dims=2, massive=1).sample(jax.random.key(0))
+      >>> data.x.shape, data.z.tolist()
+      ((6, 2), [0, 0, 0, 1, 1, 1])
+
     References:
       Ethayarajh 2019, arXiv 1909.00512 (common mean); Timkey and van Schijndel 2021, arXiv
       2109.04404 (a few features dominate); Sun et al. 2024, arXiv 2402.17762 (massive activations).
@@ -68,4 +73,4 @@ class Activations(Generator):
         center = jnp.asarray(self.mean) * jax.random.normal(key_mean, (self.dims,), data.x.dtype)
         place = jax.random.permutation(key_massive, self.dims)
         size = jnp.where(place < self.massive, jnp.asarray(self.massive_scale), 1)
-        return data.replace(x=((data.x + center) * size).astype(data.x.dtype))  # pyright: ignore[reportAttributeAccessIssue]
+        return data.replace(x=((data.x + center) * size).astype(data.x.dtype))

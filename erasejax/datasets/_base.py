@@ -9,16 +9,33 @@ import numpy as np
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import Tree
+from erasejax.names import Named
 from erasejax.rows import Dataset
 
 __all__ = ["Generator"]
 
 
-class Generator:
-    """A synthetic dataset: a configuration with `sample`. Subclasses write `_sample`.
+class Generator(Named, Tree):
+    """A synthetic dataset before it is drawn: its options, and `sample`.
+
+    Subclasses write `_sample(population, rows)`, of a key for what all parts share, such as the
+    directions, and a key for the rows of one part.
 
     Draws depend on the key, the part and the configuration alone, never on what else is running.
+
+    Example:
+      >>> from flax import struct
+      >>> @struct.dataclass
+      ... class Coins(ej.datasets.Generator):
+      ...     def _sample(self, population, rows):
+      ...         x = jax.random.normal(rows, (6, 2))
+      ...         return ej.Dataset(x=x, z=jnp.arange(6) % 2, num_classes=2)
+      >>> Coins().sample(jax.random.key(0)).x.shape
+      (6, 2)
     """
+
+    role = "dataset"
 
     def sample(self, key: jax.Array, *, part: int | jax.Array = 0) -> Dataset:
         """Draws rows.

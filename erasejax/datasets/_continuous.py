@@ -30,6 +30,11 @@ class ContinuousConcept(Generator):
       rows: static; number of rows.
       dims: static; number of features, at least 2.
       rotate: static; False keeps the two directions on the first axes.
+
+    Example:
+      >>> data = ej.datasets.ContinuousConcept(rows=6, dims=2).sample(jax.random.key(0))
+      >>> data.x.shape, data.z.shape, data.is_classes
+      ((6, 2), (6,), False)
     """
 
     name: ClassVar[str] = "continuous-concept"

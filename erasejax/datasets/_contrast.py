@@ -30,7 +30,7 @@ class ContrastPairs(Generator):
       (2 noise)) along all together.
     - `distractor` does the same along one further direction for another balanced binary feature of
       the statement, independent of the truth: an appended word that means nothing but makes the two
-      answers differ. A method without labels cannot know which of the two is asked for, and returns
+      answers differ. A probe without labels cannot know which of the two is asked for, and returns
       the more prominent (Farquhar et al. 2023, arXiv 2312.10029).
     - `offset` moves all pairs of one template alike, each template by another vector: to a probe
       without labels one more prominent feature, unless each template is normalised by itself.
@@ -49,6 +49,11 @@ class ContrastPairs(Generator):
       templates: static; number of templates. They take turns, independently of label and
         distractor where four times their number divides `rows`.
       rotate: static; False keeps the truth on the first features and the distractor on the next.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> pairs.positive.shape, pairs.labels.tolist()
+      ((6, 2), [0, 0, 0, 1, 1, 1])
 
     References:
       Burns et al. 2022, arXiv 2212.03827; Farquhar et al. 2023, arXiv 2312.10029.

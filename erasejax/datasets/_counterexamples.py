@@ -31,6 +31,13 @@ class SkewedClasses(Generator):
       rows: static; rows of each class, a multiple of `ratio + 1`.
       dims: static; number of columns, at least 1.
       ratio: static; how many times more frequent the near value is than the far one.
+
+    Example:
+      >>> data = ej.datasets.SkewedClasses(rows=10, dims=2).sample(jax.random.key(0))
+      >>> float(ej.metrics.linear_r2(data))  # there is nothing to erase
+      0.0
+      >>> round(float(((data.x[:, 0] > 0) == data.z).mean()), 3)  # and yet a threshold tells
+      0.9
     """
 
     name: ClassVar[str] = "skewed-classes"
@@ -79,6 +86,13 @@ class XorClasses(Generator):
         more of odd numbers) have a positive first sign.
       dims: static; number of features, at least 3.
       rotate: static; False keeps the three directions on the first axes.
+
+    Example:
+      >>> dataset = ej.datasets.XorClasses(separation=20.0, rows=4, dims=3, rotate=False)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> signs = np.sign(data.x[:, :2])
+      >>> np.array_equal(signs[:, 0] != signs[:, 1], data.z)
+      True
     """
 
     name: ClassVar[str] = "xor-classes"

@@ -38,6 +38,11 @@ class DiscreteFeatures(Generator):
       normalize: static; standardise each column over the drawn rows of all classes, each part by
         its own mean and deviation. The places of the values so differ a little from part to part,
         which a probe that cuts between two of them notices on fresh rows.
+
+    Example:
+      >>> data = ej.datasets.DiscreteFeatures(rows=3, dims=2).sample(jax.random.key(0))
+      >>> set(np.unique(data.x).tolist()) <= {-1.0, -0.5, 0.0, 0.5, 1.0}
+      True
     """
 
     name: ClassVar[str] = "discrete-features"

@@ -40,6 +40,15 @@ class GaussianClasses(Generator):
       dims: static; number of features.
       directions: static; how many directions carry the label, 1 to dims.
       rotate: static; False keeps the informative directions on the first axes (decay 0 only).
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> data.x.shape, data.z.tolist()
+      ((6, 2), [0, 0, 0, 1, 1, 1])
+      >>> fresh = dataset.sample(jax.random.key(0), part=1)  # other rows of the same classes
+      >>> bool((fresh.x == data.x).any())
+      False
     """
 
     name: ClassVar[str] = "gaussian-classes"

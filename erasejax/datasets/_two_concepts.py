@@ -37,6 +37,11 @@ class TwoConcepts(Generator):
       dims: static; number of features, at least 2.
       rotate: static; False keeps the two directions in the plane of the first axes, the concept's
         on the first.
+
+    Example:
+      >>> data = ej.datasets.TwoConcepts(rows=3, dims=2, correlation=1.0).sample(jax.random.key(0))
+      >>> np.array_equal(data.task[:, 0], data.z)
+      True
     """
 
     name: ClassVar[str] = "two-concepts"

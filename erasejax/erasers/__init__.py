@@ -1,4 +1,4 @@
-"""Erasers: one file a method, one equation (`erasejax.projection`) behind them all."""
+"""Erasers: one file an eraser, one equation (`erasejax.projection`) behind them all."""
 
 from erasejax.erasers._ablation import Ablation
 from erasejax.erasers._base import ClosedForm, Eraser
@@ -13,6 +13,7 @@ from erasejax.erasers._random_directions import RandomDirections
 from erasejax.erasers._rlace import RLACE
 from erasejax.erasers._sal import SAL
 from erasejax.erasers._splince import SPLINCE
+from erasejax.names import fill_room
 
 __all__ = [
     "ALFQLEACE",
@@ -33,3 +34,5 @@ __all__ = [
     "SPLINCE",
     "ablate_pairs",
 ]
+
+fill_room(__name__)

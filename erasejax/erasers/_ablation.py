@@ -5,6 +5,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float
 
 from erasejax._core.pytrees import static
 from erasejax._core.status import Status, flag
@@ -19,11 +20,17 @@ __all__ = ["Ablation"]
 class Ablation(ClosedForm):
     """Projects out the span of directions that the caller names: K = T = V.
 
-    The concept only sets the centre; whether the label survives is for the probes to say.
+    The concept plays no part in it. Whether the label can still be read is for a probe to say.
 
     Attributes:
       directions: (d,) or (d, r), any lengths; dependent columns count once. Required.
       keep_mean: static; True projects about the mean of the rows, False about the origin.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.Ablation(directions=jnp.array([1.0, 0.0])).fit(data)
+      >>> float(jnp.ptp(eraser(data.x)[:, 0]))  # nothing varies along the direction any more
+      0.0
 
     References:
       Arditi et al. 2024 (directional ablation), arXiv 2406.11717.
@@ -31,7 +38,7 @@ class Ablation(ClosedForm):
 
     name: ClassVar[str] = "ablation"
 
-    directions: jax.Array | None = None
+    directions: Float[Array, " d *r"] | None = None
     keep_mean: bool = static(True)
 
     needs_covariance = False

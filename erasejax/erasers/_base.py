@@ -1,5 +1,6 @@
-"""What all erasers share: how `fit` and `solve` check, coerce and jit."""
+"""What all erasers share: how `fit` and `solve` check their arguments and compile."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -7,20 +8,38 @@ import jax.numpy as jnp
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import Tree
+from erasejax._core.status import thrown
+from erasejax.names import Named
 from erasejax.rows import Dataset, as_dataset_about, moved
 from erasejax.statistics import Moments
 
 __all__ = ["ClosedForm", "Eraser"]
 
 
-class Eraser:
-    """A method: a configuration with `fit`. Subclasses write `_fit` for one problem.
+class Eraser(Named, Tree):
+    """An eraser before it is fitted: its options, and `fit`. Subclasses write `_fit`.
 
-    `_fit(data, key)` is traced once per shape and static configuration; every numeric field is a
-    leaf, so new values do not compile again and one `vmap` sweeps them.
+    `_fit(data, key)` fits it to one `Dataset`. It is compiled once for each shape of the rows and
+    each value of the static fields. The numeric fields are leaves of a pytree, so that new numbers
+    do not compile again, and one `vmap` sweeps them.
+
+    Example:
+      >>> from flax import struct
+      >>> @struct.dataclass
+      ... class Twice(ej.erasers.Eraser):
+      ...     def _fit(self, data, key):
+      ...         first = ej.SAL().fit(data)
+      ...         return first.then(ej.Ablation(directions=jnp.array([1.0, 0.0])).fit(data))
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> int(Twice().fit(data).rank)
+      2
     """
 
+    role = "eraser"
+
     needs_key = False
+    needs_task = False
 
     def fit(
         self,
@@ -31,6 +50,7 @@ class Eraser:
         num_classes: int | None = None,
         key: jax.Array | None = None,
         task: Any = None,
+        throw: bool = True,
     ) -> Any:
         """Fits the eraser to rows.
 
@@ -40,30 +60,59 @@ class Eraser:
             concepts. (n, k) integers: k binary labels.
           weights: (n,) row weights >= 0; rows of weight 0 are never read. None for ones.
           num_classes: number of classes of integer labels; required under jit and vmap.
-          key: a typed `jax.random.key`, where the method draws.
-          task: (n,) or (n, t), a second concept, kept by `SPLINCE` and read by no other method;
+          key: a typed `jax.random.key`, where the eraser draws.
+          task: (n,) or (n, t), a second concept, kept by `SPLINCE` and read by no other eraser;
             under jit class labels as one-hot columns.
+          throw: whether a failed fit raises; under jit and vmap it never does.
 
         Returns:
           The fitted eraser (`Projection`, but for `OracleLEACE` and `QLEACE`), in x's dtype, at
           least float32.
 
         Raises:
-          TypeError: x is not floating point, z is missing, or a method that draws got no key.
+          FailedLanesError: the fit failed, and `throw` is set.
+          TypeError: x is not floating point, z is missing, or an eraser that draws got no key.
           ValueError: shapes do not match, or num_classes is missing or makes no sense.
 
         Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
         """
         data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes, task=task)
         key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
-        return _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), data, key, origin)
+        fitted = _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), data, key, origin)
+        return thrown(fitted, throw)
+
+    @classmethod
+    def check_options(cls, given: Mapping[str, Any]) -> None:
+        """Checks fields that were given by name on the command line, before any is built.
+
+        Args:
+          given: values by the names of the fields; subclasses say which contradict each other.
+
+        Raises:
+          ValueError: some do.
+        """
+
+    def remarks(self, fitted: Any) -> list[str]:
+        """Returns what else is worth a line on the command line about what was fitted."""
+        return []
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
         raise NotImplementedError
 
 
 class ClosedForm(Eraser):
-    """A method that needs the moments of the rows only. Subclasses write `_solve`."""
+    """An eraser that needs the moments of the rows only. Subclasses write `_solve`.
+
+    Example:
+      >>> from flax import struct
+      >>> @struct.dataclass
+      ... class Shrunk(ej.erasers.ClosedForm):
+      ...     def _solve(self, moments):
+      ...         return ej.LEACE(shrinkage=0.5).solve(moments)
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> int(Shrunk().fit(data).rank)
+      1
+    """
 
     needs_covariance = True
 

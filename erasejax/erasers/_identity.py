@@ -14,7 +14,14 @@ __all__ = ["Identity"]
 
 @struct.dataclass
 class Identity(ClosedForm):
-    """r(x) = x, as a projection of rank 0 with (d, 0) factors."""
+    """r(x) = x, as a projection of rank 0 with (d, 0) factors.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.Identity().fit(data)
+      >>> int(eraser.rank), bool((eraser(data.x) == data.x).all())
+      (0, True)
+    """
 
     name: ClassVar[str] = "identity"
 

@@ -19,7 +19,7 @@ __all__ = ["INLP"]
 
 @struct.dataclass(kw_only=True)
 class INLP(Eraser):
-    """Projects out the weights of a linear probe, of one fitted to what is left, and so on.
+    """Projects out the weights of a linear probe, then those of one fitted to what is left, ...
 
     Every round fits the probe to the original rows, seen through the orthogonal projection off all
     weights found so far (one orthonormal basis of them, never a product of projections). It ends
@@ -40,6 +40,12 @@ class INLP(Eraser):
         class, and for an R^2 of 0.
       keep_mean: static; True projects about the mean of the rows, False about the origin.
 
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.INLP(rounds=2, probe=ej.probes.LeastSquares()).fit(data)
+      >>> eraser.trace.shape, int(eraser.rank) == int(eraser.steps)
+      ((2,), True)
+
     References:
       Ravfogel et al. 2020, arXiv 2004.07667.
     """
@@ -55,6 +61,13 @@ class INLP(Eraser):
     def needs_key(self) -> bool:
         """Whether `fit` needs a key: where the probe does."""
         return self.probe.needs_key
+
+    def remarks(self, fitted: TracedProjection) -> list[str]:
+        """Returns what the last probe read, where the rounds ran out."""
+        if int(fitted.steps) < self.rounds:
+            return []
+        left = f"{float(fitted.trace[-1]):.4g}"
+        return [f"the probe of the last of {self.rounds} rounds read {left}"]
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> TracedProjection:
         self.probe._check(data, key)

@@ -1,16 +1,25 @@
 """Least-squares concept erasure (LEACE)."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 import jax
 from flax import struct
 from jax.typing import ArrayLike
 
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Within, static
 from erasejax.erasers._base import ClosedForm
 from erasejax.projection import Projection, oblique
 from erasejax.rows import Dataset
-from erasejax.statistics import Moments, Solved, place, solve_data, solve_moments
+from erasejax.statistics import (
+    Moments,
+    ShrinkageRule,
+    Solved,
+    check_shrinkage,
+    place,
+    solve_data,
+    solve_moments,
+)
 
 __all__ = ["LEACE"]
 
@@ -20,14 +29,16 @@ class LEACE(ClosedForm):
     """The least damaging affine eraser: K = Sigma_xz, T = S^+ Sigma_xz.
 
     Of all affine maps r with Cov(r(x), z) = 0 it minimises E |r(x) - x|^2 in every norm of x at
-    once. It costs one Cholesky factorisation, of the smaller of (d, d) and (n, n); from `Moments`
-    always (d, d). Shrinkage changes what reads the concept, never that it is erased: it raises the
-    damage on the fitting rows, and lowers it on fresh ones where rows are few. Near n = d it is
-    needed: without it the damage to fresh rows is 5 to 260 times as much. From n = 4 d on it gains
-    up to a fifth where features are hardly correlated, and costs up to a tenth where some
-    directions have almost no variance, which are the ones to read. Of the two estimates "oas"
-    shrinks more, which is better for n <= d and uncorrelated features; "schaefer-strimmer" is
-    better for correlated ones from n = 2 d on, most of all for few; see docs/shrinkage.md.
+    once. It costs one Cholesky factorisation of the smaller of a (d, d) and an (n, n) matrix; from
+    `Moments` always (d, d).
+
+    Shrinkage changes what reads the concept, never that it is erased: it raises the damage on the
+    fitting rows, and lowers it on fresh ones where rows are few. Near n = d it is needed: without
+    it the damage to fresh rows is 5 to 260 times as much. From n = 4 d on it gains up to a fifth
+    where features are hardly correlated, and costs up to a tenth where some directions have almost
+    no variance, which are the ones to read. Of the two estimates "oas" shrinks more, which is
+    better for n <= d and uncorrelated features; "schaefer-strimmer" is better for correlated ones
+    from n = 2 d on, most of all for few; see docs/shrinkage.md.
 
     Where S is singular (fewer rows than features), erasers agree on the fitting rows and differ off
     them; here S^+ is the pseudo-inverse for features divided by their standard deviations.
@@ -38,6 +49,14 @@ class LEACE(ClosedForm):
         the weight for Gaussian correlations, "oas" as for a covariance.
       keep_mean: static; True projects about the mean of the rows, False about the origin.
 
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.LEACE().fit(data)
+      >>> float(ej.metrics.linear_r2(data)) > 0.1
+      True
+      >>> float(ej.metrics.linear_r2(eraser(data.x), data.z))
+      0.0
+
     References:
       Belrose et al. 2023, arXiv 2306.03819; Schaefer and Strimmer 2005, doi
       10.2202/1544-6115.1175; Chen et al. 2010 (OAS), arXiv 0907.4698.
@@ -45,9 +64,14 @@ class LEACE(ClosedForm):
 
     name: ClassVar[str] = "leace"
 
-    shrinkage: ArrayLike = 0.0
-    shrinkage_rule: str = static("fixed")
+    shrinkage: Annotated[ArrayLike, Within(0, 1)] = 0.0
+    shrinkage_rule: ShrinkageRule = static("fixed")
     keep_mean: bool = static(True)
+
+    @classmethod
+    def check_options(cls, given: Mapping[str, Any]) -> None:
+        """Checks that weight and rule of the shrinkage go together."""
+        check_shrinkage(given)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Projection:
         return self._read(solve_data(data, rule=self.shrinkage_rule, shrinkage=self.shrinkage))

@@ -29,6 +29,13 @@ class MeanDifference(ClosedForm):
       keep_mean: static; True projects about the mean of the rows, which stays where it is; False
         about the origin.
 
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.MeanDifference().fit(data)
+      >>> erased = eraser(data.x)  # rows 0 to 2 are of class 0, the others of class 1
+      >>> int(eraser.rank), np.allclose(erased[:3].mean(axis=0), erased[3:].mean(axis=0), atol=1e-5)
+      (1, True)
+
     References:
       Shao, Ziser and Cohen 2023 (SAL), arXiv 2203.07893; Belrose et al. 2023, arXiv 2306.03819.
     """

@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
-from erasejax._core.pytrees import static
-from erasejax._core.status import Status, flag, poison
+from erasejax._core.pytrees import Tree, static
+from erasejax._core.status import Status, check_single, flag, poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import ClosedForm
 from erasejax.projection import moments_after, relative_spread, share_of_variance
@@ -20,7 +21,7 @@ __all__ = ["OracleLEACE", "OracleProjection"]
 
 
 @struct.dataclass
-class OracleProjection:
+class OracleProjection(Tree):
     """The map r(x, z) = x - Sigma_xz Sigma_zz^+ (z - mean_z). It is not idempotent.
 
     Attributes:
@@ -30,12 +31,18 @@ class OracleProjection:
       rank: () int32, rank of the covariance of x with the concept.
       status: () uint32 bits, see `erasejax.Status`.
       one_hot: static; whether z is class labels.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.OracleLEACE().fit(data)
+      >>> eraser.slopes.shape, eraser(data.x, data.z).shape
+      ((2, 2), (6, 2))
     """
 
-    slopes: jax.Array
-    mean_z: jax.Array
-    rank: jax.Array
-    status: jax.Array
+    slopes: Float[Array, "k d"]
+    mean_z: Float[Array, " k"]
+    rank: Int[Array, ""]
+    status: UInt32[Array, ""]
     one_hot: bool = static(False)
 
     needs_z = True
@@ -101,6 +108,7 @@ class OracleProjection:
           TypeError: x is not floating point.
           ValueError: shapes do not match the fit, or JAX does not keep the dtype.
         """
+        check_single(self, "eraser(x, z)")
         k, d = self.slopes.shape[-2:]
         classes = k if self.one_hot else None
         data, origin = as_dataset_about(x, z, num_classes=classes, decided=True)
@@ -135,6 +143,13 @@ class OracleLEACE(ClosedForm):
 
     For classes r(x, z) = x - mean_z + mean: every class is moved onto the common mean. No eraser
     with Cov(r, z) = 0 moves x less. It needs no covariance of x.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> oracle, leace = ej.OracleLEACE().fit(data), ej.LEACE().fit(data)
+      >>> erased = oracle(data.x, data.z)
+      >>> bool(ej.metrics.damage(data.x, erased) <= ej.metrics.damage(data.x, leace(data.x)))
+      True
 
     References:
       Belrose et al. 2023, arXiv 2306.03819, section 4.3.

@@ -28,8 +28,8 @@ def ablate_pairs(train: Pairs, test: Pairs, *, mode: str) -> tuple[Pairs, Pairs]
       mode: static. "oracle" removes from the test pairs their own mean difference, which takes
         their labels: every linear probe of x+ - x- has equal class means there, exactly (with
         several templates, where it normalises the test pairs by their own means). "honest" removes
-        the direction of the training pairs: what a method could do, up to the error of its
-        estimate.
+        the direction of the training pairs, which is all that can be known of other pairs; what is
+        left is the error of that estimate.
 
     Returns:
       (train, test) after ablation, in the dtype of each; NaN where fitting failed.
@@ -39,6 +39,13 @@ def ablate_pairs(train: Pairs, test: Pairs, *, mode: str) -> tuple[Pairs, Pairs]
       ValueError: the mode is unknown, or the features do not match.
 
     Under jit: pure.
+
+    Example:
+      >>> dataset = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1)
+      >>> train, test = (dataset.sample(jax.random.key(0), part=part) for part in range(2))
+      >>> clean_train, clean_test = ej.ablate_pairs(train, test, mode="honest")
+      >>> clean_train.positive.shape, clean_test.negative.shape
+      ((6, 2), (6, 2))
     """
     inputs.choice("mode", mode, ("oracle", "honest"))
     train, test = as_pairs(train), as_pairs(test)
@@ -70,6 +77,4 @@ def _direction(pairs: Pairs, name: str) -> Projection:
 
 
 def _erase(eraser: Projection, pairs: Pairs) -> Pairs:
-    return pairs.replace(  # pyright: ignore[reportAttributeAccessIssue]
-        positive=eraser(pairs.positive), negative=eraser(pairs.negative)
-    )
+    return pairs.replace(positive=eraser(pairs.positive), negative=eraser(pairs.negative))

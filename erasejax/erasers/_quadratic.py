@@ -1,18 +1,19 @@
 """Quadratic erasure: QLEACE, which reads the label when applied, and ALF-QLEACE, which does not."""
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax import transport
 from erasejax._core import inputs
 from erasejax._core.programs import program
-from erasejax._core.pytrees import static
-from erasejax._core.status import Status, flag, poison
+from erasejax._core.pytrees import Tree, Within, static
+from erasejax._core.status import Status, check_single, flag, poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import Eraser
 from erasejax.erasers._leace import LEACE
@@ -24,7 +25,7 @@ __all__ = ["ALFQLEACE", "QLEACE", "ClassTransport"]
 
 
 @struct.dataclass
-class ClassTransport:
+class ClassTransport(Tree):
     """The map r(x, j) = mu + T_j (x - mu_j) of the rows of class j. It is not idempotent.
 
     Attributes:
@@ -34,14 +35,20 @@ class ClassTransport:
       rank: () int32, rank of the covariance of x with the labels.
       status: () uint32 bits, see `erasejax.Status`.
       rest: (k, d) what rounding took from the class means, or None for zeros.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.QLEACE().fit(data)
+      >>> eraser.maps.shape, eraser(data.x, data.z).shape
+      ((2, 2, 2), (6, 2))
     """
 
-    maps: jax.Array
-    class_means: jax.Array
-    center: jax.Array
-    rank: jax.Array
-    status: jax.Array
-    rest: jax.Array | None = None
+    maps: Float[Array, "k d d"]
+    class_means: Float[Array, "k d"]
+    center: Float[Array, " d"]
+    rank: Int[Array, ""]
+    status: UInt32[Array, ""]
+    rest: Float[Array, "k d"] | None = None
 
     needs_z = True
 
@@ -65,6 +72,7 @@ class ClassTransport:
           TypeError: x is not floating point, or z is not class labels.
           ValueError: shapes do not match the fit, or JAX does not keep the dtype.
         """
+        check_single(self, "eraser(x, z)")
         k, d = self.class_means.shape[-2:]
         data, origin = as_dataset_about(x, class_labels(z), num_classes=k)
         if data.x.shape[1] != d:
@@ -74,7 +82,7 @@ class ClassTransport:
     def _moved(self, origin: jax.Array) -> "ClassTransport":
         """Returns the same eraser for rows moved by an origin (2, d)."""
         means, rest = move_point(self.class_means, origin)
-        return self.replace(  # pyright: ignore
+        return self.replace(
             class_means=means,
             center=move_point(self.center, origin)[0],
             rest=rest if self.rest is None else rest + self.rest,
@@ -105,7 +113,7 @@ def _apply(
 
 
 class _ClassForm(Eraser):
-    """A method that needs the moments of the classes only. Subclasses write `_solve`."""
+    """An eraser that needs the moments of the classes only. Subclasses write `_solve`."""
 
     def solve(self, moments: ClassMoments) -> Any:
         """Returns the eraser of the rows that `moments` has seen.
@@ -149,8 +157,8 @@ class QLEACE(_ClassForm):
 
     Least damage is meant in units of x, as `metrics.damage` measures it. Features of less than
     eps^(1/6) of the largest standard deviation (7% in float32) count as that large, since nothing
-    about them could be told from rounding otherwise. A class that lacks dimensions which others
-    have (no more rows than features) cannot be equalised by any affine map: it is transported
+    about them could be told from rounding otherwise. A class with no more rows than features lacks
+    dimensions that others have, and no affine map can make it equal to them: it is transported
     within the span that it has, and the warning UNEQUAL_RANK says so.
 
     The covariances that it makes equal divide by the weight of the class. Divided by that less one,
@@ -159,6 +167,13 @@ class QLEACE(_ClassForm):
     where the frequency is 0.909.
 
     It costs a few dozen eigendecompositions (d, d) a class.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> erased = ej.QLEACE().fit(data)(data.x, data.z)
+      >>> zeros, ones = (np.cov(rows, rowvar=False) for rows in (erased[:3], erased[3:]))
+      >>> np.allclose(zeros, ones, atol=1e-4)  # both classes have one covariance
+      True
 
     References:
       Belrose et al. 2023, arXiv 2306.03819, for LEACE, and its library concept-erasure for QLEACE;
@@ -309,13 +324,19 @@ class ALFQLEACE(_ClassForm):
       target: () in [0, 1], share of the norm to remove; 1 removes all differences.
       max_rank: static; at most so many directions beyond LEACE's; None for the smaller of d and 32.
 
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.ALFQLEACE(target=1.0, max_rank=1).fit(data)  # the means, then one direction
+      >>> int(eraser.rank), eraser.trace.shape
+      (2, (2,))
+
     References:
       Belrose et al. 2023, arXiv 2306.03819, for LEACE, and its library concept-erasure.
     """
 
     name: ClassVar[str] = "alf-qleace"
 
-    target: ArrayLike = 0.9
+    target: Annotated[ArrayLike, Within(0, 1)] = 0.9
     max_rank: int | None = static(None)
 
     def _solve(self, moments: ClassMoments) -> TracedProjection:
@@ -375,6 +396,7 @@ class ALFQLEACE(_ClassForm):
         both = leace.then(second)
         unit = jnp.where(sd > 0, sd, 1)[:, None]
         flat = erased_whole(both.kernel / unit, both.test * unit) & (sd > 0)
-        both = both.replace(status=status, flat=both.flat | flat)  # pyright: ignore
+        flat = flat if both.flat is None else both.flat | flat
+        both = both.replace(status=status, flat=flat)
         traced = TracedProjection.of(both, steps=steps, trace=trace * largest**2)
         return poison(traced, status)

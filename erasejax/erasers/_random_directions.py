@@ -22,6 +22,12 @@ class RandomDirections(Eraser):
     Attributes:
       rank: static number of directions.
       keep_mean: static; True projects about the mean of the rows, False about the origin.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.RandomDirections(rank=1).fit(data, key=jax.random.key(1))
+      >>> eraser.kernel.shape, int(eraser.rank)
+      ((2, 1), 1)
     """
 
     name: ClassVar[str] = "random-directions"

@@ -1,7 +1,7 @@
 """Linear adversarial concept erasure (R-LACE)."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ __all__ = ["RLACE"]
 
 @struct.dataclass(kw_only=True)
 class RLACE(Eraser):
-    r"""The orthogonal projection of a given rank that the best linear probe minds most.
+    r"""The orthogonal projection of a given rank that costs the best linear probe most.
 
     max over U (d, rank), U^T U = I, of min over theta of the loss of theta on x (I - U U^T):
     log-loss for classes, squared error for real concepts.
@@ -76,6 +76,12 @@ class RLACE(Eraser):
       l2: () penalty of the probe, for features of mean variance one.
       keep_mean: static; True projects about the mean of the rows, False about the origin.
 
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.RLACE(rank=1).fit(data)  # the answer for two classes is known
+      >>> np.allclose(eraser(data.x), ej.MeanDifference().fit(data)(data.x), atol=1e-5)
+      True
+
     References:
       Ravfogel, Twiton, Goldberg and Cotterell 2022, arXiv 2201.12091.
     """
@@ -84,8 +90,8 @@ class RLACE(Eraser):
 
     rank: int = static(1)
     closed_form: bool = static(True)
-    game: str = static("direct")
-    start: str = static("mean-difference")
+    game: Literal["direct", "fantope"] = static("direct")
+    start: Literal["mean-difference", "random"] = static("mean-difference")
     restarts: int = static(8)
     steps: int | None = static(None)
     l2: ArrayLike = 1e-4
@@ -117,7 +123,7 @@ class RLACE(Eraser):
         axes = axes * sd[:, None]
         # About the mean once, not in every pass.
         data = centered(data, moments.mean)
-        moments = moments.replace(mean_x=jnp.zeros_like(moments.mean_x))  # pyright: ignore
+        moments = moments.replace(mean_x=jnp.zeros_like(moments.mean_x))
         if self.game == "fantope":
             assert key is not None
             probe = make(l2=self.l2 * unit)
@@ -149,7 +155,7 @@ class RLACE(Eraser):
 
 def _traced(solution: Projection, found: Found) -> TracedProjection:
     status = solution.status | flag(~found.converged, Status.NOT_CONVERGED)
-    solution = solution.replace(status=status)  # pyright: ignore[reportAttributeAccessIssue]
+    solution = solution.replace(status=status)
     traced = TracedProjection.of(solution, steps=found.steps, trace=found.trace)
     return poison(traced, status)
 
@@ -196,8 +202,8 @@ def _direct_game(
 ) -> Found:
     """Returns where L-BFGS over bases ends, against a probe that is refitted at each.
 
-    Climbs from all starts end early, at the root of eps, from where a quadratic method takes a step
-    to eps; from the best of all ends the climb goes on.
+    Climbs from all starts end early, at the root of eps, from where one step that converges
+    quadratically leads to eps; from the best of all ends the climb goes on.
 
     Args:
       make: of a penalty, the probe.

@@ -20,6 +20,12 @@ class SAL(MeanDifference):
     Attributes:
       keep_mean: static; True projects about the mean of the rows, False about the origin.
 
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.SAL().fit(data)
+      >>> np.allclose(eraser(data.x), ej.MeanDifference().fit(data)(data.x), atol=1e-5)
+      True
+
     References:
       Shao, Ziser and Cohen 2023, arXiv 2203.07893.
     """

@@ -1,19 +1,28 @@
 """SPLINCE: erase one concept, keep another."""
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
 
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Within, static
 from erasejax._core.status import Status, flag
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import ClosedForm
 from erasejax.projection import Projection, oblique
 from erasejax.rows import Dataset
-from erasejax.statistics import Moments, Solved, place, solve_data, solve_moments
+from erasejax.statistics import (
+    Moments,
+    ShrinkageRule,
+    Solved,
+    check_shrinkage,
+    place,
+    solve_data,
+    solve_moments,
+)
 
 __all__ = ["SPLINCE"]
 
@@ -35,15 +44,30 @@ class SPLINCE(ClosedForm):
       shrinkage_rule: static; as in `LEACE`.
       keep_mean: static; True projects about the mean of the rows, False about the origin.
 
+    Example:
+      >>> data = ej.datasets.TwoConcepts(rows=3, dims=2).sample(jax.random.key(0))
+      >>> erased = ej.SPLINCE().fit(data)(data.x)
+      >>> task = data.task - data.task.mean()
+      >>> np.allclose(task.T @ erased, task.T @ data.x, atol=1e-3)  # what the task reads is kept
+      True
+      >>> float(ej.metrics.linear_r2(erased, data.z))
+      0.0
+
     References:
       Holstege et al. 2025 (SPLINCE), arXiv 2506.10703.
     """
 
     name: ClassVar[str] = "splince"
+    needs_task = True
 
-    shrinkage: ArrayLike = 0.0
-    shrinkage_rule: str = static("fixed")
+    shrinkage: Annotated[ArrayLike, Within(0, 1)] = 0.0
+    shrinkage_rule: ShrinkageRule = static("fixed")
     keep_mean: bool = static(True)
+
+    @classmethod
+    def check_options(cls, given: Mapping[str, Any]) -> None:
+        """Checks that weight and rule of the shrinkage go together."""
+        check_shrinkage(given)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Projection:
         if data.task is None:

@@ -118,6 +118,13 @@ def stream_moments(
       ValueError: as `read_blocks`.
       FileNotFoundError: there is no such file.
       ModuleNotFoundError: tables need pyarrow, a bar needs tqdm.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> np.save("x.npy", data.x)
+      >>> np.save("z.npy", data.z)
+      >>> float(ej.stream_moments("x.npy", "z.npy").total)
+      6.0
     """
     moments = None
     options = {"task": task, "concept": concept, "drop": drop, "encoding": encoding}

@@ -1,32 +1,31 @@
-"""Metrics: what a probe reads, and what erasing cost."""
+"""Metrics: what a probe reads, what erasing cost, and how sure one can be of either."""
 
+from erasejax.metrics._accuracy import accuracy, balanced_accuracy
+from erasejax.metrics._auroc import auroc
+from erasejax.metrics._base import Metric
+from erasejax.metrics._base import offered as offered
 from erasejax.metrics._calibration import expected_calibration_error
 from erasejax.metrics._certificate import Certificate, certify, certify_rows
-from erasejax.metrics._guardedness import (
-    GuardednessTest,
-    canonical_correlations,
-    guardedness_test,
-    linear_r2,
-)
+from erasejax.metrics._damage import damage
+from erasejax.metrics._guardedness import GuardednessTest, guardedness_test
+from erasejax.metrics._leak import LinearLeak as LinearLeak
+from erasejax.metrics._leak import linear_leak as linear_leak
+from erasejax.metrics._linear_r2 import canonical_correlations, linear_r2
+from erasejax.metrics._log_loss import log_loss
+from erasejax.metrics._majority import majority_rate
+from erasejax.metrics._r2 import r2
 from erasejax.metrics._resampling import Interval, bootstrap
 from erasejax.metrics._rounding import erase as erase
 from erasejax.metrics._rounding import is_coarse as is_coarse
 from erasejax.metrics._rounding import is_rounded as is_rounded
 from erasejax.metrics._rounding import named_dtype as named_dtype
-from erasejax.metrics._scores import (
-    accuracy,
-    auroc,
-    balanced_accuracy,
-    damage,
-    log_loss,
-    majority_rate,
-    r2,
-)
+from erasejax.names import fill_room
 
 __all__ = [
     "Certificate",
     "GuardednessTest",
     "Interval",
+    "Metric",
     "accuracy",
     "auroc",
     "balanced_accuracy",
@@ -42,3 +41,5 @@ __all__ = [
     "majority_rate",
     "r2",
 ]
+
+fill_room(__name__)

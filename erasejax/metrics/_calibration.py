@@ -1,5 +1,6 @@
 """Calibration: whether probabilities are what they say."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -7,10 +8,11 @@ import jax.numpy as jnp
 
 from erasejax._core.programs import program
 from erasejax._core.status import failed
-from erasejax.metrics._scores import labelled
+from erasejax.metrics._base import Metric
+from erasejax.metrics._scoring import labelled
 from erasejax.rows import Dataset
 
-__all__ = ["expected_calibration_error"]
+__all__ = ["ExpectedCalibrationError", "expected_calibration_error"]
 
 
 def expected_calibration_error(
@@ -43,6 +45,12 @@ def expected_calibration_error(
 
     Under jit: pure; `bins` is static.
 
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(ej.LEACE().fit(data)(data.x), data.z)
+      >>> round(float(ej.metrics.expected_calibration_error(probe, data, bins=1)), 3)
+      0.0
+
     References:
       Guo, Pleiss, Sun and Weinberger 2017, arXiv 1706.04599; Nixon et al. 2019, arXiv 1904.01685
       (bins of equal share).
@@ -53,6 +61,28 @@ def expected_calibration_error(
     if int(bins) != bins or bins < 1:
         raise ValueError(f"bins: expected a positive whole number, got {bins}")
     return _calibration(*labelled(probe, x, z, weights), int(bins))
+
+
+@dataclasses.dataclass(frozen=True)
+class ExpectedCalibrationError(Metric):
+    """`expected_calibration_error` by its name.
+
+    Attributes:
+      bins: how many.
+
+    Example:
+      >>> ej.metrics.ExpectedCalibrationError.name, ej.metrics.ExpectedCalibrationError.of
+      ('expected_calibration_error', 'probe')
+    """
+
+    name = "expected_calibration_error"
+    needs = frozenset({"classes", "likelihood"})
+
+    bins: int = 15
+
+    def compute(self, probe: Any, rows: Dataset) -> jax.Array:
+        """Returns how far probabilities lie from frequencies."""
+        return expected_calibration_error(probe, rows, bins=self.bins)
 
 
 @program(static_argnums=2)

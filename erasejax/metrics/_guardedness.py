@@ -1,36 +1,35 @@
-"""Certificates: how much a linear probe could read, without fitting one."""
+"""A test on held-out rows of whether anything linear of the concept is left."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._linalg import f_distribution, products
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.metrics import _sign_flips as sign_flips
 from erasejax.metrics._grouping import Grouping, group_rows
+from erasejax.metrics._linear_r2 import vanishes
 from erasejax.rows import Dataset, as_dataset_about, codes, count_groups, number_groups
 from erasejax.statistics import (
     Moments,
-    correlations,
-    null_model,
-    solve_data,
     standardized,
     whitening,
 )
 
-__all__ = ["GuardednessTest", "canonical_correlations", "guardedness_test", "linear_r2"]
+__all__ = ["GuardednessTest", "guardedness_test"]
 
 _LEVEL, _POWER = 0.05, 0.95
 
 
 @struct.dataclass(kw_only=True)
-class GuardednessTest:
+class GuardednessTest(Tree):
     """What a test of Cov(x, z) = 0 found.
 
     Attributes:
@@ -55,18 +54,24 @@ class GuardednessTest:
       status: () uint32 bits, see `erasejax.Status`.
       method: static; "sign_flip" or "pillai".
       norm: static; whether the norm of the covariance was tested instead of Pillai's trace.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> found = ej.metrics.guardedness_test(data, permutations=20, key=jax.random.key(1))
+      >>> float(found.df), float(found.df_residual), int(found.rank), int(found.rank_concept)
+      (2.0, 3.0, 2, 1)
     """
 
-    statistic: jax.Array
-    p_value: jax.Array
-    r2: jax.Array
-    detectable_r2: jax.Array
-    design_effect: jax.Array
-    df: jax.Array
-    df_residual: jax.Array
-    rank: jax.Array
-    rank_concept: jax.Array
-    status: jax.Array
+    statistic: Float[Array, ""]
+    p_value: Float[Array, ""]
+    r2: Float[Array, ""]
+    detectable_r2: Float[Array, ""]
+    design_effect: Float[Array, ""]
+    df: Float[Array, ""]
+    df_residual: Float[Array, ""]
+    rank: Int[Array, ""]
+    rank_concept: Int[Array, ""]
+    status: UInt32[Array, ""]
     method: str = static()
     norm: bool = static()
 
@@ -135,6 +140,15 @@ def guardedness_test(
     Under jit: pure; `permutations`, `method` and `num_groups` are static. vmap over datasets,
     groups and keys. More groups than num_groups set LABEL_RANGE.
 
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(rows=3, dims=2)
+      >>> fitted, fresh = (dataset.sample(jax.random.key(0), part=part) for part in range(2))
+      >>> erased = ej.LEACE().fit(fitted)(fresh.x)
+      >>> key = jax.random.key(1)
+      >>> found = ej.metrics.guardedness_test(erased, fresh.z, permutations=20, key=key)
+      >>> 0 < float(found.p_value) <= 1, found.method
+      (True, 'sign_flip')
+
     References:
       Pillai 1955, doi 10.1214/aoms/1177728599; Muller and Peterson 1984, doi
       10.1016/0167-9473(84)90002-1 (power); Chen and Qin 2010, arXiv 1002.4547 (n < 2 d); Chung and
@@ -145,7 +159,7 @@ def guardedness_test(
         raise ValueError(f"permutations: expected a positive whole number, got {permutations}")
     key = inputs.drawing_key(method, key, draws=method == "sign_flip")
     data, _ = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
-    data = data.replace(task=None)  # pyright: ignore[reportAttributeAccessIssue]
+    data = data.replace(task=None)
     count = None
     if groups is not None:
         groups = number_groups(groups, data.x.shape[0])
@@ -306,81 +320,3 @@ def _orthonormal(rows: jax.Array) -> jax.Array:
         return jnp.asarray(jnp.where(kept, vectors, 0))
     inverse = safe_reciprocal(jnp.sqrt(jnp.asarray(jnp.where(kept, values, 1))), kept)
     return product("nd,de->ne", rows, vectors * inverse)
-
-
-def canonical_correlations(
-    x: Any, z: Any = None, *, weights: Any = None, num_classes: int | None = None
-) -> jax.Array:
-    """Returns the canonical correlations of x and the concept on these rows.
-
-    The largest is the correlation of the best linear read-out with the best contrast of the
-    concept. Erased, all are 0. With no more rows than features all are 1 on any data: in sample
-    they then say nothing.
-
-    Args:
-      x: (n, d) floats, or a `Dataset` and no z.
-      z: the concept, as for `fit` of an eraser.
-      weights: (n,) row weights, or None.
-      num_classes: number of classes; required under jit.
-
-    Returns:
-      (r,) descending, in [0, 1], r = k - 1 for k classes and k for other concepts; exactly 0 where
-      the covariances vanish but for rounding; NaN where the rows cannot be used.
-
-    Raises:
-      TypeError: x is not floating point, or z is missing.
-      ValueError: shapes do not match, or num_classes is missing.
-    """
-    return _correlations(as_dataset_about(x, z, weights=weights, num_classes=num_classes)[0])
-
-
-def linear_r2(
-    x: Any, z: Any = None, *, weights: Any = None, num_classes: int | None = None
-) -> jax.Array:
-    """Returns the share of the concept's variance that least squares explains on these rows.
-
-    It is the mean of the squared canonical correlations over the rank of the concept's covariance.
-    A mean can hide one class that is read well: look at `canonical_correlations` too.
-
-    Args:
-      x: (n, d) floats, or a `Dataset` and no z.
-      z: the concept, as for `fit` of an eraser.
-      weights: (n,) row weights, or None.
-      num_classes: number of classes; required under jit.
-
-    Returns:
-      () in [0, 1], exactly 0 where the covariances vanish but for rounding; NaN where the rows
-      cannot be used.
-
-    Raises:
-      TypeError: x is not floating point, or z is missing.
-      ValueError: shapes do not match, or num_classes is missing.
-    """
-    return _linear_r2(as_dataset_about(x, z, weights=weights, num_classes=num_classes)[0])
-
-
-@program
-def _correlations(data: Dataset) -> jax.Array:
-    solved = solve_data(data, rule="none", shrinkage=0.0)
-    null = vanishes(solved.moments)
-    found = jnp.where(null, 0, correlations(solved))
-    return jnp.where(failed(solved.status), jnp.nan, found)
-
-
-@program
-def _linear_r2(data: Dataset) -> jax.Array:
-    solved = solve_data(data, rule="none", shrinkage=0.0)
-    whiten, _ = whitening(solved.moments)
-    rank = jnp.sum((whiten != 0).any(axis=0))
-    r2 = jnp.sum(correlations(solved) ** 2) / rank
-    r2 = jnp.where(vanishes(solved.moments), 0, r2)
-    return jnp.where(failed(solved.status), jnp.nan, r2)
-
-
-def vanishes(moments: Moments) -> jax.Array:
-    """Returns whether the covariances are what independent rounding of the rows explains: ().
-
-    Unlike a probe, which would fit what may be rounding, a number can say how much there is of it.
-    """
-    null, unresolved = null_model(moments)
-    return null & (unresolved == 0)

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.pytrees import Tree
 from erasejax._core.status import poison
-from erasejax.metrics._scores import labelled
+from erasejax.metrics._scoring import labelled
 from erasejax.rows import Dataset, number_groups
 
 __all__ = ["Interval", "bootstrap"]
@@ -21,7 +23,7 @@ _CHUNK = 1 << 18  # rows of resamples scored side by side
 
 
 @struct.dataclass(kw_only=True)
-class Interval:
+class Interval(Tree):
     """A score with its confidence interval.
 
     Attributes:
@@ -30,13 +32,22 @@ class Interval:
       high: () upper end.
       standard_error: () standard deviation of the score over the resamples.
       status: () uint32 bits, those of the probe.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> found = ej.metrics.bootstrap(
+      ...     ej.metrics.accuracy, probe, data, resamples=20, key=jax.random.key(1)
+      ... )
+      >>> bool(found.low <= found.estimate <= found.high)
+      True
     """
 
-    estimate: jax.Array
-    low: jax.Array
-    high: jax.Array
-    standard_error: jax.Array
-    status: jax.Array
+    estimate: Float[Array, ""]
+    low: Float[Array, ""]
+    high: Float[Array, ""]
+    standard_error: Float[Array, ""]
+    status: UInt32[Array, ""]
 
 
 def bootstrap(
@@ -86,6 +97,16 @@ def bootstrap(
       ValueError: resamples is not positive, or groups are not one a row.
 
     Under jit: pure; `metric` and `resamples` are static.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> found = ej.metrics.bootstrap(
+      ...     ej.metrics.accuracy, probe, data, resamples=20, key=jax.random.key(1)
+      ... )
+      >>> float(found.estimate), float(found.low), float(found.high)
+      (1.0, 1.0, 1.0)
 
     References:
       Efron 1981, doi 10.1139/cjs-1981-3 (the percentile method).

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from erasejax._core.extras import require
-from erasejax.pages import _plots as plots
+from erasejax.pages._plots import blank, legend, open_axes
+from erasejax.pages._style import CHANCE, LINES
 
 __all__ = ["Picture", "pictures"]
 
@@ -118,7 +119,7 @@ def _grid(count: int, height: float = 3.0) -> tuple[Any, list[Any]]:
     """Returns a figure 10 inches wide with so many panels, and the panels."""
     wide = min(count, 3)
     tall = -(-count // wide)
-    figure = plots.blank(10, (height + 0.8 if wide == 1 else height) * tall + 1)
+    figure = blank(10, (height + 0.8 if wide == 1 else height) * tall + 1)
     grid = figure.subplots(tall, wide, sharey=True, squeeze=False)
     for axes in grid.flat[count:]:
         axes.set_visible(False)
@@ -131,7 +132,7 @@ def _curves(
     colour, panel = _split(frame, others)
     data = _means(frame, column, [*others, along])
     panels = _groups(data, panel)
-    names = [name for name, _ in _groups(data, colour)][: len(plots.LINES)]
+    names = [name for name, _ in _groups(data, colour)][: len(LINES)]
     figure, places = _grid(len(panels[:_PANELS]))
     values = np.sort(data[along].dropna().unique())
     logarithmic = values[0] > 0 and values[-1] / values[0] > 30
@@ -140,7 +141,7 @@ def _curves(
         for name, line in _groups(rows, colour):
             if name not in names:
                 continue
-            paint, dash = plots.LINES[names.index(name)]
+            paint, dash = LINES[names.index(name)]
             for level in line["mean"][line[along].isna()]:
                 handles[name] = axes.axhline(level, color=paint, ls=dash, lw=1.8)
             ordered = line.dropna(subset=[along]).sort_values(along)
@@ -158,9 +159,9 @@ def _curves(
         if logarithmic:
             axes.set_xscale("log")
         if chance is not None:
-            axes.axhline(chance, color="black", lw=0.8, ls=(0, (4, 3)))
+            axes.axhline(chance, **CHANCE)
         axes.grid(axis="y", lw=0.4, alpha=0.5)
-        axes.spines[["top", "right"]].set_visible(False)
+        open_axes(axes)
     places[0].set_ylabel(column, fontsize=11)
     _legend(figure, handles)
     caption = f"Mean over the seeds against {along}. Dark band: 95% interval of the mean."
@@ -215,9 +216,9 @@ def _histograms(frame: Any, column: str, axes_: list[str]) -> Picture:
     edges = np.linspace(low, high if high > low else low + 1, _BINS)
     handles, counted = {}, []
     for axes, (title, rows) in zip(places, shown, strict=True):
-        for i, (name, values) in enumerate(_groups(rows, colour)[: len(plots.LINES)]):
+        for i, (name, values) in enumerate(_groups(rows, colour)[: len(LINES)]):
             share = np.histogram(values[column], edges)[0] / len(values)
-            paint = plots.LINES[i]
+            paint = LINES[i]
             handles[name] = axes.stairs(share, edges, color=paint[0], ls=paint[1], lw=1.8)
             counted += [
                 {"panel": title, "line": name, "from": a, "to": b, "share": s}
@@ -226,7 +227,7 @@ def _histograms(frame: Any, column: str, axes_: list[str]) -> Picture:
         axes.set_title(title, fontsize=11)
         axes.set_xlabel(column, fontsize=11)
         axes.set_ylim(bottom=0)
-        axes.spines[["top", "right"]].set_visible(False)
+        open_axes(axes)
     places[0].set_ylabel("share of the trials", fontsize=11)
     _legend(figure, {name: handle for name, handle in handles.items() if name})
     data = require("pandas", "sweep").DataFrame(counted)
@@ -239,14 +240,7 @@ def _histograms(frame: Any, column: str, axes_: list[str]) -> Picture:
 def _legend(figure: Any, handles: dict[str, Any]) -> None:
     _margins(figure, bottom=0.75 + 0.25 * -(-len(handles) // 4))
     if handles:
-        figure.legend(
-            handles.values(),
-            handles.keys(),
-            loc="lower center",
-            ncols=4,
-            fontsize=11,
-            frameon=False,
-        )
+        legend(figure, handles, columns=4)
 
 
 def _left_out(count: int, what: str) -> str:

@@ -1,14 +1,16 @@
 """The page of a sweep: one HTML file that holds its pictures and their numbers."""
 
-import base64
-import html
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from erasejax.files import replacing
-from erasejax.pages._pictures import pictures
+from erasejax.pages import _html as html
+from erasejax.pages._html import Html, element, join
+from erasejax.pages._pictures import Picture, pictures
+from erasejax.pages._plots import save
 from erasejax.sweep import Sweep
 
 __all__ = ["report"]
@@ -49,29 +51,33 @@ def report(
     return path
 
 
-def _page(sweep: Sweep, title: str) -> str:
+def _page(sweep: Sweep, title: str) -> Html:
     frame = sweep.to_pandas()
     summary = sweep.summary(frame)
-    missing = len(sweep.missing())
     drawn = pictures(frame, sweep.columns, classes=_classes(sweep))
-    figures = "".join(_figure(picture) for picture in drawn)
-    failed = int(summary["trials", "failed"].sum())
+    return html.page(
+        title,
+        element("p", "; ".join(_facts(sweep, frame, summary)), "."),
+        _PROTOCOLS,
+        element("h2", "Pictures"),
+        join(map(_figure, drawn)) or element("p", "No number varies: there is nothing to draw."),
+        element("h2", "Table"),
+        *_table(summary, sweep),
+        element("h2", "What was run"),
+        *dict.fromkeys(part for manifest in sweep.manifests for part in _parts(manifest.grid)),
+        element("p", "Computed with ", _provenance(sweep), ".", class_="tiny"),
+    )
+
+
+def _facts(sweep: Sweep, frame: Any, summary: Any) -> Iterator[str]:
+    """Yields how much there is, and what is missing."""
     there, planned = sweep.trials
     of = "" if there == planned else f" of {planned:,} that were asked for"
-    facts = [f"{len(frame):,} trials{of} in {len(summary):,} cells"]
-    if missing:
-        facts.append(f"{missing:,} blocks are not computed yet")
-    if failed:
-        facts.append(f"{failed:,} trials failed (their status says why) and are left out")
-    return _PAGE.format(
-        title=html.escape(title),
-        style=_STYLE,
-        facts="; ".join(facts),
-        spec=_spec(sweep),
-        figures=figures or "<p>No number varies: there is nothing to draw.</p>",
-        table=_table(summary, sweep),
-        provenance=_provenance(sweep),
-    )
+    yield f"{len(frame):,} trials{of} in {len(summary):,} cells"
+    if missing := len(sweep.missing()):
+        yield f"{missing:,} blocks are not computed yet"
+    if failed := int(summary["trials", "failed"].sum()):
+        yield f"{failed:,} trials failed (their status says why) and are left out"
 
 
 def _classes(sweep: Sweep) -> int | None:
@@ -81,59 +87,57 @@ def _classes(sweep: Sweep) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _figure(picture: Any) -> str:
-    image = io.BytesIO()
-    picture.figure.savefig(image, format="svg", facecolor="white")
-    source = base64.b64encode(image.getvalue()).decode()
-    name = html.escape(picture.title)
-    return (
-        f'<figure><h3>{name}</h3><div class=wide><img src="data:image/svg+xml;base64,{source}" '
-        f'alt="{name}: {html.escape(picture.caption)}"></div><figcaption>'
-        f"{html.escape(picture.caption)} "
-        f"{_csv(picture.data, picture.title)}</figcaption></figure>"
-    )
+def _figure(picture: Picture) -> Html:
+    drawn = io.BytesIO()
+    save(picture.figure, drawn, "svg")
+    source = html.data_url("image/svg+xml", drawn.getvalue())
+    return join([
+        element("h3", picture.title),
+        html.figure(
+            html.image(source, f"{picture.title}: {picture.caption}"),
+            f"{picture.caption} ",
+            _csv(picture.data, picture.title),
+        ),
+    ])
 
 
-def _csv(frame: Any, name: str, index: bool = False) -> str:
-    """Returns a link to a table as CSV, which the page holds."""
-    text = frame.to_csv(index=index, float_format="%.7g")
-    source = base64.b64encode(text.encode()).decode()
-    name = html.escape(f"{name}.csv", quote=True)
-    return f'<a download="{name}" href="data:text/csv;base64,{source}">{name}</a>'
+def _csv(frame: Any, name: str) -> Html:
+    """Returns a link to a table as CSV."""
+    return html.download(f"{name}.csv", frame.to_csv(index=False, float_format="%.7g"))
 
 
-def _table(summary: Any, sweep: Sweep) -> str:
-    """Returns means and intervals, a row a cell."""
+def _table(summary: Any, sweep: Sweep) -> tuple[Html, Html]:
+    """Returns means and intervals, a row a cell, and how to read them."""
     names = [name for name in sweep.columns if name != "status"]
     flat = summary.reset_index()
     keys = [key for key, second in flat.columns if not second]
     shown = [key for key in keys if flat[key].nunique(dropna=False) > 1] or keys[:1]
-    head = "".join(f"<th class=key>{html.escape(name)}</th>" for name in shown)
-    head += "".join(f"<th>{html.escape(name)}</th>" for name in names)
     gaps = bool((flat["trials", "count"] < flat["trials", "planned"]).any())
-    head += "<th>trials</th>" if gaps else ""
+    head = [element("th", key, class_="key") for key in shown]
+    head += [element("th", name) for name in (*names, *["trials"] * gaps)]
     lines = []
-    for _, row in flat.head(_ROWS).iterrows():
-        cells = [f"<th scope=row>{html.escape(_text(row[key, '']))}</th>" for key in shown]
-        for name in names:
-            mean, se = row[name, "mean"], row[name, "se"]
-            text = "" if mean != mean else f"{mean:.4f}"
-            text += f" <span>± {1.96 * se:.4f}</span>" if text and se == se and se > 0 else ""
-            cells.append(f"<td>{text}</td>")
+    for _, line in flat.head(_ROWS).iterrows():
+        cells = [_interval(line[name, "mean"], line[name, "se"]) for name in names]
         if gaps:
-            there, planned = row["trials", "count"], row["trials", "planned"]
-            of = f" <span>of {planned:,}</span>" if there < planned else ""
-            cells.append(f"<td>{there:,}{of}</td>")
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    csv = flat.copy()
-    csv.columns = [f"{a} {b}".strip() for a, b in csv.columns]
+            there, planned = line["trials", "count"], line["trials", "planned"]
+            of = [element("span", f"of {planned:,}")] if there < planned else []
+            cells.append(join([f"{there:,}", *of], " "))
+        lines.append(html.row([_text(line[key, ""]) for key in shown], cells))
+    flat.columns = [f"{a} {b}".strip() for a, b in flat.columns]
     more = len(flat) - _ROWS
     note = f"{more:,} more rows are in the CSV. " if more > 0 else ""
+    note = f"Means over the seeds, ± half of their 95% interval. {note}All statistics: "
     return (
-        f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
-        f"</table></div><p class=tiny>Means over the seeds, ± half of their 95% interval. "
-        f"{note}All statistics: {_csv(csv, 'summary')}</p>"
+        html.table([element("tr", *head)], lines),
+        element("p", note, _csv(flat, "summary"), class_="tiny"),
     )
+
+
+def _interval(mean: float, se: float) -> Html:
+    if mean != mean:
+        return Html()
+    half = [element("span", f"± {1.96 * se:.4f}")] if se > 0 else []
+    return join([f"{mean:.4f}", *half], " ")
 
 
 def _text(value: Any) -> str:
@@ -142,97 +146,44 @@ def _text(value: Any) -> str:
     return "" if value != value else f"{value:g}"
 
 
-def _spec(sweep: Sweep) -> str:
-    """Returns what was asked for, as lists."""
-    lines = []
-    for part in (part for manifest in sweep.manifests for part in manifest.grid.parts):
-        roles = (("dataset", part.datasets), ("eraser", part.erasers), ("probe", part.probes))
-        rows = [(role, "<br>".join(_configs(configs))) for role, configs in roles]
-        rows += [
-            ("labels", ", ".join(part.labels)),
-            ("protocols", ", ".join(part.ask.protocols)),
-            ("metrics", ", ".join(part.ask.metrics)),
-            ("seeds", f"{part.seeds[0]:,} to {part.seeds[1] - 1:,}"),
-        ]
-        lines.append("".join(f"<tr><th scope=row>{a}</th><td>{b}</td></tr>" for a, b in rows))
-    tables = dict.fromkeys(
-        f"<div class=wide><table class=spec>{line}</table></div>" for line in lines
-    )
-    return "".join(tables)
+def _parts(grid: Any) -> Iterator[Html]:
+    """Yields what was asked for, as lists."""
+    for part in grid.parts:
+        first, end = part.seeds
+        roles = {"dataset": part.datasets, "eraser": part.erasers, "probe": part.probes}
+        facts = {
+            **{role: join(_configs(configs), "<br>") for role, configs in roles.items()},
+            "labels": ", ".join(part.labels),
+            "protocols": ", ".join(part.columns.protocols),
+            "metrics": ", ".join(part.columns.metrics),
+            "seeds": f"{first:,} to {end - 1:,}",
+        }
+        counts = [f"{role}s: {len(configs):,}" for role, configs in roles.items()]
+        lines = [html.row([name], [text]) for name, text in facts.items()]
+        title = f"{', '.join(counts)}, seeds: {end - first:,}"
+        yield html.details(title, html.table([], lines, class_="text"))
 
 
-def _configs(configs: Any) -> list[str]:
-    """Returns a line for each name: its fields, and the values they take."""
+def _configs(configs: Any) -> Iterator[Html]:
+    """Yields a line for each name: its fields, and the values they take."""
     by_name: dict[str, dict[str, dict[str, None]]] = {}
     for config in configs:
         fields = by_name.setdefault(config.name, {})
         for key, value in config.fields.items():
             fields.setdefault(key, {})[str(value)[:60]] = None
-    return [
-        f"<b>{html.escape(name)}</b> "
-        + html.escape(", ".join(f"{k} {', '.join(v)}" for k, v in fields.items()))
-        for name, fields in by_name.items()
-    ]
+    for name, fields in by_name.items():
+        text = ", ".join(f"{key} {', '.join(values)}" for key, values in fields.items())
+        yield join([element("b", name), f" {text}"])
 
 
-def _provenance(sweep: Sweep) -> str:
+def _provenance(sweep: Sweep) -> Html:
     found = dict.fromkeys(
         ", ".join(f"{k} {v}" for k, v in manifest.provenance.items() if k != "started")
         for manifest in sweep.manifests
     )
-    return "<br>".join(html.escape(line) for line in found)
+    return join(found, "<br>")
 
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --page: #fff; --soft: #59636e; --line: #d5dae0;
-  --tint: #f3f5f7; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8ea; --page: #14171a; --soft: #a0a8b0;
-  --line: #363c43; --tint: #1e2328; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 66rem; color: var(--ink);
-  background: var(--page); font: 1.02rem/1.55 system-ui, sans-serif; }
-h1 { font-size: 1.8rem; line-height: 1.2; margin: .5rem 0 .5rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.3rem; margin: 2.2rem 0 .5rem; }
-h3 { font-size: 1.05rem; margin: 0 0 .4rem; }
-figure { margin: 1.6rem 0; }
-figure img { width: 100%; min-width: 34rem; height: auto; display: block; background: #fff;
-  border-radius: 6px; border: 1px solid var(--line); }
-figcaption, .tiny { color: var(--soft); font-size: .93rem; margin-top: .4rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .22rem .7rem; text-align: right; white-space: nowrap; }
-th[scope=row], th.key { text-align: left; }
-th[scope=row] { font-weight: normal; }
-thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
-tbody tr:nth-child(even) { background: var(--tint); }
-td span { color: var(--soft); }
-.spec { margin-bottom: 1rem; }
-.spec td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-.spec th { vertical-align: top; }
-a { color: inherit; }
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p>{facts}.</p>
-<p class=tiny>Protocols: on <b>fitting</b> rows eraser, probe and score use the same rows. On
-<b>fresh</b> rows the eraser was fitted on one set of rows, the probe on a second, and the score is
-of a third.</p>
-<h2>Pictures</h2>
-{figures}
-<h2>Table</h2>
-{table}
-<h2>What was run</h2>
-{spec}
-<p class=tiny>Computed with {provenance}.</p>
-</body>
-</html>
-"""
+_PROTOCOLS = Html("""<p class="tiny">Protocols: on <b>fitting</b> rows eraser, probe and score use
+the same rows. On <b>fresh</b> rows the eraser was fitted on one set of rows, the probe on a second,
+and the score is of a third.</p>""")

@@ -1,5 +1,6 @@
-"""Probes: one file a family."""
+"""Probes: what looks for a concept in features, one file a family."""
 
+from erasejax.names import fill_room
 from erasejax.probes._base import (
     Classifier,
     FittedProbe,
@@ -57,3 +58,5 @@ __all__ = [
     "recursive_ccs",
     "select_l2",
 ]
+
+fill_room(__name__)

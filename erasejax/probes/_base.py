@@ -1,15 +1,18 @@
-"""What all probes share: how `fit` checks and jits, and what a fitted probe can do."""
+"""What all probes share: how `fit` checks its arguments, and what a fitted probe can do."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
-from erasejax._core.status import Status, failed, flag, poison
+from erasejax._core.pytrees import Tree
+from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
 from erasejax._linalg.products import product
+from erasejax.names import Named
 from erasejax.projection import Projection
 from erasejax.rows import (
     Dataset,
@@ -34,8 +37,22 @@ __all__ = [
 ]
 
 
-class Probe:
-    """A probe: a configuration with `fit`. Subclasses write `_fit` for one problem."""
+class Probe(Named, Tree):
+    """A probe before it is fitted: its options, and `fit`. Subclasses write `_fit(data, key)`.
+
+    Example:
+      >>> from flax import struct
+      >>> @struct.dataclass
+      ... class Stiff(ej.probes.Probe):
+      ...     def _fit(self, data, key):
+      ...         return ej.probes.LDA(l2=9.0).fit(data)
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> Stiff().fit(data).predict(data.x).tolist()
+      [0, 0, 0, 1, 1, 1]
+    """
+
+    role = "probe"
 
     needs_key = False
     real_concepts = False
@@ -49,6 +66,7 @@ class Probe:
         class_weights: Any = None,
         num_classes: int | None = None,
         key: jax.Array | None = None,
+        throw: bool = True,
     ) -> Any:
         """Fits the probe to rows.
 
@@ -60,12 +78,14 @@ class Probe:
             "balanced" for the same total weight in every class. None for ones.
           num_classes: number of classes; required under jit and vmap.
           key: a typed `jax.random.key`, where the probe draws.
+          throw: whether a failed fit raises; under jit and vmap it never does.
 
         Returns:
           A fitted probe with `scores`, `predict`, `status`, and `log_proba` where it has a
           likelihood.
 
         Raises:
+          FailedLanesError: the fit failed, and `throw` is set.
           TypeError: x is not floating point, z is missing or not class labels, or no key.
           ValueError: shapes do not match, or num_classes is missing or makes no sense.
 
@@ -77,7 +97,8 @@ class Probe:
         key = self._check(data, key)
         if class_weights is not None:
             data = weigh_classes(data, class_weights)
-        return _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), data, key, origin)
+        fitted = _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), data, key, origin)
+        return thrown(fitted, throw)
 
     def _check(self, data: Dataset, key: jax.Array | None) -> jax.Array | None:
         """Checks that the probe is made for this kind of concept; returns the key, if it draws.
@@ -109,7 +130,7 @@ class Probe:
           through: the projection.
           key: as in `_fit`.
         """
-        return self._fit(data.replace(x=through(data.x)), key)  # pyright: ignore[reportAttributeAccessIssue]
+        return self._fit(data.replace(x=through(data.x)), key)
 
     def _begin(self, prepared: Any) -> Any:
         """Returns where the first of several fits begins, the next of which follow each other."""
@@ -142,8 +163,15 @@ def _fit(
     return moved(probe._fit(data, key), origin)
 
 
-class FittedProbe:
-    """What a probe's `fit` returns: `scores` of rows, `num_classes`, `status`."""
+class FittedProbe(Tree):
+    """A fitted probe: it has `scores` of rows, `num_classes` and `status`.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> probe.scores(data.x).shape, probe.num_classes, probe.dims, int(probe.status)
+      ((6,), 2, 2, 0)
+    """
 
     status: jax.Array
 
@@ -165,6 +193,7 @@ class FittedProbe:
           TypeError: x is not floating point.
           ValueError: x has another number of features.
         """
+        check_single(self, "probe.scores(x)")
         x, origin = features_about("x", x, of=self)
         if x.shape[1] != self.dims:
             raise ValueError(f"x: this probe was fitted on {self.dims} features, got {x.shape}")
@@ -180,7 +209,15 @@ def _scores(probe: FittedProbe, x: jax.Array, origin: jax.Array | None) -> jax.A
 
 
 class Classifier(FittedProbe):
-    """A fitted probe that tells classes apart. Two have one score, positive for class 1."""
+    """A fitted probe that tells classes apart; of two it has one score, positive for class 1.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> probe.predict(data.x).tolist()
+      [0, 0, 0, 1, 1, 1]
+    """
 
     def predict(self, x: Any) -> jax.Array:
         """Returns the predicted labels of rows (n, d): (n,) int32, ties to the lowest label.
@@ -191,7 +228,14 @@ class Classifier(FittedProbe):
 
 
 class Likelihood(Classifier):
-    """A fitted classifier whose scores are log-odds, in nats."""
+    """A fitted classifier whose scores are log-odds, in nats.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> np.allclose(jnp.exp(probe.log_proba(data.x)).sum(axis=1), 1, atol=1e-5)
+      True
+    """
 
     def log_proba(self, x: Any) -> jax.Array:
         """Returns the log-probabilities of the classes for rows (n, d): (n, classes), nats."""
@@ -200,19 +244,27 @@ class Likelihood(Classifier):
 
 @struct.dataclass
 class LinearProbe(FittedProbe):
-    """Scores (x - center) . weight + offset, computed about the mean so that no digits are lost.
+    """A fitted linear probe: its scores are (x - center) . weight + offset.
+
+    They are computed about the mean of the rows, so that no digits are lost far from zero.
 
     Attributes:
       weight: (d,), or (d, c) with a column a class or concept.
       offset: () or (c,), the score at the centre.
       center: (d,) mean of the fitting rows.
       status: () uint32 bits, see `erasejax.Status`.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> np.allclose(probe.scores(data.x), data.x @ probe.weight + probe.bias, atol=1e-4)
+      True
     """
 
-    weight: jax.Array
-    offset: jax.Array
-    center: jax.Array
-    status: jax.Array
+    weight: Float[Array, " d *c"]
+    offset: Float[Array, "*c"]
+    center: Float[Array, " d"]
+    status: UInt32[Array, ""]
 
     @property
     def num_classes(self) -> int:
@@ -232,7 +284,7 @@ class LinearProbe(FittedProbe):
     def _moved(self, origin: jax.Array) -> Any:
         center, lag = move_point(self.center, origin)
         offset = self.offset - product("d,d...->...", lag, self.weight)
-        return self.replace(center=center, offset=offset)  # pyright: ignore
+        return self.replace(center=center, offset=offset)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(inputs.compute_dtype(x, self.weight))
@@ -241,7 +293,14 @@ class LinearProbe(FittedProbe):
 
 @struct.dataclass
 class LinearRegressor(LinearProbe):
-    """A fitted linear regression: the scores are the predictions."""
+    """A fitted linear regression: the scores are the predictions.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LeastSquares().fit(data.x, data.x[:, 0])  # a real concept
+      >>> np.allclose(probe.predict(data.x), data.x[:, 0], atol=1e-4)
+      True
+    """
 
     def predict(self, x: Any) -> jax.Array:
         """Returns the predicted values, as `scores`."""
@@ -250,12 +309,27 @@ class LinearRegressor(LinearProbe):
 
 @struct.dataclass
 class LinearClassifier(LinearProbe, Classifier):
-    """A fitted linear classifier. Two classes have one score, positive for class 1."""
+    """A fitted linear classifier; of two classes it has one score, positive for class 1.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.MeanDifferenceProbe().fit(data)
+      >>> probe.weight.shape, probe.predict(data.x).tolist()
+      ((2,), [0, 0, 0, 1, 1, 1])
+    """
 
 
 @struct.dataclass
 class LinearLikelihood(LinearClassifier, Likelihood):
-    """A fitted linear classifier whose scores are log-odds."""
+    """A fitted linear classifier whose scores are log-odds.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> isinstance(probe, ej.probes.LinearLikelihood), probe.log_proba(data.x).shape
+      (True, (6, 2))
+    """
 
 
 def decide(scores: jax.Array, status: jax.Array) -> jax.Array:

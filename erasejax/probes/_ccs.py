@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
@@ -44,14 +45,20 @@ class CCSClassifier(ContrastClassifier):
       start_losses: (starts,).
       start_signs: (starts,) 1 or -1, which makes the scores of each start agree with those of the
         one that was kept, on the training pairs.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> probe = ej.probes.CCS(starts=2, epochs=3).fit(pairs, key=jax.random.key(1))
+      >>> probe.start_losses.shape, float(probe.loss) == float(probe.start_losses.min())
+      ((2,), True)
     """
 
-    bias: jax.Array
-    loss: jax.Array
-    start_weights: jax.Array
-    start_biases: jax.Array
-    start_losses: jax.Array
-    start_signs: jax.Array
+    bias: Float[Array, ""]
+    loss: Float[Array, ""]
+    start_weights: Float[Array, "s d"]
+    start_biases: Float[Array, " s"]
+    start_losses: Float[Array, " s"]
+    start_signs: Float[Array, " s"]
 
     def proba(
         self, x_pos: Any, x_neg: Any = None, *, templates: Any = None, statistics: str = "training"
@@ -119,7 +126,7 @@ class CCSClassifier(ContrastClassifier):
         """
         pairs = as_pairs(x_pos, x_neg, weights=weights, templates=templates)
         pairs = self.normalization._checked(pairs, statistics)
-        return _loss_on(self, pairs.replace(labels=None, distractor=None), statistics)  # pyright: ignore
+        return _loss_on(self, pairs.replace(labels=None, distractor=None), statistics)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         p = jax.nn.sigmoid(product("hnd,d->hn", x, self.weight) + self.bias)
@@ -157,6 +164,12 @@ class CCS(ContrastProbe):
       starts: static; random starts.
       epochs: static; steps of AdamW.
       scale: static; how the halves are scaled, see `PairNormalization.of`.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> probe = ej.probes.CCS(starts=2, epochs=3).fit(pairs, key=jax.random.key(1))
+      >>> 0.5 <= float(probe.accuracy(pairs)) <= 1
+      True
 
     References:
       Burns et al. 2022, arXiv 2212.03827; Farquhar et al. 2023, arXiv 2312.10029.
@@ -339,6 +352,14 @@ def recursive_ccs(
       ValueError: rounds is not in 1 to d, or as `fit`.
 
     Under jit: pure; one scan over rounds.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> search = ej.probes.CCS(starts=2, epochs=3)
+      >>> found = ej.probes.recursive_ccs(search, pairs, rounds=2, key=jax.random.key(1))
+      >>> first, second = found.weight
+      >>> abs(float(first @ second)) < 1e-5  # orthogonal
+      True
     """
     pairs = _unlabelled(x_pos, x_neg, weights, templates, num_templates)
     d = pairs.positive.shape[1]

@@ -5,13 +5,15 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
-from erasejax._core.pytrees import static
-from erasejax._core.status import Status, failed, flag, poison
+from erasejax._core.pytrees import Tree, static
+from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
 from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal
+from erasejax.names import Named
 from erasejax.rows import PairNormalization, Pairs, as_pairs, normalized_rows, shares
 
 __all__ = ["CRC", "ContrastClassifier", "ContrastProbe", "Halves", "RandomDirection"]
@@ -33,8 +35,20 @@ class Halves(NamedTuple):
     status: jax.Array
 
 
-class ContrastProbe:
-    """A probe of contrast pairs: a configuration with `fit`. Subclasses write `_fit`."""
+class ContrastProbe(Named, Tree):
+    """A probe of contrast pairs before it is fitted: its options, and `fit`.
+
+    Subclasses write `_fit(halves, key)`.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> for probe in (ej.probes.CRC(), ej.probes.RandomDirection()):
+      ...     print(probe.fit(pairs, key=jax.random.key(1)).predict(pairs).shape)
+      (6,)
+      (6,)
+    """
+
+    role = "probe"
 
     needs_key = False
     scale: str
@@ -48,6 +62,7 @@ class ContrastProbe:
         key: jax.Array | None = None,
         templates: Any = None,
         num_templates: int | None = None,
+        throw: bool = True,
     ) -> Any:
         """Fits the probe to pairs, without labels.
 
@@ -58,12 +73,14 @@ class ContrastProbe:
           key: a typed `jax.random.key`, where the probe draws.
           templates: (n,) integers, the wording of each pair; each is normalised by itself.
           num_templates: how many there are; required with templates under jit and vmap.
+          throw: whether a failed fit raises; under jit and vmap it never does.
 
         Returns:
           A fitted probe with `scores`, `predict`, `accuracy`, `oriented` and `status`. Its sign is
           arbitrary.
 
         Raises:
+          FailedLanesError: the fit failed, and `throw` is set.
           TypeError: a half is missing or not floating point, or no key.
           ValueError: shapes do not match, or num_templates is missing or makes no sense.
 
@@ -72,7 +89,8 @@ class ContrastProbe:
         """
         pairs = _unlabelled(x_pos, x_neg, weights, templates, num_templates)
         key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
-        return _fit(inputs.numbers(self, inputs.compute_dtype(pairs.positive)), pairs, key)
+        fitted = _fit(inputs.numbers(self, inputs.compute_dtype(pairs.positive)), pairs, key)
+        return thrown(fitted, throw)
 
     def _fit(self, halves: Halves, key: jax.Array | None) -> Any:
         raise NotImplementedError
@@ -83,7 +101,7 @@ def _unlabelled(x_pos, x_neg, weights, templates, num_templates) -> Pairs:
     pairs = as_pairs(
         x_pos, x_neg, weights=weights, templates=templates, num_templates=num_templates
     )
-    return pairs.replace(labels=None, distractor=None)  # pyright: ignore
+    return pairs.replace(labels=None, distractor=None)
 
 
 @program
@@ -104,7 +122,7 @@ def normalized_halves(pairs: Pairs, scale: str) -> Halves:
     normalization = PairNormalization.of(pairs, scale=scale)
     x = normalized_rows(normalization, pairs)
     raw = normalized_rows(
-        normalization.replace(  # pyright: ignore[reportAttributeAccessIssue]
+        normalization.replace(
             mean=jnp.zeros_like(normalization.mean), scale=jnp.ones_like(normalization.scale)
         ),
         pairs,
@@ -119,7 +137,7 @@ def normalized_halves(pairs: Pairs, scale: str) -> Halves:
 
 
 @struct.dataclass
-class ContrastClassifier:
+class ContrastClassifier(Tree):
     """A fitted probe that says which answer of a pair is true, from x+ - x- along a direction.
 
     What it predicts is 1 where yes is true, up to an arbitrary sign that only labels can tell:
@@ -130,12 +148,18 @@ class ContrastClassifier:
       sign: () 1 or -1, what scores are multiplied by.
       normalization: what is subtracted from either half.
       status: () uint32 bits, see `erasejax.Status`.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> probe = ej.probes.CRC().fit(pairs)
+      >>> round(float(jnp.linalg.norm(probe.weight)), 3), 0.5 <= float(probe.accuracy(pairs)) <= 1
+      (1.0, True)
     """
 
-    weight: jax.Array
-    sign: jax.Array
+    weight: Float[Array, " d"]
+    sign: Float[Array, ""]
     normalization: PairNormalization
-    status: jax.Array
+    status: UInt32[Array, ""]
 
     num_classes = 2
 
@@ -164,6 +188,7 @@ class ContrastClassifier:
           TypeError: a half is missing or not floating point.
           ValueError: shapes do not match, or templates are missing.
         """
+        check_single(self, "probe.scores(x)")
         return self._read(as_pairs(x_pos, x_neg, templates=templates), statistics)
 
     def predict(
@@ -246,11 +271,11 @@ class ContrastClassifier:
         """
         pairs = as_pairs(x_pos, x_neg, z, weights=weights, templates=templates)
         right = _share_right(self._read(pairs, statistics), pairs)
-        return self.replace(sign=jnp.where(right < 0.5, -self.sign, self.sign))  # pyright: ignore
+        return self.replace(sign=jnp.where(right < 0.5, -self.sign, self.sign))
 
     def _read(self, pairs: Pairs, statistics: str) -> jax.Array:
         pairs = self.normalization._checked(pairs, statistics)
-        return _scores(self, pairs.replace(labels=None, distractor=None), statistics)  # pyright: ignore
+        return _scores(self, pairs.replace(labels=None, distractor=None), statistics)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         """Returns the scores (n,) of normalised halves (2, n, d)."""
@@ -291,6 +316,12 @@ class CRC(ContrastProbe):
     Attributes:
       scale: static; how the halves are scaled, see `PairNormalization.of`.
 
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> probe = ej.probes.CRC().fit(pairs)
+      >>> probe.oriented(pairs).scores(pairs).shape
+      (6,)
+
     References:
       Burns et al. 2022, arXiv 2212.03827.
     """
@@ -319,6 +350,12 @@ class RandomDirection(ContrastProbe):
 
     Attributes:
       scale: static; how the halves are scaled, see `PairNormalization.of`.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> probe = ej.probes.RandomDirection().fit(pairs, key=jax.random.key(1))
+      >>> round(float(jnp.linalg.norm(probe.weight)), 3)
+      1.0
     """
 
     name: ClassVar[str] = "random-direction"

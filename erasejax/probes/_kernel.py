@@ -1,14 +1,15 @@
 """Ridge regression with a Gaussian kernel, by random Fourier features."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, UInt32
 
 from erasejax._core import inputs
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Inner, static
 from erasejax._core.status import poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.probes._base import FittedProbe, LinearClassifier, LinearRegressor, Probe, decide
@@ -36,6 +37,13 @@ class KernelRidge(Probe):
       bandwidth: () b, > 0. Two independent rows have a kernel of about exp(-1 / b^2).
       features: static; how many cosines.
 
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.KernelRidge(features=4).fit(data, key=jax.random.key(1))
+      >>> probe.scores(data.x).shape
+      (6,)
+
     References:
       Rahimi and Recht 2007, Random features for large-scale kernel machines, NIPS 20.
     """
@@ -62,7 +70,7 @@ class KernelRidge(Probe):
         frequencies = drawn * safe_reciprocal(sd, sd > 0)[:, None] / width
         phases = jax.random.uniform(second, (self.features,), sd.dtype, maxval=2 * jnp.pi)
         rows = _cosines(centered(data, moments.mean).x, frequencies, phases)
-        linear = LeastSquares(l2=self.l2)._fit(data.replace(x=rows), None)  # pyright: ignore
+        linear = LeastSquares(l2=self.l2)._fit(data.replace(x=rows), None)
         status = linear.status | moments.outcome
         probe = FourierProbe(
             frequencies=frequencies,
@@ -76,7 +84,7 @@ class KernelRidge(Probe):
 
 @struct.dataclass
 class FourierProbe(FittedProbe):
-    """A linear probe of cosines of the rows, sqrt(2 / D) cos((x - center) W + phase).
+    """A fitted `KernelRidge`: a linear probe of sqrt(2 / D) cos((x - center) W + phase).
 
     Attributes:
       frequencies: (d, D) W.
@@ -84,13 +92,20 @@ class FourierProbe(FittedProbe):
       center: (d,) mean of the fitting rows.
       linear: the probe of the cosines.
       status: () uint32 bits, see `erasejax.Status`.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.KernelRidge(features=4).fit(data, key=jax.random.key(1))
+      >>> probe.frequencies.shape, probe.linear.weight.shape
+      ((2, 4), (4,))
     """
 
-    frequencies: jax.Array
-    phases: jax.Array
-    center: jax.Array
-    linear: LinearClassifier | LinearRegressor
-    status: jax.Array
+    frequencies: Float[Array, "d f"]
+    phases: Float[Array, " f"]
+    center: Float[Array, " d"]
+    linear: Annotated[LinearClassifier | LinearRegressor, Inner(letters={"d": "f"})]
+    status: UInt32[Array, ""]
 
     @property
     def dims(self) -> int:
@@ -105,7 +120,7 @@ class FourierProbe(FittedProbe):
     def _moved(self, origin: jax.Array) -> "FourierProbe":
         center, lag = move_point(self.center, origin)
         phases = self.phases - product("d,df->f", lag, self.frequencies)
-        return self.replace(center=center, phases=phases)  # pyright: ignore
+        return self.replace(center=center, phases=phases)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(inputs.compute_dtype(x, self.center)) - self.center

@@ -33,6 +33,13 @@ class LeastSquares(Probe):
 
     Attributes:
       l2: () penalty, >= 0, in squared units of x.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.LeastSquares(l2=0.1).fit(data)
+      >>> probe.predict(data.x).tolist(), float(ej.metrics.r2(probe, data)) > 0.8
+      ([0, 0, 0, 1, 1, 1], True)
     """
 
     name: ClassVar[str] = "least-squares"
@@ -73,6 +80,13 @@ class LDA(Probe):
 
     Attributes:
       l2: () added to the diagonal of the within-class covariance, >= 0, in squared units of x.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> probe.predict(data.x).tolist(), probe.log_proba(data.x).shape
+      ([0, 0, 0, 1, 1, 1], (6, 2))
     """
 
     name: ClassVar[str] = "lda"
@@ -98,6 +112,13 @@ class MeanDifferenceProbe(Probe):
     """Nearest class mean: the weight is the difference of the means, the threshold half way.
 
     Euclidean, so it depends on the features' scales. It has no likelihood.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.MeanDifferenceProbe().fit(data)
+      >>> gap = data.x[3:].mean(axis=0) - data.x[:3].mean(axis=0)
+      >>> np.allclose(probe.weight, gap, atol=1e-5)
+      True
     """
 
     name: ClassVar[str] = "mean-difference"

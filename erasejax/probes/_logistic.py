@@ -34,6 +34,13 @@ class Logistic(ConvexClassifier):
     Attributes:
       l2: () penalty, >= 0. At 0 separable classes have no optimum and NOT_CONVERGED may be set.
       max_steps: static; bound on the iterations of Newton's method, a tenth of that of L-BFGS.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.Logistic(l2=0.1).fit(data)
+      >>> probe.predict(data.x).tolist(), probe.log_proba(data.x).shape
+      ([0, 0, 0, 1, 1, 1], (6, 2))
     """
 
     name: ClassVar[str] = "logistic"

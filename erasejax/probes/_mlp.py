@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.pytrees import static
@@ -54,6 +55,13 @@ class MLP(Probe):
       validation: () share of the rows held out, in (0, 1); at least one row, and one is left.
       patience: static; rounds without gain before training ends. A round is as many steps as pass
         over n rows once, and at least 10.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.MLP(width=2, batch=4, steps=10).fit(data, key=jax.random.key(1))
+      >>> probe.log_proba(data.x).shape, len(probe.layers)
+      ((6, 2), 2)
     """
 
     name: ClassVar[str] = "mlp"
@@ -180,14 +188,21 @@ class MLPLikelihood(Likelihood):
         below that of fresh rows.
       steps: () int32, optimiser steps taken.
       status: () uint32 bits, see `erasejax.Status`.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.MLP(width=2, batch=4, steps=10).fit(data, key=jax.random.key(1))
+      >>> [layer["kernel"].shape for layer in probe.layers]
+      [(2, 2), (2, 1)]
     """
 
     layers: _Layers
-    center: jax.Array
-    scale: jax.Array
-    validation_loss: jax.Array
-    steps: jax.Array
-    status: jax.Array
+    center: Float[Array, " d"]
+    scale: Float[Array, " d"]
+    validation_loss: Float[Array, ""]
+    steps: Int[Array, ""]
+    status: UInt32[Array, ""]
 
     @property
     def num_classes(self) -> int:
@@ -205,7 +220,7 @@ class MLPLikelihood(Likelihood):
         lag = lag * safe_reciprocal(self.scale, self.scale > 0)
         bias = first["bias"] - product("i,ij->j", lag, first["kernel"])
         layers = ({**first, "bias": bias}, *others)
-        return self.replace(center=center, layers=layers)  # pyright: ignore
+        return self.replace(center=center, layers=layers)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(inputs.compute_dtype(x, self.center)) - self.center

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.status import Status, flag, poison
@@ -20,7 +21,7 @@ __all__ = ["QDA", "QuadraticClassifier"]
 
 @struct.dataclass
 class QuadraticClassifier(Likelihood):
-    """Scores offset_j - |W_j (x - mu_j)|^2 / 2, the log-densities of Gaussian classes.
+    """A fitted `QDA`: its scores are offset_j - |W_j (x - mu_j)|^2 / 2, Gaussian log-densities.
 
     mu_j is `means` + `rest`: of two numbers, since far from zero one is rounded by a deviation.
 
@@ -31,13 +32,20 @@ class QuadraticClassifier(Likelihood):
       offset: (k,) log p_j + log det W_j, but for a constant that all classes share.
       status: () uint32 bits, see `erasejax.Status`.
       rest: (k, d) what rounding took from the means, or None for zeros.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.QDA(l2=0.1).fit(data)
+      >>> probe.whiten.shape, probe.means.shape, probe.offset.shape
+      ((2, 2, 2), (2, 2), (2,))
     """
 
-    whiten: jax.Array
-    means: jax.Array
-    offset: jax.Array
-    status: jax.Array
-    rest: jax.Array | None = None
+    whiten: Float[Array, "k d d"]
+    means: Float[Array, "k d"]
+    offset: Float[Array, " k"]
+    status: UInt32[Array, ""]
+    rest: Float[Array, "k d"] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -52,7 +60,7 @@ class QuadraticClassifier(Likelihood):
     def _moved(self, origin: jax.Array) -> "QuadraticClassifier":
         means, rest = move_point(self.means, origin)
         rest = rest if self.rest is None else rest + self.rest
-        return self.replace(means=means, rest=rest)  # pyright: ignore
+        return self.replace(means=means, rest=rest)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(inputs.compute_dtype(x, self.whiten))
@@ -81,12 +89,18 @@ class QDA(Probe):
     no more rows than features has no density: along what it lacks alone its variance counts as 64
     eps of the pooled, so its likelihood is finite and far too sure. Use `l2` there. A feature that
     is constant within every class, and not over them, counts as varying by eps of its largest class
-    mean in each. Where
-    means and covariances of all classes coincide up to rounding (see MATH 2(h), extended to
-    covariances) the answer is the class frequencies, exactly, for every x.
+    mean in each. Where means and covariances of all classes coincide up to rounding, the answer is
+    the class frequencies, exactly, for every x.
 
     Attributes:
       l2: () added to the diagonal of every class covariance, >= 0, in squared units of x.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.QDA(l2=0.1).fit(data)
+      >>> probe.predict(data.x).tolist()
+      [0, 0, 0, 1, 1, 1]
     """
 
     name: ClassVar[str] = "qda"

@@ -30,6 +30,13 @@ class LinearSVM(ConvexClassifier):
     Attributes:
       l2: () penalty, >= 0.
       max_steps: static; bound on the iterations of Newton's method, a tenth of that of L-BFGS.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.LinearSVM(l2=0.1).fit(data)
+      >>> probe.predict(data.x).tolist(), probe.weight.shape
+      ([0, 0, 0, 1, 1, 1], (2,))
     """
 
     name: ClassVar[str] = "linear-svm"

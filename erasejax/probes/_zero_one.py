@@ -35,6 +35,13 @@ class ZeroOne(Probe):
     Attributes:
       restarts: static; directions searched side by side, with more than two features.
       rounds: static; steps of each.
+
+    Example:
+      >>> dataset = ej.datasets.GaussianClasses(separation=9.0, rows=3, dims=2)
+      >>> data = dataset.sample(jax.random.key(0))
+      >>> probe = ej.probes.ZeroOne().fit(data, key=jax.random.key(1))
+      >>> probe.predict(data.x).tolist()
+      [0, 0, 0, 1, 1, 1]
     """
 
     name: ClassVar[str] = "zero-one"

@@ -12,6 +12,7 @@ from erasejax.rows._dataset import (
 from erasejax.rows._groups import count_groups, number_groups
 from erasejax.rows._origin import as_dataset_about, features_about, move_point, moved, rows_about
 from erasejax.rows._pairs import PairNormalization, Pairs, as_pairs, normalized_rows, shares
+from erasejax.rows._splits import split_groups, split_rows
 
 __all__ = [
     "Dataset",
@@ -32,5 +33,7 @@ __all__ = [
     "number_groups",
     "rows_about",
     "shares",
+    "split_groups",
+    "split_rows",
     "weigh_classes",
 ]

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jaxtyping import Array, Float, Int
 
 from erasejax._core import inputs
 from erasejax._core.foreign import as_jax_or_numpy
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, flag
 from erasejax._linalg.products import product, safe_reciprocal
 
@@ -21,8 +22,8 @@ __all__ = ["weigh_classes", "centered", "Dataset"]
 
 
 @struct.dataclass
-class Dataset:
-    """Rows of features with a concept.
+class Dataset(Tree):
+    """Rows of features, each with its value of a concept.
 
     Attributes:
       x: (n, d) float features.
@@ -31,13 +32,18 @@ class Dataset:
       num_classes: static number of classes, or None where z is not one class label a row.
       task: (n,) or (n, t), a second concept that should survive erasure, or None.
       weights: (n,) row weights >= 0, or None for all equal. Rows of weight 0 are never read.
+
+    Example:
+      >>> data = ej.Dataset(x=jnp.ones((6, 2)), z=jnp.array([0, 0, 0, 1, 1, 1]), num_classes=2)
+      >>> data.is_classes, data.row_weights.shape
+      (True, (6,))
     """
 
-    x: jax.Array
-    z: jax.Array
+    x: Float[Array, "n d"]
+    z: Int[Array, " n *k"] | Float[Array, " n *k"]
     num_classes: int | None = static(None)
-    task: jax.Array | None = None
-    weights: jax.Array | None = None
+    task: Float[Array, " n *t"] | Int[Array, " n *t"] | None = None
+    weights: Float[Array, " n"] | None = None
 
     @property
     def is_classes(self) -> bool:
@@ -244,7 +250,7 @@ def codes(data: Dataset, dtype: Any) -> tuple[jax.Array, jax.Array]:
 def centered(data: Dataset, center: jax.Array) -> Dataset:
     """Returns rows about a point, in its dtype; zeros where the weight is 0, whatever was there.
 
-    A copy of the rows, for methods that pass over them many times.
+    A copy of the rows, for what passes over them many times.
 
     Args:
       data: rows.
@@ -253,7 +259,7 @@ def centered(data: Dataset, center: jax.Array) -> Dataset:
     x = data.x.astype(center.dtype) - center
     if data.weights is not None:
         x = jnp.where((data.weights != 0)[:, None], x, 0)
-    return data.replace(x=x)  # pyright: ignore[reportAttributeAccessIssue]
+    return data.replace(x=x)
 
 
 def weigh_classes(data: Dataset, class_weights: Any) -> Dataset:
@@ -286,4 +292,4 @@ def weigh_classes(data: Dataset, class_weights: Any) -> Dataset:
     # A row of no class keeps its weight, and is found by whoever reads it.
     own = product("nk,k->n", members, factors) + (1 - jnp.sum(members, axis=1))
     weights = jnp.where(weights != 0, weights * own, 0)
-    return data.replace(weights=weights)  # pyright: ignore[reportAttributeAccessIssue]
+    return data.replace(weights=weights)

@@ -82,7 +82,7 @@ def as_dataset_about(
       **options: as for `as_dataset`.
     """
     rows, origin = features_about("x", x.x if isinstance(x, Dataset) else x, of=of)
-    x = x.replace(x=rows) if isinstance(x, Dataset) else rows  # pyright: ignore
+    x = x.replace(x=rows) if isinstance(x, Dataset) else rows
     return as_dataset(x, z, **options), origin
 
 

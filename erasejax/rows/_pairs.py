@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.core import Tracer
+from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.foreign import as_jax_or_numpy
 from erasejax._core.programs import program
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, flag, poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.rows._dataset import Dataset
@@ -27,8 +28,8 @@ _STATISTICS = ("training", "own")
 
 
 @struct.dataclass
-class Pairs:
-    """Statements as features of their two answers.
+class Pairs(Tree):
+    """Contrast pairs: the features of statements answered yes, and of the same answered no.
 
     Attributes:
       positive: (n, d) floats, features of the statements answered yes.
@@ -38,14 +39,19 @@ class Pairs:
       distractor: (n,) int32, another binary feature of the statements, 0 or 1, or None.
       weights: (n,) row weights >= 0, or None for all equal. Pairs of weight 0 are never read.
       num_templates: static; how many templates there are, None without.
+
+    Example:
+      >>> pairs = ej.Pairs(positive=jnp.ones((6, 2)), negative=jnp.zeros((6, 2)))
+      >>> pairs.positive.shape, pairs.labels is None
+      ((6, 2), True)
     """
 
-    positive: jax.Array
-    negative: jax.Array
-    labels: jax.Array | None = None
-    templates: jax.Array | None = None
-    distractor: jax.Array | None = None
-    weights: jax.Array | None = None
+    positive: Float[Array, "n d"]
+    negative: Float[Array, "n d"]
+    labels: Int[Array, " n"] | None = None
+    templates: Int[Array, " n"] | None = None
+    distractor: Int[Array, " n"] | None = None
+    weights: Float[Array, " n"] | None = None
     num_templates: int | None = static(None)
 
 
@@ -146,8 +152,8 @@ def _count_templates(templates: jax.Array) -> int:
 
 
 @struct.dataclass
-class PairNormalization:
-    """What is subtracted from each half, and what it is divided by.
+class PairNormalization(Tree):
+    """How contrast pairs are normalised: what is subtracted from each half, and what divides it.
 
     Attributes:
       mean: (2, t, d) mean of the first half, answered yes, and of the second, for each of t
@@ -156,11 +162,19 @@ class PairNormalization:
         constant and not read.
       status: () uint32 bits, see `erasejax.Status`.
       rule: static; "none", "features" or "common", see `of`.
+
+    Example:
+      >>> pairs = ej.datasets.ContrastPairs(rows=3, dims=2, directions=1).sample(jax.random.key(0))
+      >>> normalization = ej.PairNormalization.of(pairs)
+      >>> np.allclose(normalization(pairs).positive.mean(axis=0), 0, atol=1e-5)
+      True
+      >>> normalization.differences(pairs).x.shape
+      (6, 2)
     """
 
-    mean: jax.Array
-    scale: jax.Array
-    status: jax.Array
+    mean: Float[Array, "2 t d"]
+    scale: Float[Array, "2 t d"]
+    status: UInt32[Array, ""]
     rule: str = static("none")
 
     @classmethod
@@ -201,7 +215,7 @@ class PairNormalization:
         """
         pairs = self._checked(as_pairs(pairs), statistics)
         x = _normalized(self, pairs, statistics)
-        return pairs.replace(positive=x[0], negative=x[1])  # pyright: ignore[reportAttributeAccessIssue]
+        return pairs.replace(positive=x[0], negative=x[1])
 
     def differences(self, pairs: Pairs, *, statistics: str = "training") -> Dataset:
         """Returns the differences of the normalised halves with their labels: a `Dataset`.
@@ -243,8 +257,8 @@ class PairNormalization:
         if count > 1 and pairs.templates is None:
             raise ValueError(f"templates: required, fitted with {count} templates")
         if count == 1:
-            return pairs.replace(templates=None, num_templates=None)  # pyright: ignore
-        return pairs.replace(num_templates=count)  # pyright: ignore[reportAttributeAccessIssue]
+            return pairs.replace(templates=None, num_templates=None)
+        return pairs.replace(num_templates=count)
 
 
 def normalized_rows(normalization: PairNormalization, pairs: Pairs) -> jax.Array:
@@ -282,7 +296,7 @@ def _normalized(normalization: PairNormalization, pairs: Pairs, statistics: str)
         # What failed in fitting stays failed.
         normalization = poison(own, normalization.status)
     # Pairs of weight 0 are normalised too: they may be wanted.
-    return normalized_rows(normalization, pairs.replace(weights=None))  # pyright: ignore
+    return normalized_rows(normalization, pairs.replace(weights=None))
 
 
 @program(static_argnames="rule")

@@ -8,7 +8,9 @@ from erasejax.statistics._class_moments import (
 )
 from erasejax.statistics._concept import (
     SHRINKAGE_RULES,
+    ShrinkageRule,
     Solved,
+    check_shrinkage,
     class_gaps,
     concept_axes,
     correlations,
@@ -27,7 +29,9 @@ __all__ = [
     "ClassMoments",
     "Moments",
     "SHRINKAGE_RULES",
+    "ShrinkageRule",
     "Solved",
+    "check_shrinkage",
     "class_gaps",
     "concept_axes",
     "concept_status",

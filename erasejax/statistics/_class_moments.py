@@ -1,7 +1,7 @@
 """Moments class by class: what erasers and probes need that see the covariance of each class."""
 
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from flax import struct
 
 from erasejax._core import inputs
 from erasejax._core.programs import own_rules, program
+from erasejax._core.pytrees import Inner, Tree
 from erasejax._core.status import Status, flag
 from erasejax._linalg import products, solves
 from erasejax._linalg.products import product, safe_reciprocal
@@ -21,7 +22,7 @@ __all__ = ["ClassMoments"]
 
 
 @struct.dataclass
-class ClassMoments:
+class ClassMoments(Tree):
     """Count, mean and centred second moments of x, for each class.
 
     They are the `Moments` of the rows of each class, stacked; the numerics are those of `Moments`,
@@ -29,9 +30,15 @@ class ClassMoments:
 
     Attributes:
       classes: `Moments` with a leading axis of length k, with one-hot labels as the concept.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> moments = ej.ClassMoments.of(data)
+      >>> moments.covariances.shape, float(moments.overall.total)
+      ((2, 2, 2), 6.0)
     """
 
-    classes: Moments
+    classes: Annotated[Moments, Inner("k")]
 
     @classmethod
     def init(cls, d: int, k: int, *, dtype: Any = jnp.float32) -> "ClassMoments":
@@ -206,7 +213,7 @@ class ClassMoments:
 
 @program
 def _update(moments: ClassMoments, data: Dataset, origin: jax.Array | None) -> ClassMoments:
-    data = data.replace(x=data.x.astype(moments.classes.xz.dtype))  # pyright: ignore
+    data = data.replace(x=data.x.astype(moments.classes.xz.dtype))
     return _merge_classes(moments, moved(ClassMoments.of(data), origin))
 
 

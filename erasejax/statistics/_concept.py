@@ -6,7 +6,9 @@ what reads it with the least damage; and the singular values of R^{+1/2} C are t
 correlations of x and the concept. None of these has units.
 """
 
-from typing import NamedTuple
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -162,7 +164,21 @@ def correlations(solved: Solved) -> jax.Array:
     return jnp.sqrt(jnp.clip(values, 0, 1))
 
 
-SHRINKAGE_RULES = ("fixed", "none", "schaefer-strimmer", "oas")
+ShrinkageRule = Literal["fixed", "none", "schaefer-strimmer", "oas"]
+SHRINKAGE_RULES: tuple[str, ...] = typing.get_args(ShrinkageRule)
+
+
+def check_shrinkage(given: Mapping[str, Any]) -> None:
+    """Checks that a weight and a rule that were both given do not contradict each other.
+
+    Raises:
+      ValueError: the rule needs a weight and has none, or takes none and has one.
+    """
+    rule, weight = given.get("shrinkage_rule"), given.get("shrinkage")
+    if rule == "fixed" and weight is None:
+        raise ValueError("--shrinkage-rule fixed needs --shrinkage, a number from 0 to 1")
+    if rule not in {None, "fixed"} and weight is not None:
+        raise ValueError(f"--shrinkage is for --shrinkage-rule fixed, got {rule}")
 
 
 def shrink(rule: str, shrinkage: ArrayLike, squares: jax.Array, moments: Moments) -> jax.Array:

@@ -48,6 +48,12 @@ def sharded_moments(
       ValueError: n is no multiple of the number of devices on the axis, or inputs do not match.
 
     Under jit: pure.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> mesh = jax.sharding.Mesh(jax.devices()[:1], ("rows",))
+      >>> float(ej.sharded_moments(data, mesh=mesh).total)
+      6.0
     """
     data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes, task=task)
     axis = mesh.axis_names[0] if axis is None else axis

@@ -36,5 +36,12 @@ def open(path: str | PathLike[str]) -> Sweep:
     Raises:
       FileNotFoundError: there is no sweep.
       ValueError: a manifest is missing or damaged.
+
+    Example:
+      >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}
+      >>> spec |= {"metrics": "accuracy", "protocols": "fitting", "seeds": 2}
+      >>> sweep = ej.sweep.run(spec, out="sweep")
+      >>> ej.sweep.open("sweep").trials == sweep.trials
+      True
     """
     return Sweep(path)

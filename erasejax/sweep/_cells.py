@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from erasejax.sweep._trial import Ask
+from erasejax.sweep._columns import Columns
 
-__all__ = ["BLOCK", "Cell", "Config", "Grid", "Part", "canonical"]
+__all__ = ["BLOCK", "Cell", "Config", "Grid", "Product", "canonical"]
 
 BLOCK = 1024  # seeds that are stored together
 
@@ -71,16 +71,16 @@ class Cell(NamedTuple):
         }
 
 
-class Part(NamedTuple):
-    """A product of axes.
+class Product(NamedTuple):
+    """A product of axes: every combination of what stands on them.
 
     Attributes:
-      datasets: configurations, and so the next two.
-      erasers: of the eraser.
-      probes: of the probe.
+      datasets: configurations.
+      erasers: configurations.
+      probes: configurations.
       labels: "true", "permuted" or both.
       seeds: of the trials, first and last + 1.
-      ask: which numbers to compute.
+      columns: the numbers wanted.
     """
 
     datasets: tuple[Config, ...]
@@ -88,7 +88,7 @@ class Part(NamedTuple):
     probes: tuple[Config, ...]
     labels: tuple[str, ...]
     seeds: tuple[int, int]
-    ask: Ask
+    columns: Columns
 
     def cells(self) -> Iterator[Cell]:
         """Yields every combination."""
@@ -101,31 +101,41 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """A resolved spec: a sum of products."""
+    """What a spec stands for: a sum of products of axes.
 
-    parts: tuple[Part, ...]
+    Attributes:
+      parts: a product for each `[[part]]` of the spec.
+
+    Example:
+      >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}
+      >>> grid = ej.sweep.grid(spec)
+      >>> [cell.probe.name for product in grid.parts for cell in product.cells()]
+      ['mean-difference']
+    """
+
+    parts: tuple[Product, ...]
 
     @property
     def json(self) -> list[dict[str, Any]]:
         """The grid as JSON, which `from_json` reads."""
         return [
             {
-                "datasets": [config.json for config in part.datasets],
-                "erasers": [config.json for config in part.erasers],
-                "probes": [config.json for config in part.probes],
-                "labels": list(part.labels),
-                "seeds": list(part.seeds),
-                "protocols": list(part.ask.protocols),
-                "metrics": list(part.ask.metrics),
+                "datasets": [config.json for config in product.datasets],
+                "erasers": [config.json for config in product.erasers],
+                "probes": [config.json for config in product.probes],
+                "labels": list(product.labels),
+                "seeds": list(product.seeds),
+                "protocols": list(product.columns.protocols),
+                "metrics": list(product.columns.metrics),
             }
-            for part in self.parts
+            for product in self.parts
         ]
 
     @classmethod
     def from_json(cls, parts: Sequence[Mapping[str, Any]]) -> "Grid":
         """Returns the grid of a manifest; its configurations have no objects."""
 
-        def configs(tables):
+        def configs(tables: Sequence[Mapping[str, Any]]) -> tuple[Config, ...]:
             return tuple(
                 Config(table["name"], {k: v for k, v in table.items() if k != "name"})
                 for table in tables
@@ -133,13 +143,13 @@ class Grid:
 
         return cls(
             tuple(
-                Part(
+                Product(
                     configs(part["datasets"]),
                     configs(part["erasers"]),
                     configs(part["probes"]),
                     tuple(part["labels"]),
                     (part["seeds"][0], part["seeds"][1]),
-                    Ask(tuple(part["metrics"]), tuple(part["protocols"])),
+                    Columns(tuple(part["metrics"]), tuple(part["protocols"])),
                 )
                 for part in parts
             )

@@ -20,17 +20,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from erasejax.names import CONTRAST_PROBES, DATASETS, METHODS, PROBES, look_up
-from erasejax.sweep._cells import BLOCK, Config, Grid, Part, canonical
-from erasejax.sweep._trial import LABELS, METRICS, PROTOCOLS, Ask
+from erasejax.names import known, look_up, name_of
+from erasejax.sweep._cells import BLOCK, Config, Grid, Product, canonical
+from erasejax.sweep._columns import PROTOCOLS, Columns, metric_names
+from erasejax.sweep._trial import LABELS
 
 __all__ = ["ROLES", "grid", "read_spec"]
 
-ROLES: Mapping[str, Mapping[str, Any]] = {
-    "dataset": DATASETS,
-    "eraser": METHODS,
-    "probe": {**PROBES, **CONTRAST_PROBES},
-}
+ROLES = ("dataset", "eraser", "probe")
 
 _DEFAULTS: Mapping[str, Any] = {
     "eraser": ["identity", "mean-difference"],
@@ -57,6 +54,12 @@ def read_spec(path: str | Path) -> Any:
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: it is not valid TOML, sets no `spec`, or has another extension.
+
+    Example:
+      >>> from pathlib import Path
+      >>> _ = Path("spec.toml").write_text('dataset = "xor-classes"')
+      >>> ej.sweep.read_spec("spec.toml")
+      {'dataset': 'xor-classes'}
     """
     path = Path(path)
     if not path.is_file():
@@ -75,7 +78,7 @@ def read_spec(path: str | Path) -> Any:
 
 
 def grid(spec: Any) -> Grid:
-    """Resolves a spec.
+    """Returns the grid that a spec stands for, every name and value checked.
 
     Args:
       spec: a table with `dataset`, and where the defaults will not do `eraser` (identity and
@@ -90,6 +93,12 @@ def grid(spec: Any) -> Grid:
       TypeError: the spec is none of these.
       ValueError: a name, field or value is not known, or does not fit; the message suggests the
         nearest name.
+
+    Example:
+      >>> erasers = ["sal", {"name": "leace", "shrinkage": [0.0, 0.1]}]  # shrinkage is an axis
+      >>> grid = ej.sweep.grid({"dataset": "xor-classes", "eraser": erasers})
+      >>> sum(1 for part in grid.parts for _ in part.cells())
+      3
     """
     if isinstance(spec, Grid):
         if spec.parts[0].datasets[0].value is None:
@@ -106,10 +115,10 @@ def grid(spec: Any) -> Grid:
     parts = spec.get("part", [{}])
     if not isinstance(parts, list) or not parts or not all(isinstance(p, Mapping) for p in parts):
         raise ValueError("part: expected a list of tables, [[part]] in TOML")
-    return Grid(tuple(_part({**top, **part}) for part in parts))
+    return Grid(tuple(_product({**top, **part}) for part in parts))
 
 
-def _part(table: Mapping[str, Any]) -> Part:
+def _product(table: Mapping[str, Any]) -> Product:
     """Resolves one product.
 
     Raises:
@@ -119,7 +128,7 @@ def _part(table: Mapping[str, Any]) -> Part:
         if key not in _KEYS:
             raise ValueError(f"{key}: no such key of a spec; {_hint(key, _KEYS)}")
     if "dataset" not in table:
-        raise ValueError(f"dataset: missing; one or more of {', '.join(DATASETS)}")
+        raise ValueError(f"dataset: missing; one or more of {', '.join(known('dataset'))}")
     table = {**_DEFAULTS, **table}
     seeds, first = (_whole(key, table[key]) for key in ("seeds", "first_seed"))
     if seeds < 1 or first < 0 or first + seeds > _MAX_SEED or first % BLOCK:
@@ -128,12 +137,12 @@ def _part(table: Mapping[str, Any]) -> Part:
             f"got {seeds} from {first}"
         )
     roles = [_unique(_configs(role, table[role])) for role in ROLES]
-    ask = Ask(
-        _words("metrics", table["metrics"], METRICS),
+    columns = Columns(
+        _words("metrics", table["metrics"], metric_names()),
         _words("protocols", table["protocols"], tuple(PROTOCOLS)),
     )
     labels = _words("labels", table["labels"], LABELS)
-    return Part(roles[0], roles[1], roles[2], labels, (first, first + seeds), ask)
+    return Product(*roles, labels=labels, seeds=(first, first + seeds), columns=columns)
 
 
 def _configs(role: str, value: Any) -> list[Config]:
@@ -151,9 +160,9 @@ def _configs(role: str, value: Any) -> list[Config]:
     if isinstance(value, Mapping):
         return _expand(role, value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for other, known in ROLES.items():
-            if type(value) in known.values() and type(value) not in ROLES[role].values():
-                raise ValueError(f"{role}: {type(value).__name__} is of the role {other}")
+        other = getattr(type(value), "role", role)
+        if other != role:
+            raise ValueError(f"{role}: {type(value).__name__} is of the role {other}")
         return [_config(role, value)]
     raise ValueError(f"{role}: expected a name, a table or a configuration object, got {value!r}")
 
@@ -166,15 +175,15 @@ def _expand(role: str, table: Mapping[str, Any]) -> list[Config]:
     """
     names = table.get("name")
     if names is None:
-        raise ValueError(f"{role}.name: missing; one or more of {', '.join(ROLES[role])}")
+        raise ValueError(f"{role}.name: missing; one or more of {', '.join(known(role))}")
     axes = {key: value for key, value in table.items() if key != "name"}
     names = _names(f"{role}.name", names)
-    classes = [look_up(role, name, ROLES[role]) for name in names]
+    classes = [look_up(role, name) for name in names]
     fields = [_fields(cls) for cls in classes]
     for key, values in axes.items():
-        known = sorted(set().union(*fields))
-        if key not in known:
-            raise ValueError(f"{role}.{key}: no field of {', '.join(names)}; {_hint(key, known)}")
+        some = sorted(set().union(*fields))
+        if key not in some:
+            raise ValueError(f"{role}.{key}: no field of {', '.join(names)}; {_hint(key, some)}")
         if not _listed(values):
             raise ValueError(f"{role}.{key}: expected at least one value, got an empty list")
     found = []
@@ -196,15 +205,7 @@ def _config(role: str, value: Any) -> Config:
         key: _value(f"{role}.{key}", field, getattr(value, key)) for key, field in fields.items()
     }
     value = dataclasses.replace(value, **given)
-    return Config(_name(role, value), {key: _json(role, v) for key, v in given.items()}, value)
-
-
-def _name(role: str, value: Any) -> str:
-    """Returns the name of a configuration's class: the registry's, or the class's own."""
-    for name, cls in ROLES[role].items():
-        if cls is type(value):
-            return name
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+    return Config(name_of(value), {key: _json(role, v) for key, v in given.items()}, value)
 
 
 def _value(where: str, field: dataclasses.Field, value: Any) -> Any:
@@ -217,7 +218,7 @@ def _value(where: str, field: dataclasses.Field, value: Any) -> Any:
       ValueError: it does not fit.
     """
     usual = _default(field)
-    if dataclasses.is_dataclass(usual):  # a method that has a probe of its own
+    if dataclasses.is_dataclass(usual):  # an eraser that has a probe of its own
         found = _configs("probe", value)
         if len(found) != 1:
             raise ValueError(

@@ -9,17 +9,18 @@ import dataclasses
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from erasejax.sweep._cells import Cell, Config, Grid, Part
-from erasejax.sweep._store import Block, DamagedBlockError, Store, ranges
-from erasejax.sweep._trial import Ask, Stack
+from erasejax.sweep._cells import Cell, Config, Grid, Product
+from erasejax.sweep._columns import Columns
+from erasejax.sweep._store import Block, DamagedBlockError, Numerics, Store, ranges
+from erasejax.sweep._trial import Batch
 
-__all__ = ["Item", "Plan", "Program", "plan", "share", "share_in_words", "stacks"]
+__all__ = ["batches", "Item", "Plan", "Program", "plan", "share", "share_in_words"]
 
 _FEW = 4  # items that are not worth a program of their own
 _ARRAY = ("ID", "MIN", "MAX", "COUNT", "STEP")  # variables of a SLURM job array
@@ -53,15 +54,15 @@ class Program:
     """What is compiled once: datasets of one structure, with erasers and probes.
 
     Attributes:
-      erasers: in the order of their stacks, and so the probes.
+      erasers: in the order of their batches, and so the probes.
       probes: see erasers.
-      ask: which numbers.
+      columns: the numbers wanted.
       items: what to run through it.
     """
 
     erasers: tuple[Config, ...]
     probes: tuple[Config, ...]
-    ask: Ask
+    columns: Columns
     items: tuple[Item, ...]
 
     @property
@@ -77,7 +78,7 @@ class Program:
     def block(self, item: Item, place: tuple[int, int]) -> Block:
         """Returns the block of an item for one eraser and probe."""
         cell = Cell(item.dataset, self.erasers[place[0]], self.probes[place[1]], item.labels)
-        return Block(cell, item.first, item.last, self.ask)
+        return Block(cell, item.first, item.last, self.columns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,14 +132,14 @@ def _job_array() -> list[int] | None:
     return [int(value) for value in found] if all(map(str.isdecimal, found)) else None
 
 
-def share_in_words(part: tuple[int, int], text: str | None = None) -> str:
+def share_in_words(shard: tuple[int, int], text: str | None = None) -> str:
     """Returns which share of a sweep a process does, why, and how to change that; "" for all of it.
 
     Args:
-      part: (index, count), what `share` made of the text.
+      shard: (index, count), what `share` made of the text.
       text: as there.
     """
-    index, count = part
+    index, count = shard
     if count == 1:
         return ""
     own = f"part {index + 1} of {count} of the sweep"
@@ -153,7 +154,7 @@ def share_in_words(part: tuple[int, int], text: str | None = None) -> str:
 
 
 def plan(
-    grid: Grid, store: Store | None, numerics: Mapping[str, Any], part: tuple[int, int] = (0, 1)
+    grid: Grid, store: Store | None, numerics: Numerics, shard: tuple[int, int] = (0, 1)
 ) -> Plan:
     """Returns the programs that compute what is missing of a process's share.
 
@@ -161,7 +162,7 @@ def plan(
       grid: what was asked for.
       store: where to look for what is done; None for nowhere.
       numerics: of this process.
-      part: (index, count), the share.
+      shard: (index, count), the share.
 
     Warns:
       UserWarning: a stored file is damaged and will be computed again.
@@ -174,7 +175,7 @@ def plan(
             for dataset in product.datasets:
                 for first, last in ranges(product.seeds):
                     turn += 1
-                    if (turn - 1) % part[1] != part[0]:
+                    if (turn - 1) % shard[1] != shard[0]:
                         continue
                     blocks += len(product.erasers) * len(product.probes)
                     lacks = _lacking(product, labels, dataset, (first, last), store, done, numerics)
@@ -191,19 +192,19 @@ def plan(
 
 
 def _lacking(
-    product: Part,
+    product: Product,
     labels: str,
     dataset: Config,
     seeds: tuple[int, int],
-    store: Any,
-    done: set,
-    numerics: Any,
+    store: Store | None,
+    done: set[str],
+    numerics: Numerics,
 ) -> frozenset[tuple[int, int]]:
     """Returns the places (eraser, probe) of a product that are not stored."""
     lacking = set()
     for i, eraser in enumerate(product.erasers):
         for j, probe in enumerate(product.probes):
-            block = Block(Cell(dataset, eraser, probe, labels), seeds[0], seeds[1], product.ask)
+            block = Block(Cell(dataset, eraser, probe, labels), seeds[0], seeds[1], product.columns)
             if store is not None:
                 file = store.file(block, numerics)
                 if file.name in done:
@@ -216,7 +217,7 @@ def _lacking(
     return frozenset(lacking)
 
 
-def _programs(product: Part, items: list[Item]) -> list[Program]:
+def _programs(product: Product, items: list[Item]) -> list[Program]:
     """Returns programs for the items of one structure of dataset.
 
     Items that lack the same cells share a program. A few that lack only some of the cells of
@@ -238,7 +239,9 @@ def _programs(product: Part, items: list[Item]) -> list[Program]:
     return found
 
 
-def _program(product: Part, erasers: Any, probes: Any, rows: list[Item]) -> Program:
+def _program(
+    product: Product, erasers: Sequence[int], probes: Sequence[int], rows: list[Item]
+) -> Program:
     erasers = _by_structure(erasers, product.erasers)
     probes = _by_structure(probes, product.probes)
     places = {(i, j): (a, b) for a, i in enumerate(erasers) for b, j in enumerate(probes)}
@@ -249,12 +252,12 @@ def _program(product: Part, erasers: Any, probes: Any, rows: list[Item]) -> Prog
     return Program(
         tuple(product.erasers[i] for i in erasers),
         tuple(product.probes[j] for j in probes),
-        product.ask,
+        product.columns,
         tuple(item for item in items if item.missing),
     )
 
 
-def _by_structure(places: Any, configs: tuple[Config, ...]) -> list[int]:
+def _by_structure(places: Iterable[int], configs: tuple[Config, ...]) -> list[int]:
     """Returns the places, those of one structure next to each other."""
     groups = defaultdict(list)
     for place in places:
@@ -262,13 +265,13 @@ def _by_structure(places: Any, configs: tuple[Config, ...]) -> list[int]:
     return [place for group in groups.values() for place in group]
 
 
-def stacks(configs: tuple[Config, ...]) -> list[Stack]:
-    """Returns configurations as stacks, those next to each other of one structure as one."""
-    groups: dict[Any, list[Config]] = defaultdict(list)
+def batches(configs: Sequence[Config]) -> list[Batch]:
+    """Returns configurations as batches, those of one structure as one."""
+    groups: dict[Hashable, list[Config]] = defaultdict(list)
     for config in configs:
         groups[_structure(config.value)].append(config)
     return [
-        Stack(
+        Batch(
             jax.tree.map(lambda *leaves: np.stack(leaves), *(leaves_of(c.value) for c in group)),
             np.stack([config.words for config in group]),
         )
@@ -282,7 +285,7 @@ def leaves_of(value: Any) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf, dtype), value)
 
 
-def _structure(value: Any) -> Any:
+def _structure(value: Any) -> Hashable:
     """Returns what configurations have in common that run through one program."""
     leaves, tree = jax.tree.flatten(leaves_of(value))
     return tree, tuple(leaf.shape for leaf in leaves)

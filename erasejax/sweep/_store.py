@@ -15,17 +15,19 @@ import platform
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
 from erasejax._core.extras import require
 from erasejax.files import package_version, remove_orphans, replacing
-from erasejax.sweep._cells import BLOCK, Cell, Grid, Part, canonical
-from erasejax.sweep._trial import Ask
+from erasejax.sweep._cells import BLOCK, Cell, Grid, Product, canonical
+from erasejax.sweep._columns import Columns
 
-__all__ = ["Block", "DamagedBlockError", "Store", "blocks", "numerics"]
+__all__ = ["Block", "DamagedBlockError", "Numerics", "Store", "blocks", "numerics"]
+
+Numerics: TypeAlias = Mapping[str, bool | str]
 
 _BLOCKS, _SUFFIX, _KEY = "blocks", ".parquet", b"erasejax.block"
 _NAME = re.compile(r"[0-9a-f]{64}\.parquet")
@@ -34,10 +36,23 @@ _ADVICE = "remove it, and run the sweep again"
 
 
 class DamagedBlockError(ValueError):
-    """Raised for a file in the folder of a sweep that is not what its name says."""
+    """Raised for a file in the folder of a sweep that is not what its name says.
+
+    Example:
+      >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}
+      >>> spec |= {"metrics": "accuracy", "protocols": "fitting", "seeds": 2}
+      >>> sweep = ej.sweep.run(spec, out="sweep")
+      >>> for block in sweep.path.glob("blocks/*"):
+      ...     _ = block.write_bytes(b"not a block")
+      >>> try:
+      ...     sweep.to_arrow()
+      ... except ej.sweep.DamagedBlockError as error:
+      ...     print("damaged" in str(error))
+      True
+    """
 
 
-def numerics() -> dict[str, Any]:
+def numerics() -> dict[str, bool | str]:
     """Returns what the drawn numbers depend on beside the configuration."""
     config: Any = jax.config
     return {
@@ -56,29 +71,29 @@ class Block:
       cell: what was run.
       first: first seed.
       last: last seed + 1.
-      ask: which numbers.
+      columns: the numbers wanted.
     """
 
     cell: Cell
     first: int
     last: int
-    ask: Ask
+    columns: Columns
 
-    def described(self, numerics: Mapping[str, Any]) -> str:
+    def described(self, numerics: Numerics) -> str:
         """Returns what the block holds, as canonical JSON."""
         return canonical({
             "cell": self.cell.json,
             "seeds": [self.first, self.last],
-            "columns": self.ask.columns,
+            "columns": self.columns.names,
             **numerics,
         })
 
 
-def blocks(part: Part) -> Iterator[Block]:
+def blocks(product: Product) -> Iterator[Block]:
     """Yields the blocks of a product; ranges of seeds start at multiples of 1,024."""
-    for cell in part.cells():
-        for first, last in ranges(part.seeds):
-            yield Block(cell, first, last, part.ask)
+    for cell in product.cells():
+        for first, last in ranges(product.seeds):
+            yield Block(cell, first, last, product.columns)
 
 
 def ranges(seeds: tuple[int, int]) -> Iterator[tuple[int, int]]:
@@ -105,7 +120,7 @@ class Manifest:
     """
 
     grid: Grid
-    numerics: Mapping[str, Any]
+    numerics: Numerics
     provenance: Mapping[str, Any]
 
 
@@ -132,7 +147,7 @@ class Store:
         elif not (self.path / _BLOCKS).is_dir():
             raise FileNotFoundError(f"{path}: holds no sweep; erasejax sweep SPEC --out {path}")
 
-    def file(self, block: Block, numerics: Mapping[str, Any]) -> Path:
+    def file(self, block: Block, numerics: Numerics) -> Path:
         """Returns the path of a block."""
         return self._file(block.described(numerics))
 
@@ -152,7 +167,7 @@ class Store:
         remove_orphans(self.path)
         remove_orphans(self.path / _BLOCKS)
 
-    def write(self, block: Block, numerics: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
+    def write(self, block: Block, numerics: Numerics, columns: Mapping[str, np.ndarray]) -> None:
         """Writes a block whole, or not at all.
 
         Args:
@@ -165,7 +180,7 @@ class Store:
         """
         pa, pq = require("pyarrow", "sweep"), require("pyarrow.parquet", "sweep")
         seeds = np.arange(block.first, block.last, dtype=np.uint32)
-        table = pa.table({"seed": seeds, **{name: columns[name] for name in block.ask.columns}})
+        table = pa.table({"seed": seeds, **{name: columns[name] for name in block.columns.names}})
         described = block.described(numerics)
         content = pa.BufferOutputStream()
         with pq.ParquetWriter(
@@ -192,7 +207,7 @@ class Store:
                 str(self.path),
             ) from None
 
-    def read(self, block: Block, numerics: Mapping[str, Any]) -> Any:
+    def read(self, block: Block, numerics: Numerics) -> Any:
         """Returns a block as a `pyarrow.Table`: seed and the asked-for columns.
 
         Raises:
@@ -208,7 +223,7 @@ class Store:
         except (OSError, ValueError) as error:
             raise DamagedBlockError(f"{_damage(file, error)}; {_ADVICE}") from None
 
-    def check(self, file: Path, block: Block, numerics: Mapping[str, Any]) -> None:
+    def check(self, file: Path, block: Block, numerics: Numerics) -> None:
         """Checks by its footer that a file holds the block.
 
         Raises:
@@ -223,7 +238,7 @@ class Store:
         if text != block.described(numerics).encode() or found.num_rows != block.last - block.first:
             raise DamagedBlockError(f"{file}: not the block that its name says")
 
-    def write_manifest(self, grid: Grid, numerics: Mapping[str, Any]) -> Path:
+    def write_manifest(self, grid: Grid, numerics: Numerics) -> Path:
         """Writes what was asked for, if it is not written yet, and returns the file."""
         asked = {"grid": grid.json, "numerics": dict(numerics)}
         path = self.path / f"manifest-{_sha(canonical(asked))}.json"

@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from erasejax._core.extras import require
 from erasejax.sweep._cells import Cell
 from erasejax.sweep._grid import ROLES
-from erasejax.sweep._store import Block, Manifest, Store, blocks
+from erasejax.sweep._store import Block, Manifest, Numerics, Store, blocks
 
 __all__ = ["Sweep"]
 
@@ -30,7 +30,7 @@ class _Piece(NamedTuple):
 
     cell: Cell
     stored: tuple[Block, ...]
-    numerics: Mapping[str, Any]
+    numerics: Numerics
     missing: Block | None
     planned: int
 
@@ -55,6 +55,13 @@ class Sweep:
 
     Warns:
       UserWarning: there are files that are not part of it.
+
+    Example:
+      >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}
+      >>> spec |= {"metrics": "accuracy", "protocols": "fitting", "seeds": 2}
+      >>> sweep = ej.sweep.run(spec, out="sweep")
+      >>> sweep.summary()["accuracy_fitting", "count"].tolist()
+      [2]
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -89,7 +96,10 @@ class Sweep:
     def columns(self) -> tuple[str, ...]:
         """The columns of numbers."""
         found = dict.fromkeys(
-            name for m in self.manifests for part in m.grid.parts for name in part.ask.columns
+            name
+            for m in self.manifests
+            for product in m.grid.parts
+            for name in product.columns.names
         )
         return (*(name for name in found if name != "status"), "status")
 
@@ -259,11 +269,11 @@ def _pieces(manifests: Sequence[Manifest], store: Store) -> list[_Piece]:
     found: dict[Any, dict[Any, dict[Any, Block]]] = {}
     for manifest in manifests:
         numerics = tuple(sorted(manifest.numerics.items()))
-        for part in manifest.grid.parts:
-            for block in blocks(part):
+        for product in manifest.grid.parts:
+            for block in blocks(product):
                 kinds = found.setdefault((block.cell.key, block.first), {})
                 kinds[numerics] = kinds.pop(numerics, {})  # asked for last
-                kinds[numerics][block.ask.columns, block.last] = block
+                kinds[numerics][block.columns.names, block.last] = block
     pieces = []
     for kinds in found.values():
         stored, numerics, missing = (), {}, None
@@ -286,7 +296,7 @@ def _pieces(manifests: Sequence[Manifest], store: Store) -> list[_Piece]:
 def _needed(stored: Sequence[Block]) -> tuple[Block, ...]:
     """Returns the blocks that add a column to those with more seeds."""
     found: list[Block] = []
-    for block in sorted(stored, key=lambda block: (-block.last, -len(block.ask.columns))):
+    for block in sorted(stored, key=lambda block: (-block.last, -len(block.columns.names))):
         if not _covered(block, found):
             found.append(block)
     return tuple(found)
@@ -294,8 +304,8 @@ def _needed(stored: Sequence[Block]) -> tuple[Block, ...]:
 
 def _covered(block: Block, stored: Sequence[Block]) -> bool:
     """Returns whether blocks hold every number of another one."""
-    there = {name for other in stored if other.last >= block.last for name in other.ask.columns}
-    return there.issuperset(block.ask.columns)
+    there = {name for other in stored if other.last >= block.last for name in other.columns.names}
+    return there.issuperset(block.columns.names)
 
 
 def _merged(tables: Sequence[Any]) -> Any:

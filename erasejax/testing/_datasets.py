@@ -41,11 +41,7 @@ def check_dataset(config: Any) -> None:
       AssertionError: a rule is broken.
 
     Example:
-      ```python
-      import erasejax as ej
-
-      ej.testing.check_dataset(ej.datasets.GaussianClasses(rows=20, dims=5))
-      ```
+      >>> ej.testing.check_dataset(ej.datasets.SkewedClasses(rows=20))
     """
     key = jax.random.key(3)
     shapes = traced(config, _sample, config, key, 0)

@@ -45,7 +45,8 @@ def check_eraser(config: Any, *, dims: int = 5, classes: int = 2, tolerance: flo
     - A method that draws asks for a key.
     - jit is eager, and vmap a loop, over rows, keys and the numbers of the configuration.
     - Where rows hold NaN, the status is NONFINITE, erased rows are NaN, `raise_if_failed` names the
-      lane, and no bit of any other lane changes. A method that reads no rows does not fail.
+      lane, and no bit of any other lane changes; an eager fit raises. A method that reads no rows
+      does not fail.
     - One class only is CONSTANT_CONCEPT and a label out of range LABEL_RANGE, unless the method
       reads no labels.
     - What is saved is loaded, bit for bit.
@@ -61,12 +62,7 @@ def check_eraser(config: Any, *, dims: int = 5, classes: int = 2, tolerance: flo
       AssertionError: a rule is broken.
 
     Example:
-      ```python
-      import erasejax as ej
-
-      ej.testing.check_eraser(ej.LEACE(shrinkage=0.1))
-      ej.testing.check_eraser(ej.RandomDirections(rank=3), dims=8, classes=4)
-      ```
+      >>> ej.testing.check_eraser(ej.MeanDifference(), dims=4)
     """
     _check(_Trial(config, [_draw(seed, dims, classes) for seed in range(3)], tolerance))
 
@@ -91,12 +87,8 @@ def check_probe(config: Any, *, dims: int = 5, classes: int = 2, tolerance: floa
       AssertionError: a rule is broken.
 
     Example:
-      ```python
-      import erasejax as ej
-
-      ej.testing.check_probe(ej.probes.Logistic(l2=0.1), classes=3)
-      ej.testing.check_probe(ej.probes.CCS(epochs=20), tolerance=2e-4)
-      ```
+      >>> ej.testing.check_probe(ej.probes.MeanDifferenceProbe(), dims=4, classes=3)
+      >>> ej.testing.check_probe(ej.probes.CRC(), dims=4, tolerance=2e-4)
     """
     if isinstance(config, ContrastProbe):
         pairs = ContrastPairs(rows=_ROWS // 2, dims=dims, directions=2, templates=2)
@@ -263,6 +255,9 @@ def _runs_in_lanes(trial: _Trial) -> None:
         own = trial.config if lane == 0 else lane_of(configs, lane)
         _is_a_loop(trial, own, trial.rows[lane], keys[lane], lane_of(good, lane))
     _fails_alone(trial.config, good, bad, reads_rows)
+    if reads_rows:
+        rule = "an eager fit that fails raises"
+        refuses(trial.config, rule, lambda: _fit(trial.config, broken, keys[1]), FailedLanesError)
     for (fitted, read, _), lane, bit in (
         (bad, 3, Status.CONSTANT_CONCEPT),
         (other, 0, Status.LABEL_RANGE),

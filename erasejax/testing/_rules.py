@@ -33,14 +33,14 @@ def hold(config: Any, rule: str, fact: Any, expected: Any, got: Any) -> None:
         raise AssertionError(f"{type(config).__name__}: {rule}: expected {expected}, got {got}")
 
 
-def refuses(config: Any, rule: str, call: Callable[[], Any], kind: type, text: str) -> None:
+def refuses(config: Any, rule: str, call: Callable[[], Any], kind: type, text: str = "") -> None:
     """Checks that a call raises an exception of a kind, with a text in its message."""
     try:
         got = call()
     except Exception as error:
         got = error
     fact = isinstance(got, kind) and text in str(got)
-    hold(config, rule, fact, f"{kind.__name__}, '... {text} ...'", repr(got))
+    hold(config, rule, fact, f"{kind.__name__} {text!r}", repr(got))
 
 
 def traced(config: Any, function: Callable, *args: Any) -> Any:

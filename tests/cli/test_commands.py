@@ -18,7 +18,7 @@ from erasejax.cli import _main as cli
 from erasejax.files import _saved as io
 from erasejax.files import _streaming as streaming
 from erasejax.metrics._certificate import certify
-from erasejax.names import METHODS
+from erasejax.names import known
 from tests.command import TASK, D, N, bad, close, files, ok
 
 fit_command = importlib.import_module("erasejax.cli._fit")
@@ -556,7 +556,7 @@ def test_usage_errors(here, capsys):
         cli.main(["fit", "--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    for name in (*METHODS, "--keep-mean", "--force", "--concept"):
+    for name in (*known("eraser"), "--keep-mean", "--force", "--concept"):
         assert name in out
     assert ok(capsys, "--version").startswith("erasejax ")
 

@@ -136,7 +136,7 @@ def test_names_reach_no_terminal_raw(here, data, capsys):
     np.save("z.npy", np.array([HARM, "b"])[np.arange(N) % 2])
     np.savez("a.npz", **{HARM: x, "b": x})
     ej.save({HARM: data.x, "b": data.z}, "a.safetensors")
-    ej.io.save(data.x, "n.safetensors", notes={"method": HARM, "options": {HARM: HARM}})
+    ej.save(data.x, "n.safetensors", notes={"method": HARM, "options": {HARM: HARM}})
     np.save(f"{HARM}.npy", x)
     fit = ["fit", f"{HARM}.npy", "z.npy", "--out", f"{HARM}.safetensors"]
     code, out, err = safe(capsys, *fit)

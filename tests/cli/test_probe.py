@@ -5,9 +5,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from erasejax.cli._split import shares, split_groups
+from erasejax import names
+from erasejax.cli._verdict import shares
 from erasejax.files import Labels
 from erasejax.files import _streaming as streaming
+from erasejax.metrics import Metric, accuracy
+from erasejax.rows import split_groups
 from tests.command import D, bad, ok
 
 
@@ -139,22 +142,41 @@ def test_parts_hold_whole_groups_and_even_classes():
     rng = np.random.default_rng(0)
     sizes = rng.integers(1, 30, 90)
     of = np.repeat(np.arange(90), sizes).astype(np.int32)
-    groups = Labels(of, tuple(map(str, range(90))))
     for z in (rng.integers(0, 3, 90)[of], rng.integers(0, 3, len(of))):
         labels = Labels(z.astype(np.int32), ("a", "b", "c"))
-        split = split_groups(labels, groups, 3, 0)
+        split = split_groups(labels.values, of, 3, seed=0, names=labels.names)
         assert sorted(np.concatenate(split)) == list(range(len(of)))
         assert sum(len(np.unique(of[part])) for part in split) == 90
         rows = np.array([np.bincount(z[part], minlength=3) for part in split])
         # The last groups that are placed are small, and fill what is missing.
         assert (np.abs(rows / rows.mean(axis=0) - 1) < 0.1).all()
         assert shares(labels, split) == ""
-        assert not np.array_equal(split_groups(labels, groups, 3, 1)[0], split[0])
+        assert not np.array_equal(
+            split_groups(labels.values, of, 3, seed=1, names=labels.names)[0], split[0]
+        )
     # One name has half of all rows.
     of = np.r_[np.zeros(60, np.int32), 1 + np.arange(60, dtype=np.int32) // 5]
     labels = Labels(
         np.r_[np.zeros(60, np.int32), np.arange(60, dtype=np.int32) // 5 % 2], ("a", "b")
     )
-    split = split_groups(labels, Labels(of, tuple(map(str, range(13)))), 2, 0)
+    split = split_groups(labels.values, of, 2, seed=0, names=labels.names)
     assert shares(labels, split).startswith("whole groups made the parts unequal: ")
     assert "rows, a " in shares(labels, split)
+
+
+def test_metrics_of_others_have_a_column_where_they_have_a_title(here, capsys, monkeypatch):
+    class Wrong(Metric):
+        name = "wrong"
+        title = "wrong (share)"
+
+        def compute(self, probe, rows):
+            return 1 - accuracy(probe, rows)
+
+    argv = ["probe", "x.npy", "two.npy", "--probes", "mean-difference"]
+    assert "wrong (share)" not in ok(capsys, *argv)
+    monkeypatch.setitem(names._registered, ("metric", "wrong"), Wrong)
+    out = ok(capsys, *argv)
+    assert "wrong (share)" in out
+    line = next(line for line in out.splitlines() if "before" in line)
+    cells = [cell.strip() for cell in line.split("│")[3:-1]]
+    assert float(cells[0]) + float(cells[-1]) == pytest.approx(1, abs=1e-4)

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import erasejax as ej
-from bench.problems import mixed_functions, redundant
+from bench.speed.problems import mixed_functions, redundant
 from erasejax.cli import _main as cli
 from erasejax.erasers._fantope import fantope
 from tests.common import EPS, draw, enable_x64

@@ -17,7 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import erasejax as ej
+from erasejax._core.pytrees import tree_classes
 from erasejax.files import open_features, parse, read_array, read_labels, read_task
+from erasejax.files._trees import _misfit
+from erasejax.names import Named, known
 from erasejax.rows._pairs import PairNormalization, Pairs
 from erasejax.statistics._class_moments import ClassMoments
 from tests import common
@@ -400,7 +403,15 @@ def fitted():
     made.append(jax.eval_shape(functools.partial(ej.Moments.of, covariance=False), data))
     made.append(jax.eval_shape(ClassMoments.of, data))
     pairs = Pairs(x, x, labels=z, weights=x[:, 0])
-    made += [pairs, jax.eval_shape(PairNormalization.of, pairs)]
+    made += [pairs, jax.eval_shape(PairNormalization.of, pairs), data]
+    made.append(ej.Dataset(x, x, task=x[:, :2], weights=x[:, 0]))
+    made.append(jax.eval_shape(functools.partial(ej.metrics.guardedness_test, key=key), data))
+    lda, lr = probes["LDA"], probes["Logistic"]
+    made.append(jax.eval_shape(functools.partial(ej.probes.recursive, lda, rounds=2), data))
+    select = functools.partial(ej.probes.select_l2, lr, l2=jnp.ones(2), key=key)
+    made.append(jax.eval_shape(select, data))
+    interval = functools.partial(ej.metrics.bootstrap, ej.metrics.accuracy, key=key)
+    made.append(jax.eval_shape(interval, jax.eval_shape(lda.fit, data), data))
     for shapes in made:
         for batch in ((), (2,)):
             yield jax.tree.map(lambda leaf, b=batch: np.zeros(b + leaf.shape, leaf.dtype), shapes)
@@ -420,9 +431,19 @@ def test_every_class_comes_back(tmp_path):
         for i, leaf in enumerate(leaves[:-1]):
             more = jnp.asarray(np.asarray(leaf)[None])
             wrong = jax.tree.unflatten(structure, [*leaves[:i], more, *leaves[i + 1 :]])
-            assert "does not fit the others" in ej.io._misfit(wrong)
-    assert seen >= set(ej.io._CLASSES) - {
-        "PairNormalization",
-        "LinearRegressor",
-        "LinearClassifier",
-    }
+            assert "does not fit the others" in _misfit(wrong)
+    results = {name for name, cls in tree_classes().items() if not issubclass(cls, Named)}
+    assert seen >= results - {"LinearProbe"}
+
+
+def test_configurations_come_back(tmp_path):
+    configs = [*common.erasers(4).values(), *common.probes().values()]
+    configs += [*common.contrast_probes().values(), ej.datasets.GaussianClasses(rows=(3, 4))]
+    configs += [kind() for name, kind in known("dataset").items() if name != "discrete-features"]
+    for config in configs:
+        ej.save({"config": config}, tmp_path / "c.safetensors")
+        back = ej.load(tmp_path / "c.safetensors")["config"]
+        assert type(back) is type(config)
+        assert jax.tree.structure(back) == jax.tree.structure(config)
+        for one, other in zip(jax.tree.leaves(back), jax.tree.leaves(config), strict=True):
+            np.testing.assert_array_equal(one, other)

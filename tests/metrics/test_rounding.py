@@ -1,6 +1,7 @@
 """Dtypes of erased rows: what is certified is what is written."""
 
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 
 import erasejax as ej
-from erasejax.cli import _commands as commands
 from erasejax.cli import _main as cli
+from erasejax.cli._fit import fit
 from erasejax.files import open_features
 from tests.command import bad, ok
 
@@ -182,7 +183,6 @@ def test_claim_of_half_precision():
 
 
 def test_commands_take_the_dtype_by_name(files):
-    text = commands.fit(
-        "float16.safetensors", "z.npy", out="e.safetensors", method="leace", dtype="float32"
-    )
+    out = Path("e.safetensors")
+    text = fit("float16.safetensors", "z.npy", out=out, method="leace", dtype="float32", options={})
     assert certified(text) == 0

@@ -5,10 +5,11 @@ import pytest
 
 import erasejax as ej
 from erasejax.pages import _demo as demo
-from erasejax.pages._demo import page as report
+from erasejax.pages._demo import terminal
+from erasejax.pages._demo.runs import ERASERS
 from erasejax.sweep._trial import lane_key
 
-MEAN_DIFFERENCE = demo.ERASERS.index("mean difference")
+MEAN_DIFFERENCE = ERASERS.index("mean difference")
 SCORES = ("accuracy", "balanced_accuracy", "auroc")
 
 
@@ -132,7 +133,7 @@ def test_parquet(folder):
 
 
 def test_table_fits_100_columns(results, capsys):
-    report.show(demo.summary(results), protocols=demo.PROTOCOLS)
+    terminal.show(demo.summary(results))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
     assert not any("…" in line for line in lines)
@@ -178,4 +179,4 @@ def test_force_replaces_its_own_files_only(tmp_path):
 
 def test_missing_extra_is_named():
     with pytest.raises(ModuleNotFoundError, match=r"erasejax\[plot\]"):
-        report.require("no_such_module_anywhere", "plot")
+        terminal.require("no_such_module_anywhere", "plot")

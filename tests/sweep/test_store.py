@@ -308,7 +308,7 @@ def test_a_number_that_nobody_has_yet_is_null(tmp_path):
     found = ej.sweep.run({**TINY, "metrics": "damage", "eraser": "identity"}, out=tmp_path)
     for piece in found._pieces:
         for block in piece.stored:
-            if "damage_fresh" in block.ask.columns:
+            if "damage_fresh" in block.columns.names:
                 found._store.file(block, piece.numerics).unlink()
     frame = ej.sweep.open(tmp_path).to_pandas()
     assert frame.damage_fresh.isna().all()

@@ -20,31 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from erasejax._core.extras import require
-from erasejax.pages._demo import figures, page
-from erasejax.pages._demo.runs import (
-    DATA,
-    ERASERS,
-    PROBES,
-    PROTOCOLS,
-    ZERO_ONE_DATASETS,
-    Results,
-    run,
-    spec,
-)
-from erasejax.pages._demo.table import summary, to_table
+from erasejax.pages._demo import example, figures, page, terminal
+from erasejax.pages._demo.runs import Results, run, spec
+from erasejax.pages._demo.summary import summary
+from erasejax.pages._demo.table import to_table
 
-__all__ = [
-    "DATA",
-    "ERASERS",
-    "PROBES",
-    "PROTOCOLS",
-    "ZERO_ONE_DATASETS",
-    "Results",
-    "run",
-    "run_demo",
-    "spec",
-    "to_table",
-]
+__all__ = ["run_demo"]
 
 _EXTRAS = {"rich": "cli", "tqdm": "cli", "pyarrow": "sweep", "matplotlib": "plot"}
 
@@ -81,18 +62,18 @@ def run_demo(
     started = time.perf_counter()
     with _folder(Path(out), force) as folder:
         with ThreadPoolExecutor(1) as beside:
-            example = beside.submit(figures.first_example, seed)
+            first = beside.submit(example.first_example, seed)
             results = run(datasets=datasets, seed=seed, progress=True)
         _check(results)
         rows = summary(results)
         require("pyarrow.parquet", "sweep").write_table(
             to_table(results), folder / "results.parquet", compression="zstd"
         )
-        figures.pictures(example.result(), results, folder)
-        facts = page.Facts(datasets=datasets, seed=seed, seconds=time.perf_counter() - started)
-        text = page.page(rows, facts, protocols=PROTOCOLS)
+        figures.pictures(first.result(), results, folder)
+        seconds = time.perf_counter() - started
+        text = page.page(rows, datasets=datasets, seed=seed, seconds=seconds)
         (folder / "index.html").write_text(text, encoding="utf-8")
-    page.show(rows, protocols=PROTOCOLS)
+    terminal.show(rows)
     page_path = Path(out) / "index.html"
     print(f"{time.perf_counter() - started:.0f} s. The page: {page_path}")
     return page_path

@@ -1,14 +1,13 @@
-"""The results as a table: long for the file, and means and spreads for the reader."""
+"""The results as a long table, for the file."""
 
 from typing import Any
 
 import numpy as np
 
 from erasejax._core.extras import require
-from erasejax.pages._demo import page
 from erasejax.pages._demo.runs import DATA, ERASERS, PROBES, PROTOCOLS, Results
 
-__all__ = ["summary", "to_table"]
+__all__ = ["to_table"]
 
 _COLUMNS = {
     "dataset": "index of the dataset; with the seed it fixes every draw",
@@ -85,29 +84,3 @@ def _long(
         "labels": (index[2], labels),
         "probe": (index[3], names),
     }
-
-
-def summary(results: Results) -> list[page.Row]:
-    """Returns mean and spread over the datasets of every combination, in the table's order."""
-    rows = []
-    for i, data in enumerate(DATA):
-        for j, eraser in enumerate(ERASERS):
-            where = (slice(None), i, j)
-            cells: list[tuple[str, str, dict, list[tuple]]] = [
-                (name, "true", results.convex, [(*where, p, k) for p in range(2)])
-                for k, name in enumerate(PROBES)
-            ]
-            cells.append(("ZeroOne", "true", results.zero_one, [(*where, 0), (*where, 1)]))
-            cells.append(("ZeroOne", "permuted", results.zero_one, [(*where, 2)]))
-            for probe, labels, scores, places in cells:
-                found = [
-                    {
-                        name: (float(np.mean(values[at])), float(np.std(values[at])))
-                        for name, values in scores.items()
-                        if name != "status" and not np.isnan(values[at]).any()
-                    }
-                    for at in places
-                ]
-                count = len(scores["accuracy"])
-                rows.append(page.Row(data, eraser, probe, labels, count, found))
-    return rows

@@ -123,7 +123,7 @@ class ConvexClassifier(Probe):
         probe = self._fitted(inverse * point.weight, point.offset, moments, idle)
         status = status | flag(~converged & ~idle, Status.NOT_CONVERGED)
         status = status | flag(~jnp.isfinite(probe.weight).all(), Status.NONFINITE)
-        return poison(probe.replace(status=status), status)  # pyright: ignore
+        return poison(probe.replace(status=status), status)
 
 
 def _null(moments: Moments) -> tuple[jax.Array, jax.Array]:

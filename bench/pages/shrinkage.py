@@ -6,8 +6,8 @@ almost without variance. The eraser is fitted to n rows; damage is that to 4,096
 is the squared distance of the shrunk correlations to those of the fresh rows, as a share of the
 same without shrinkage.
 
-    python -m bench.shrinkage
-    python -m bench.shrinkage --only 16-features
+    python -m bench.pages.shrinkage
+    python -m bench.pages.shrinkage --only 16-features
 """
 
 import functools
@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import erasejax as ej
-from bench.harness import Figure, Row, measure
-from erasejax.statistics import _concept as canonical
+from bench.speed.harness import Figure, Row, measure
+from erasejax.statistics import shrink
 
 RULES = ("none", "schaefer-strimmer", "oas")
 SIZES, RATIOS = (4, 16, 64, 256), (0.5, 1, 2, 4, 16, 64)
@@ -60,12 +60,12 @@ def trials(x: jax.Array, z: jax.Array, fresh: jax.Array) -> jax.Array:
 
     def one(drawn):
         x, z, fresh = drawn
-        data = ej.data.as_dataset(x, z, num_classes=2)
+        data = ej.Dataset(x, z, 2)
         moments = ej.Moments.of(data)
         own, target = correlations(x), correlations(fresh)
         found = []
         for rule in RULES:
-            weight = canonical.shrink(rule, 0.0, jnp.sum(own**2), moments)
+            weight = shrink(rule, 0.0, jnp.sum(own**2), moments)
             shrunk = (1 - weight) * own + weight * jnp.eye(len(own))
             erased = ej.LEACE(shrinkage_rule=rule).fit(data)(fresh)
             damage = ej.metrics.damage(fresh, erased)

@@ -4,8 +4,8 @@ The loop turns the rows, centres them, takes their covariances and solves for Pi
 set of signs after the other. Sizes are shares of 1,000 datasets without a leak that are rejected at
 5%, of this test and of one that permutes the labels.
 
-    python -m bench.certificates
-    python -m bench.certificates --only speed --repeats 3
+    python -m bench.speed.certificates
+    python -m bench.speed.certificates --only speed --repeats 3
 """
 
 import jax
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import erasejax as ej
-from bench.harness import Case, Figure, Row, compare, measure
+from bench.speed.harness import Case, Figure, Row, compare, measure
 
 FLIPS, DATASETS = 10_000, 1000
 

@@ -1,21 +1,22 @@
 """Random splits of rows, each part with the same share of every class; groups stay whole."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from erasejax.files import Labels
-
-__all__ = ["shares", "split_groups", "split_rows"]
-
-_TOLD = 0.1  # parts that are unequal by more than a tenth are worth a line
+__all__ = ["split_groups", "split_rows"]
 
 
-def split_rows(labels: Labels, parts: int, seed: int) -> list[np.ndarray]:
+def split_rows(
+    labels: np.ndarray, parts: int, *, seed: int, names: Sequence[str]
+) -> list[np.ndarray]:
     """Splits rows at random into equal parts with the same share of each class.
 
     Args:
-      labels: classes.
+      labels: (n,) classes, integers in [0, k).
       parts: how many.
       seed: of the split.
+      names: of the k classes.
 
     Returns:
       Row numbers of each part, rising. Within a class the parts differ by at most one row.
@@ -26,17 +27,25 @@ def split_rows(labels: Labels, parts: int, seed: int) -> list[np.ndarray]:
     random = np.random.default_rng(seed)
     split: list[list[np.ndarray]] = [[] for _ in range(parts)]
     shift = 0
-    for j, count in enumerate(labels.counts):
+    for j, count in enumerate(np.bincount(labels, minlength=len(names)).tolist()):
         if count < parts:
-            raise ValueError(_too_few(labels, j, count, parts, "row"))
-        members = random.permutation(np.flatnonzero(labels.values == j))
+            raise ValueError(_too_few(names[j], count, parts, "row"))
+        members = random.permutation(np.flatnonzero(labels == j))
         for i in range(parts):
             split[(i + shift) % parts].append(members[i::parts])
         shift += count  # where the last class left off, so that the parts are equal
     return [np.sort(np.concatenate(piece)) for piece in split]
 
 
-def split_groups(labels: Labels, groups: Labels, parts: int, seed: int) -> list[np.ndarray]:
+def split_groups(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    parts: int,
+    *,
+    seed: int,
+    names: Sequence[str],
+    source: str = "groups",
+) -> list[np.ndarray]:
     """Splits groups of rows at random into parts as equal as they allow, in rows of each class.
 
     The groups that hold most of a class come first; those within a factor of two class by class, in
@@ -45,10 +54,12 @@ def split_groups(labels: Labels, groups: Labels, parts: int, seed: int) -> list[
     (c_j / n_j) (y_j / n_j), and of these that of the fewest rows.
 
     Args:
-      labels: classes.
-      groups: which rows belong together.
+      labels: (n,) classes, integers in [0, k).
+      groups: (n,) which rows belong together, integers 0, 1, ..., each of which occurs.
       parts: how many.
       seed: of the split.
+      names: of the k classes.
+      source: where the groups come from, for messages.
 
     Returns:
       Row numbers of each part, rising. No group is in two parts.
@@ -56,11 +67,11 @@ def split_groups(labels: Labels, groups: Labels, parts: int, seed: int) -> list[
     Raises:
       ValueError: a class is in fewer groups than there are parts, or a part has none of it.
     """
-    k, count = len(labels.names or ()), len(groups.names or ())
-    rows = np.bincount(groups.values * k + labels.values, minlength=count * k).reshape(count, k)
+    k, count = len(names), int(groups.max()) + 1
+    rows = np.bincount(groups * k + labels, minlength=count * k).reshape(count, k)
     for j, held in enumerate((rows > 0).sum(axis=0)):
         if held < parts:
-            raise ValueError(_too_few(labels, j, int(held), parts, "group"))
+            raise ValueError(_too_few(names[j], int(held), parts, "group"))
     share = rows / rows.sum(axis=0)
     order = np.random.default_rng(seed).permutation(count)
     most = np.floor(np.log2(share[order].max(axis=1)))
@@ -72,40 +83,15 @@ def split_groups(labels: Labels, groups: Labels, parts: int, seed: int) -> list[
         has[part[group]] += share[group]
         size[part[group]] += rows[group].sum()
     if (has == 0).any():
-        name = (labels.names or ())[int(np.argmax((has == 0).any(axis=0)))]
+        name = names[int(np.argmax((has == 0).any(axis=0)))]
         raise ValueError(
-            f"{groups.source}: whole groups were put into {parts} parts of fresh rows, and one has "
+            f"{source}: whole groups were put into {parts} parts of fresh rows, and one has "
             f"no row of class {name!r}; smaller groups, or another --seed, may do"
         )
-    return [np.flatnonzero(part[groups.values] == i) for i in range(parts)]
+    return [np.flatnonzero(part[groups] == i) for i in range(parts)]
 
 
-def shares(labels: Labels, split: list[np.ndarray]) -> str:
-    """Returns what shares of the classes parts have, if they are unequal by much; else "".
-
-    Args:
-      labels: classes.
-      split: row numbers of each part.
-    """
-    k = len(labels.names or ())
-    rows = np.array([np.bincount(labels.values[piece], minlength=k) for piece in split])
-    fair = rows.sum(axis=0) / len(split)
-    # A row more or less than fair is no group's doing.
-    if (np.abs(rows - fair) <= np.maximum(_TOLD * fair, 1)).all():
-        return ""
-    pieces = [
-        f"{sum(part)} rows, "
-        + ", ".join(
-            f"{name} {count / sum(part):.0%}"
-            for name, count in zip((labels.names or ())[:4], part, strict=False)
-        )
-        for part in rows.tolist()
-    ]
-    return "whole groups made the parts unequal: " + "; ".join(pieces)
-
-
-def _too_few(labels: Labels, j: int, count: int, parts: int, what: str) -> str:
-    name = (labels.names or ())[j]
+def _too_few(name: str, count: int, parts: int, what: str) -> str:
     held = "has" if what == "row" else "is in"
     whole = "" if what == "row" else " of whole groups"
     return (

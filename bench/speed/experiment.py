@@ -3,7 +3,7 @@
 One unit is one dataset of 2 x 100 rows: sample, project out the mean difference, fit a logistic
 regression before and after, score both. The peer is a loop of numpy and scikit-learn.
 
-    python -m bench.experiment
+    python -m bench.speed.experiment
 """
 
 import argparse
@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 import erasejax as ej
-from bench.harness import Case, compare, report
+from bench.speed.harness import Case, compare, report
 
 ROWS = 100
 DATASETS = {3: 4096, 16: 2048, 64: 512}

@@ -1,8 +1,9 @@
-"""Draws contrast.png: what CCS finds beside a distractor, and how many orthogonal directions serve.
+"""The figure contrast.png: what CCS finds beside a distractor, and along orthogonal directions.
 
-python -m bench.contrast_figure
+python -m bench.pages.contrast_figure
 """
 
+import argparse
 from pathlib import Path
 
 import jax
@@ -11,7 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import erasejax as ej
-from erasejax.pages._plots import COLOURS, save
+from erasejax.pages._plots import save
+from erasejax.pages._style import COLOURS
 
 PROMINENCE = (0.0, 1.0, 2.0, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
 SEEDS, ROUNDS = 12, 24
@@ -63,6 +65,9 @@ def round_by_round(directions: int) -> tuple[np.ndarray, float]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("docs/figures"))
+    args = parser.parse_args()
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     found = beside_a_distractor()
@@ -122,7 +127,7 @@ def main() -> None:
         axes.spines[["top", "right"]].set_visible(False)
     left.legend(frameon=False, loc="center left", bbox_to_anchor=(0, 0.45))
     right.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 0.05))
-    save(figure, Path(__file__).parent.parent / "docs" / "figures" / "contrast.png")
+    save(figure, args.out / "contrast.png")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ penalty on both sides; the loop keeps one orthonormal basis, and fits by L-BFGS 
 default tolerance, looser than ours. R-LACE: 9,000 x 200 rows of six non-linear functions of the
 label; the loop is the published iteration in numpy.
 
-    python -m bench.iterative
-    python -m bench.iterative --only inlp --repeats 3
+    python -m bench.speed.iterative
+    python -m bench.speed.iterative --only inlp --repeats 3
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 import erasejax as ej
-from bench.harness import Case, Figure, Row, compare, measure
-from bench.problems import mixed_functions, redundant
+from bench.speed.harness import Case, Figure, Row, compare, measure
+from bench.speed.problems import mixed_functions, redundant
 
 ROWS, DIMS, ROUNDS, L2, SEEDS = 10_000, 256, 20, 1e-3, 64
 FIT_ROWS, ITERATIONS = 9_000, 200

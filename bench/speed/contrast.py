@@ -4,8 +4,8 @@ One unit is one start: 1,000 epochs of AdamW over all pairs at once. The loop ta
 the other, as the published code does; both sides get the same normalised rows. The floor is what an
 epoch cannot do without: one product for the outputs, one for the gradient.
 
-    python -m bench.contrast
-    python -m bench.contrast --epochs 200 --repeats 3
+    python -m bench.speed.contrast
+    python -m bench.speed.contrast --epochs 200 --repeats 3
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import erasejax as ej
-from bench.harness import Case, Figure, Row, compare, report
+from bench.speed.harness import Case, Figure, Row, compare, report
 from erasejax._linalg.products import product
 
 SIZES = ((500, 768), (1000, 256), (1000, 768), (2000, 512))  # pairs, features

@@ -1,11 +1,11 @@
 """Sweeps end to end, with their files: against a loop, and how their cost grows.
 
-The experiment is that of bench.experiment: 2 x 100 rows, the mean difference projected out, a
+The experiment is that of bench.speed.experiment: 2 x 100 rows, the mean difference projected out, a
 logistic regression before and after, on the fitting rows. One unit is one dataset. Compiled
 programs are kept between runs, as the command line keeps them; the first run compiles.
 
-    python -m bench.sweep
-    python -m bench.sweep --only million
+    python -m bench.speed.sweep
+    python -m bench.speed.sweep --only million
 """
 
 import contextlib
@@ -22,13 +22,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from bench.experiment import DATASETS, ROWS, loop_case
-from bench.harness import Case, Figure, Row, compare, measure
+from bench.speed.experiment import DATASETS, ROWS, loop_case
+from bench.speed.harness import Case, Figure, Row, compare, measure
 from erasejax import sweep
 from erasejax.sweep._plan import plan
 from erasejax.sweep._progress import Progress
-from erasejax.sweep._run import Traced, Writer, stream
 from erasejax.sweep._store import Store, numerics
+from erasejax.sweep._stream import Writer, stream
+from erasejax.sweep._traced import Traced
 
 SEEDS = {3: 262_144, 16: 65_536, 64: 16_384}
 _PROCESS = """

@@ -3,8 +3,8 @@
 Both minimise the same objective; scikit-learn stops at its default tolerance, ours near rounding,
 and the figures say how far above the better of the two each one ends.
 
-    python -m bench.probes
-    python -m bench.probes --only small --repeats 3
+    python -m bench.speed.probes
+    python -m bench.speed.probes --only small --repeats 3
 """
 
 import warnings
@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 import erasejax as ej
-from bench.harness import Case, Figure, Row, compare, measure
+from bench.speed.harness import Case, Figure, Row, compare, measure
 
 SHAPES = [(10_000, 768), (2_000, 2_048), (50_000, 64)]
 FITS, ROWS, DIMS = 4_096, 200, 16

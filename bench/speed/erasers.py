@@ -4,8 +4,8 @@ Rows are normal, classes half a standard deviation apart at most, float32, and w
 wants them before the clock starts. The peer is at its best there: on rows where erasing would raise
 the trace of the covariance, it decomposes one more (d, d) matrix.
 
-    python -m bench.erasers
-    python -m bench.erasers --only 0 6 --repeats 3 --no-memory
+    python -m bench.speed.erasers
+    python -m bench.speed.erasers --only 0 6 --repeats 3 --no-memory
 """
 
 import argparse
@@ -29,7 +29,7 @@ import torch
 from concept_erasure import LeaceFitter
 
 import erasejax as ej
-from bench.harness import Case, Figure, Row, compare, report
+from bench.speed.harness import Case, Figure, Row, compare, report
 
 SHAPES = (
     (10_000, 768, 2),
@@ -182,7 +182,7 @@ def memory(shape: tuple[int, int, int]) -> list[Figure]:
     """Returns the peaks of one fit of each, each measured in a new process."""
     found = []
     for name in (PEER, PLAIN, OURS, FLOOR):
-        command = [sys.executable, "-m", "bench.erasers", "--peak", json.dumps([name, shape])]
+        command = [sys.executable, "-m", "bench.speed.erasers", "--peak", json.dumps([name, shape])]
         # Large buffers go back to the system at once, and are asked for anew (glibc).
         env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**16)}
         done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)

@@ -23,7 +23,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from erasejax.files import _saved as io
+from erasejax.files import replacing
 
 __all__ = ["Case", "Figure", "Row", "compare", "measure", "report"]
 
@@ -193,7 +193,7 @@ def report(
     )
     out.mkdir(parents=True, exist_ok=True)
     path = out / (title.lower().replace(" ", "-") + ".json")
-    with io.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text + "\n")
 
 

@@ -1,4 +1,4 @@
-"""The figures of docs/claims.md, from the numbers that bench/claims.py measures."""
+"""The figures of docs/claims.md, from the numbers that bench/pages/claims.py measures."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from erasejax.pages._plots import COLOURS, save
+from erasejax.pages._plots import save
+from erasejax.pages._style import COLOURS
 
 __all__ = ["draw"]
 

@@ -1,8 +1,9 @@
-"""Draws iterative.png: what INLP leaves round by round, where one direction is enough.
+"""The figure inlp.png: what INLP leaves round by round, where one direction is enough.
 
-python docs/figures/iterative.py
+python -m bench.pages.inlp_figure
 """
 
+import argparse
 from pathlib import Path
 
 import jax
@@ -11,8 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import erasejax as ej
-from bench.problems import redundant
-from erasejax.pages._plots import COLOURS, save
+from bench.speed.problems import redundant
+from erasejax.pages._plots import save
+from erasejax.pages._style import COLOURS
 
 RANKS = (0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 20)
 ROWS = 20_000
@@ -26,6 +28,9 @@ def scores(eraser: ej.Projection, probe, fitted, scored) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("docs/figures"))
+    args = parser.parse_args()
     fitted, scored = (
         (jnp.asarray(x), jnp.asarray(z)) for x, z in (redundant(ROWS, seed=s) for s in (1, 2))
     )
@@ -88,7 +93,7 @@ def main() -> None:
         title="20 directions carry the label; removing the difference of the means is enough",
     )
     axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.66))
-    save(figure, Path(__file__).parent.parent / "docs" / "figures" / "inlp.png")
+    save(figure, args.out / "inlp.png")
 
 
 if __name__ == "__main__":

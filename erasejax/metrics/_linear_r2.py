@@ -1,0 +1,119 @@
+"""What least squares could read of rows, without fitting a probe."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from erasejax._core.programs import program
+from erasejax._core.status import failed
+from erasejax.metrics._base import Metric
+from erasejax.rows import Dataset, as_dataset_about
+from erasejax.statistics import Moments, correlations, null_model, solve_data, whitening
+
+__all__ = ["LinearR2", "canonical_correlations", "linear_r2", "vanishes"]
+
+
+def canonical_correlations(
+    x: Any, z: Any = None, *, weights: Any = None, num_classes: int | None = None
+) -> jax.Array:
+    """Returns the canonical correlations of x and the concept on these rows.
+
+    The largest is the correlation of the best linear read-out with the best contrast of the
+    concept. Erased, all are 0. With no more rows than features all are 1 on any data: in sample
+    they then say nothing.
+
+    Args:
+      x: (n, d) floats, or a `Dataset` and no z.
+      z: the concept, as for `fit` of an eraser.
+      weights: (n,) row weights, or None.
+      num_classes: number of classes; required under jit.
+
+    Returns:
+      (r,) descending, in [0, 1], r = k - 1 for k classes and k for other concepts; exactly 0 where
+      the covariances vanish but for rounding; NaN where the rows cannot be used.
+
+    Raises:
+      TypeError: x is not floating point, or z is missing.
+      ValueError: shapes do not match, or num_classes is missing.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> ej.metrics.canonical_correlations(data).shape
+      (1,)
+      >>> ej.metrics.canonical_correlations(ej.LEACE().fit(data)(data.x), data.z).tolist()
+      [0.0]
+    """
+    return _correlations(as_dataset_about(x, z, weights=weights, num_classes=num_classes)[0])
+
+
+def linear_r2(
+    x: Any, z: Any = None, *, weights: Any = None, num_classes: int | None = None
+) -> jax.Array:
+    """Returns the share of the concept's variance that least squares explains on these rows.
+
+    It is the mean of the squared canonical correlations over the rank of the concept's covariance.
+    A mean can hide one class that is read well: look at `canonical_correlations` too.
+
+    Args:
+      x: (n, d) floats, or a `Dataset` and no z.
+      z: the concept, as for `fit` of an eraser.
+      weights: (n,) row weights, or None.
+      num_classes: number of classes; required under jit.
+
+    Returns:
+      () in [0, 1], exactly 0 where the covariances vanish but for rounding; NaN where the rows
+      cannot be used.
+
+    Raises:
+      TypeError: x is not floating point, or z is missing.
+      ValueError: shapes do not match, or num_classes is missing.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> float(ej.metrics.linear_r2(data)) > 0.1
+      True
+      >>> float(ej.metrics.linear_r2(ej.LEACE().fit(data)(data.x), data.z))
+      0.0
+    """
+    return _linear_r2(as_dataset_about(x, z, weights=weights, num_classes=num_classes)[0])
+
+
+class LinearR2(Metric):
+    """`linear_r2` by its name.
+
+    Example:
+      >>> ej.metrics.LinearR2.name, ej.metrics.LinearR2.of
+      ('linear_r2', 'rows')
+    """
+
+    name = "linear_r2"
+    of = "rows"
+    compute = staticmethod(linear_r2)
+
+
+@program
+def _correlations(data: Dataset) -> jax.Array:
+    solved = solve_data(data, rule="none", shrinkage=0.0)
+    null = vanishes(solved.moments)
+    found = jnp.where(null, 0, correlations(solved))
+    return jnp.where(failed(solved.status), jnp.nan, found)
+
+
+@program
+def _linear_r2(data: Dataset) -> jax.Array:
+    solved = solve_data(data, rule="none", shrinkage=0.0)
+    whiten, _ = whitening(solved.moments)
+    rank = jnp.sum((whiten != 0).any(axis=0))
+    r2 = jnp.sum(correlations(solved) ** 2) / rank
+    r2 = jnp.where(vanishes(solved.moments), 0, r2)
+    return jnp.where(failed(solved.status), jnp.nan, r2)
+
+
+def vanishes(moments: Moments) -> jax.Array:
+    """Returns whether the covariances are what independent rounding of the rows explains: ().
+
+    Unlike a probe, which would fit what may be rounding, a number can say how much there is of it.
+    """
+    null, unresolved = null_model(moments)
+    return null & (unresolved == 0)

@@ -1,0 +1,55 @@
+"""What knowing nothing but the frequencies of the classes is worth."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from erasejax.metrics._base import Metric
+from erasejax.metrics._scoring import members
+from erasejax.rows import Dataset, as_dataset, class_labels
+
+__all__ = ["MajorityRate", "majority_rate"]
+
+
+def majority_rate(z: Any, *, weights: Any = None, num_classes: int | None = None) -> jax.Array:
+    """Returns the share of the most frequent class: the accuracy of knowing nothing.
+
+    Args:
+      z: (n,) integer labels.
+      weights: (n,) row weights, or None.
+      num_classes: number of classes; required under jit.
+
+    Returns:
+      () in (0, 1].
+
+    Raises:
+      TypeError: z is not class labels.
+
+    Example:
+      >>> float(ej.metrics.majority_rate(jnp.array([0, 0, 0, 1])))
+      0.75
+    """
+    z = class_labels(z)
+    data = as_dataset(
+        jnp.zeros((len(z), 1), jnp.float32), z, weights=weights, num_classes=num_classes
+    )
+    size = jnp.sum(members(data), axis=0)
+    return jnp.max(size) / jnp.sum(size)
+
+
+class MajorityRate(Metric):
+    """`majority_rate` by its name.
+
+    Example:
+      >>> ej.metrics.MajorityRate.name, ej.metrics.MajorityRate.of
+      ('majority_rate', 'labels')
+    """
+
+    name = "majority_rate"
+    of = "labels"
+    needs = frozenset({"classes"})
+
+    def compute(self, rows: Dataset) -> jax.Array:
+        """Returns the share of the most frequent class."""
+        return majority_rate(rows.z, num_classes=rows.num_classes)

@@ -1,0 +1,25 @@
+"""How many directions an eraser removes."""
+
+from typing import Any
+
+import jax
+
+from erasejax.metrics._base import Metric
+
+__all__ = ["Rank"]
+
+
+class Rank(Metric):
+    """How many directions an eraser removes.
+
+    Example:
+      >>> ej.metrics.Rank.name, ej.metrics.Rank.of
+      ('rank', 'eraser')
+    """
+
+    name = "rank"
+    of = "eraser"
+
+    def compute(self, eraser: Any) -> jax.Array:
+        """Returns the rank of a fitted eraser."""
+        return eraser.rank

@@ -1,0 +1,67 @@
+"""How a fitted probe is scored: rows are checked, and a score is NaN where the probe failed.
+
+A score says nothing without its protocol: which rows the eraser was fitted on, which the probe, and
+which are scored. On one and the same rows an erased label has exactly zero weights; a probe fitted
+on fresh rows finds the estimation error of the eraser.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from erasejax._core import inputs
+from erasejax._core.foreign import as_jax_or_numpy
+from erasejax._core.programs import program
+from erasejax._core.status import failed
+from erasejax.rows import Dataset, as_dataset_about, codes, describe_concept, moved
+
+__all__ = ["checked", "labelled", "mean", "members", "score"]
+
+
+def checked(probe: Any, x: Any, z: Any, weights: Any) -> tuple[Any, Dataset]:
+    """Returns the rows, with the number of classes the probe knows, and the probe for such rows."""
+    classes = None
+    if not isinstance(x, Dataset):
+        z = as_jax_or_numpy("z", z)
+        if z.ndim == 1 and not jnp.issubdtype(z.dtype, jnp.floating):
+            classes = probe.num_classes
+    options = {"weights": weights, "num_classes": classes, "decided": True}
+    data, origin = as_dataset_about(x, z, of=probe, **options)
+    return moved(probe, None if origin is None else -origin), data
+
+
+def labelled(probe: Any, x: Any, z: Any, weights: Any) -> tuple[Any, Dataset]:
+    """Returns a probe and rows, with as many classes as it tells apart.
+
+    Of float64 rows both may be about an origin of their own.
+
+    Raises:
+      TypeError: z is not class labels.
+    """
+    probe, data = checked(probe, x, z, weights)
+    if not data.is_classes:
+        raise TypeError(f"z: expected integer class labels (n,), got {describe_concept(data.z)}")
+    return probe, data
+
+
+@program(static_argnums=0)
+def score(core: Callable[[Any, Dataset], jax.Array], probe: Any, data: Dataset) -> jax.Array:
+    """Returns core(probe, data), NaN where the probe failed."""
+    return jnp.where(failed(probe.status), jnp.nan, core(probe, data))
+
+
+def members(data: Dataset) -> jax.Array:
+    """Returns one-hot labels times the row weights, (n, k)."""
+    found = codes(data, inputs.compute_dtype(data.x))[0]
+    return found if data.weights is None else found * data.weights[:, None]
+
+
+def mean(rows: jax.Array, data: Dataset) -> jax.Array:
+    """Returns the weighted mean over the first axis; rows of weight 0 are not read."""
+    rows = rows.astype(inputs.compute_dtype(data.x))
+    if data.weights is None:
+        return jnp.mean(rows, axis=0)
+    weights = data.weights.reshape(-1, *([1] * (rows.ndim - 1)))
+    return jnp.sum(jnp.where(weights != 0, weights * rows, 0), axis=0) / jnp.sum(weights)
