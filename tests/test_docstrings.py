@@ -12,7 +12,7 @@ import pytest
 
 import erasejax as ej
 
-ROOMS = [ej, ej.datasets, ej.erasers, ej.metrics, ej.probes, ej.sweep, ej.transport]
+ROOMS = [ej, ej.datasets, ej.erasers, ej.metrics, ej.probes, ej.sweep, ej.testing, ej.transport]
 NAMES = {"ej": ej, "jax": jax, "jnp": jnp, "np": np}
 
 

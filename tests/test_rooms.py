@@ -14,6 +14,7 @@ ROOMS = [
     "cli",
     "pages",
     "sweep",
+    "testing",
     "files",
     "erasers",
     "probes",

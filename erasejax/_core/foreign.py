@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["as_jax_or_numpy", "own"]
+__all__ = ["as_jax_or_numpy", "own", "wide"]
 
 _ALIGNMENT = 64  # bytes; JAX aliases aligned buffers and copies others, a second time
 
@@ -94,7 +94,7 @@ def _exported(name: str, value: Any) -> jax.Array | np.ndarray:
     if view is not None:
         return _numeric(name, view, value)
     try:
-        with _wide():
+        with wide():
             found = jnp.from_dlpack(value.contiguous() if hasattr(value, "contiguous") else value)
             on_host = all(device.platform == "cpu" for device in found.devices())
             if on_host or jnp.issubdtype(found.dtype, jnp.integer):
@@ -102,7 +102,7 @@ def _exported(name: str, value: Any) -> jax.Array | np.ndarray:
             dtype = found.dtype
         # The copy is made when it is ready; until then the owner of the memory must wait.
         dtype = jax.dtypes.canonicalize_dtype(dtype)
-        with _wide():
+        with wide():
             return jax.block_until_ready(jnp.array(found, dtype, copy=True))
     except Exception as error:
         reason = error
@@ -118,7 +118,7 @@ def _exported(name: str, value: Any) -> jax.Array | np.ndarray:
     ) from reason
 
 
-def _wide() -> Any:
+def wide() -> Any:
     """Returns the context in which JAX keeps 64 bits, under the name this version has for it."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)

@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from erasejax._core.status import failed
 from erasejax._linalg.products import product
@@ -65,6 +64,8 @@ def published_game(
       key: for the start and the batches.
       steps: static; the most iterations.
     """
+    import optax  # when it is needed: it takes a while
+
     dtype, d = moments.xz.dtype, data.x.shape[1]
     z, _ = codes(data, dtype)
     variance = jnp.diagonal(moments.zz) / jnp.where(moments.total > 0, moments.total, 1)

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
@@ -244,6 +243,8 @@ class CCS(ContrastProbe):
         self, rows: jax.Array, share: jax.Array, weights: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Returns weights (m, d) and biases (m,) after all epochs, from rows (2n, d)."""
+        import optax  # when it is needed: it takes a while
+
         solver = optax.adamw(
             jnp.asarray(self.learning_rate),
             weight_decay=self.weight_decay,  # pyright: ignore[reportArgumentType]

@@ -1,23 +1,26 @@
 """A multilayer perceptron, the probe for what no linear probe sees."""
 
+import itertools
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
-from flax import nnx, struct
+from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.pytrees import static
 from erasejax._core.status import Status, failed, flag, poison
-from erasejax._linalg.products import HIGHEST, product, safe_reciprocal
+from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.probes._base import Likelihood, Probe, log_softmax
 from erasejax.rows import Dataset, centered, codes, move_point
 from erasejax.statistics import Moments, whitening
 
 __all__ = ["MLP", "MLPLikelihood"]
+
+# Of each layer a dict of its `kernel` (inputs, outputs) and `bias` (outputs,).
+_Layers = tuple[dict[str, jax.Array], ...]
 
 _ROUND = 10  # steps at least between two looks at the validation rows
 _GAIN = 1e-3  # of the null model's log-loss; patience waits for so much
@@ -89,19 +92,16 @@ class MLP(Probe):
         # Two classes have one output, their log-odds.
         prior = log_share[1:] - log_share[:1] if len(share) == 2 else log_share
         sizes = [rows.x.shape[1], *[self.width] * self.depth, len(prior)]
-        network = _network(sizes, prior, init_key)
+        start = _start(sizes, prior, init_key)
         idle = failed(status) | ~(moments.sd > 0).any()
-        network, last = self._train(network, rows, idle, order_key)
+        last = self._train(start, rows, idle, order_key)
         converged = (last.waited >= self.patience) & jnp.isfinite(last.loss)
         status = status | flag(~converged & ~idle, Status.NOT_CONVERGED)
 
-        layers = tuple(
-            {"kernel": layer.kernel[...], "bias": layer.bias[...]}  # pyright: ignore
-            for layer in network.layers
-            if isinstance(layer, nnx.Linear)
-        )
+        layers = last.best
         if len(prior) > 1:  # a class without rows has probability zero, as in `Logistic`
-            layers[-1]["bias"] = jnp.where(share > 0, layers[-1]["bias"], -jnp.inf)
+            bias = jnp.where(share > 0, layers[-1]["bias"], -jnp.inf)
+            layers = (*layers[:-1], {**layers[-1], "bias": bias})
         probe = MLPLikelihood(
             layers=layers,
             center=moments.mean,
@@ -112,35 +112,31 @@ class MLP(Probe):
         )
         return poison(probe, status)
 
-    def _train(
-        self, network: nnx.Sequential, rows: "_Rows", idle: jax.Array, key: jax.Array
-    ) -> tuple[nnx.Sequential, "_State"]:
-        """Returns the network with the lowest validation loss; the given one where `idle`."""
-        graph, state = nnx.split(network)
-        start, tree = jax.tree.flatten(state)
+    def _train(self, start: _Layers, rows: "_Rows", idle: jax.Array, key: jax.Array) -> "_State":
+        """Returns where training ends; at the start where `idle`."""
+        import optax  # when it is needed: it takes a while
+
         n = rows.x.shape[0]
         batch = min(self.batch, n)
         every = max(-(-n // batch), _ROUND)
         solver = optax.adamw(
             jnp.asarray(self.learning_rate),
             weight_decay=self.weight_decay,  # pyright: ignore
-            mask=[leaf.ndim > 1 for leaf in start],
+            mask=jax.tree.map(lambda leaf: leaf.ndim > 1, start),
         )
 
-        def nats(leaves, x, y):
-            outputs = nnx.merge(graph, jax.tree.unflatten(tree, leaves))(x)
-            scores = outputs[:, 0] if outputs.shape[1] == 1 else outputs
-            return -jnp.sum(y * log_softmax(scores), axis=1)
+        def nats(layers, x, y):
+            return -jnp.sum(y * log_softmax(_log_odds(layers, x)), axis=1)
 
-        def held_out(leaves):
-            return jnp.sum(jnp.where(rows.held, rows.weights * nats(leaves, rows.x, rows.y), 0))
+        def held_out(layers):
+            return jnp.sum(jnp.where(rows.held, rows.weights * nats(layers, rows.x, rows.y), 0))
 
         def step(carry, chosen):
-            leaves, optimiser = carry
+            layers, optimiser = carry
             x, y, weights = rows.x[chosen], rows.y[chosen], rows.weights[chosen]
-            gradient = jax.grad(lambda leaves: jnp.mean(weights * nats(leaves, x, y)))(leaves)
-            updates, optimiser = solver.update(gradient, optimiser, leaves)
-            return (jax.tree.leaves(optax.apply_updates(leaves, updates)), optimiser), None
+            gradient = jax.grad(lambda layers: jnp.mean(weights * nats(layers, x, y)))(layers)
+            updates, optimiser = solver.update(gradient, optimiser, layers)
+            return (optax.apply_updates(layers, updates), optimiser), None
 
         def running(now: _State):
             return (now.steps < self.steps) & (now.waited < self.patience)
@@ -149,15 +145,15 @@ class MLP(Probe):
             order = _shuffle(jax.random.fold_in(key, now.steps), rows.trained)
             places = jnp.arange(every * batch, dtype=jnp.int32).reshape(every, batch)
             size = jnp.maximum(jnp.sum(rows.trained, dtype=jnp.int32), 1)
-            carry = (now.leaves, now.optimiser)
-            (leaves, optimiser), _ = jax.lax.scan(step, carry, order[places % size])
-            loss = held_out(leaves)
+            carry = (now.layers, now.optimiser)
+            (layers, optimiser), _ = jax.lax.scan(step, carry, order[places % size])
+            loss = held_out(layers)
             better = loss < now.best_loss
             gained = loss < now.mark - _GAIN * null
             return _State(
-                leaves=leaves,
+                layers=layers,
                 optimiser=optimiser,
-                best=jax.tree.map(lambda new, old: jnp.where(better, new, old), leaves, now.best),
+                best=jax.tree.map(lambda new, old: jnp.where(better, new, old), layers, now.best),
                 best_loss=jnp.where(better, loss, now.best_loss),
                 loss=loss,
                 mark=jnp.where(gained, loss, now.mark),
@@ -167,7 +163,7 @@ class MLP(Probe):
 
         null = held_out(start)
         first = _State(
-            leaves=start,
+            layers=start,
             optimiser=solver.init(start),
             best=start,
             best_loss=null,
@@ -176,8 +172,7 @@ class MLP(Probe):
             waited=jnp.where(idle, jnp.int32(self.patience), jnp.int32(0)),
             steps=jnp.int32(0),
         )
-        last = jax.lax.while_loop(running, one_round, first)
-        return nnx.merge(graph, jax.tree.unflatten(tree, last.best)), last
+        return jax.lax.while_loop(running, one_round, first)
 
 
 @struct.dataclass
@@ -202,7 +197,7 @@ class MLPLikelihood(Likelihood):
       [(2, 2), (2, 1)]
     """
 
-    layers: tuple[dict[str, jax.Array], ...]
+    layers: _Layers
     center: Float[Array, " d"]
     scale: Float[Array, " d"]
     validation_loss: Float[Array, ""]
@@ -229,12 +224,7 @@ class MLPLikelihood(Likelihood):
 
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(inputs.compute_dtype(x, self.center)) - self.center
-        x = x * safe_reciprocal(self.scale, self.scale > 0)
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = jax.nn.relu(product("ni,ij->nj", x, layer["kernel"]) + layer["bias"])
-        outputs = product("ni,ij->nj", x, last["kernel"]) + last["bias"]
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        return _log_odds(self.layers, x * safe_reciprocal(self.scale, self.scale > 0))
 
 
 class _Rows(NamedTuple):
@@ -248,9 +238,9 @@ class _Rows(NamedTuple):
 
 
 class _State(NamedTuple):
-    leaves: list[jax.Array]
+    layers: _Layers
     optimiser: Any
-    best: list[jax.Array]
+    best: _Layers  # those with the lowest loss so far
     best_loss: jax.Array
     loss: jax.Array
     mark: jax.Array  # () the loss that the next gain is counted from
@@ -258,30 +248,27 @@ class _State(NamedTuple):
     steps: jax.Array  # () optimiser steps
 
 
-def _network(sizes: list[int], prior: jax.Array, key: jax.Array) -> nnx.Sequential:
-    """Returns a network that answers `prior` whatever it reads, its hidden layers random."""
-    dtype = prior.dtype
-    initializers = jax.nn.initializers
-    keys = nnx.Rngs(key)
+def _start(sizes: list[int], prior: jax.Array, key: jax.Array) -> _Layers:
+    """Returns layers that answer `prior` whatever they read, the hidden ones random."""
+    draw = jax.nn.initializers.he_normal()
+    hidden = tuple(
+        {
+            # Even numbers, so that a key goes on to draw what it always drew.
+            "kernel": draw(jax.random.fold_in(key, 2 * i), shape, prior.dtype),
+            "bias": jnp.zeros(shape[1], prior.dtype),
+        }
+        for i, shape in enumerate(itertools.pairwise(sizes[:-1]))
+    )
+    return (*hidden, {"kernel": jnp.zeros(sizes[-2:], prior.dtype), "bias": prior})
 
-    def linear(inputs, outputs, kernel, bias):
-        return nnx.Linear(
-            inputs,
-            outputs,
-            dtype=dtype,
-            param_dtype=dtype,
-            precision=HIGHEST,
-            kernel_init=kernel,
-            bias_init=bias,
-            rngs=keys,
-        )
 
-    layers = []
-    for taken, given in zip(sizes[:-2], sizes[1:-1], strict=True):
-        layers += [linear(taken, given, initializers.he_normal(), initializers.zeros)]
-        layers += [jax.nn.relu]
-    last = linear(sizes[-2], sizes[-1], initializers.zeros, lambda *_: prior)
-    return nnx.Sequential(*layers, last)
+def _log_odds(layers: _Layers, x: jax.Array) -> jax.Array:
+    """Returns the scores of standardised rows (n, d): (n,) from one output, else (n, outputs)."""
+    *hidden, last = layers
+    for layer in hidden:
+        x = jax.nn.relu(product("ni,ij->nj", x, layer["kernel"]) + layer["bias"])
+    outputs = product("ni,ij->nj", x, last["kernel"]) + last["bias"]
+    return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
 
 def _rows(data: Dataset, moments: Moments, key: jax.Array, validation: jax.Array) -> _Rows:

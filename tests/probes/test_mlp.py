@@ -90,8 +90,8 @@ def test_early_stopping_keeps_the_best():
         data = ej.Dataset(x, z, num_classes=2)
         rows = mlp._rows(data, ej.Moments.of(data), split_key, jnp.float32(0.2))
         prior = jnp.log(jnp.mean(z) / (1 - jnp.mean(z)))[None]
-        network = mlp._network([x.shape[1], config.width, 1], prior, init_key)
-        return config._train(network, rows, jnp.asarray(False), order_key)[1]
+        start = mlp._start([x.shape[1], config.width, 1], prior, init_key)
+        return config._train(start, rows, jnp.asarray(False), order_key)
 
     # Trained to the end it knows its rows by heart, and has lost on the others.
     last = trained(jnp.asarray(x), jnp.asarray(z))

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from erasejax._linalg import products, solves
 from erasejax._linalg.products import product, safe_reciprocal
@@ -157,6 +156,8 @@ def search(
         None for the null model.
       until: when to end early; None for at the optimum.
     """
+    import optax  # when it is needed: it takes a while
+
     problem, null = prepared.problem, prepared.null
     eps = jnp.finfo(null.offset.dtype).eps
     least = eps if until is None else jnp.maximum(until.tolerance, eps)
