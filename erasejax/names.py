@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 
 from erasejax._core.pytrees import register_module
 
-__all__ = ["Named", "fill_room", "known", "look_up", "name_of", "register"]
+__all__ = ["Named", "fill_room", "known", "load_entry_points", "look_up", "name_of", "register"]
 
 
 _PACKAGE = __name__.partition(".")[0]
@@ -91,7 +91,7 @@ def known(role: str, *, entry_points: bool = True) -> Mapping[str, Any]:
       entry_points: whether those of installed packages are loaded first.
     """
     if entry_points:
-        _load_entry_points()
+        load_entry_points()
     found = {
         cls.name: cls
         for cls in _descendants(Named)
@@ -142,7 +142,8 @@ def fill_room(room: str) -> None:
 
 
 @functools.cache
-def _load_entry_points() -> None:
+def load_entry_points() -> None:
+    """Registers what installed packages name in the group `erasejax`; what fails is a warning."""
     for point in metadata.entry_points(group=_PACKAGE):
         try:
             register(point.load())

@@ -6,10 +6,11 @@ package version, the static fields, and notes on how the object came to be. Noth
 """
 
 import dataclasses
+import functools
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -24,6 +25,7 @@ from erasejax.files._replacing import replacing
 from erasejax.files._sources import check_file
 from erasejax.files._tensors import Entry, read_json, read_tensors
 from erasejax.files._trees import decode, encode
+from erasejax.names import load_entry_points
 
 __all__ = [
     "Header",
@@ -154,7 +156,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         return own(mapped)  # a copy: the array must not change with the file
 
     try:
-        obj = decode(path, header.tree, tensor, tree_classes())
+        obj = decode(path, header.tree, tensor, _class_finder())
     except RecursionError:
         raise ValueError(f"{path}: damaged, its metadata are nested too deeply") from None
     if narrowed:
@@ -164,6 +166,22 @@ def load(path: str | os.PathLike[str]) -> Any:
             stacklevel=2,
         )
     return obj
+
+
+def _class_finder() -> Callable[[str], type | None]:
+    """Returns a function from names to the dataclasses that files may hold.
+
+    Those of packages that are installed are looked for where a file holds one of others.
+    """
+    found = tree_classes()
+
+    def find(name: str) -> type | None:
+        if name not in found and "." in name:
+            load_entry_points()
+            found.update(tree_classes())
+        return found.get(name)
+
+    return functools.cache(find)
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:

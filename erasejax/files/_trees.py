@@ -74,7 +74,7 @@ def encode(obj: Any, name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any
 
 
 def decode(
-    path: Any, tree: Any, tensor: Callable[[str], jax.Array], known: Mapping[str, type]
+    path: Any, tree: Any, tensor: Callable[[str], jax.Array], known: Callable[[str], type | None]
 ) -> Any:
     """Rebuilds an object from its description.
 
@@ -82,7 +82,7 @@ def decode(
       path: of the file, for messages.
       tree: the description.
       tensor: returns an array of the file.
-      known: the dataclasses that a file may hold, by name.
+      known: returns the dataclass of a name that files may hold, None where there is none.
 
     Raises:
       ValueError: the description makes no sense here.
@@ -118,18 +118,21 @@ def decode(
         raise ValueError(f"{path}: damaged, its metadata cannot be read ({error!r})") from None
 
 
-def _find(path: Any, name: str, given: Mapping[str, Any], known: Mapping[str, type]) -> Any:
+def _find(
+    path: Any, name: str, given: Mapping[str, Any], known: Callable[[str], type | None]
+) -> Any:
     """Returns a class whose fields are those of a description.
 
     Raises:
       ValueError: it is not known here, or has other fields.
     """
-    if name not in known:
+    cls = known(name)
+    if cls is None:
         hint = "" if "." not in name else "; import the package it is of, and register its classes"
         raise ValueError(
             f"{path}: holds a {show(name)}, which this version of erasejax does not know{hint}"
         )
-    fields = {f.name: f for f in dataclasses.fields(known[name])}
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     optional = {
         f.name
         for f in fields.values()
@@ -141,7 +144,7 @@ def _find(path: Any, name: str, given: Mapping[str, Any], known: Mapping[str, ty
             f"{path}: its {name} does not fit this version of erasejax, which differs in the "
             f"fields {', '.join(map(show, sorted(wrong)))}"
         )
-    return known[name]
+    return cls
 
 
 class _Leaf(NamedTuple):

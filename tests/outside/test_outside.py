@@ -125,7 +125,7 @@ def test_what_they_fit_is_loaded_where_the_package_is_and_nowhere_else(installed
 _SWEPT = """
 import json, sys
 import erasejax as ej
-ej.sweep.run(sys.argv[1], out=sys.argv[2])
+ej.sweep.run(sys.argv[1], out=sys.argv[2], chunk=64)
 frame = ej.sweep.open(sys.argv[2]).to_pandas()
 wrong = abs(1 - frame.accuracy_fresh - frame.error_rate_fresh).max()
 damage = frame.groupby("eraser", observed=True).damage_fitting.mean()
