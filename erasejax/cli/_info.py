@@ -1,7 +1,7 @@
 """The command `info`: what a file holds."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -18,7 +18,6 @@ from erasejax.files import (
     Stored,
     open_array,
     open_table,
-    opened,
     parse,
     read_tensors,
     readable,
@@ -63,14 +62,18 @@ def _lines(file: str, drop: str | None, encoding: str | None) -> list[tuple[str,
         return _saved(str(source.path))
     if source.is_table:
         return _table(source, drop)
-    if source.part is None and source.kind != ".npy":
-        with readable(source), opened(source) as (names, describe):
-            if len(names) != 1:
-                return [
-                    ("file", f"{source.path}, {len(names)} arrays"),
-                    *((show(name), _described(source, name, describe)) for name in names[:_SHOWN]),
-                    *_more(names, "arrays"),
-                ]
+    if source.part is None:
+        with readable(source):
+            arrays = source.format.open(source)
+        if len(arrays) != 1:
+            return [
+                ("file", f"{source.path}, {len(arrays)} arrays"),
+                *(
+                    (show(name), _described(source, name, arrays[name]))
+                    for name in [*arrays][:_SHOWN]
+                ),
+                *_more(arrays, "arrays"),
+            ]
     return _array(source)
 
 
@@ -137,11 +140,11 @@ def _shape(shape: tuple[int, ...], dtype: Any) -> str:
     return f"{' x '.join(map(str, shape)) or 'one number'}, {dtype}"
 
 
-def _described(source: Source, name: str, describe: Callable[[str], Stored]) -> str:
+def _described(source: Source, name: str, describe: Callable[[], Stored]) -> str:
     """Returns a line about an array of a file of several; one that is damaged hides no other."""
     try:
         with readable(source._replace(part=name)):
-            stored = describe(name)
+            stored = describe()
     except ValueError as error:
         return str(error)
     return _shape(stored.shape, stored.kind) + (stored.problem and f"; {stored.problem}")
@@ -204,6 +207,6 @@ def _list(items: list[str]) -> str:
     return f"{len(items)}: {', '.join(items[:_SHOWN])}{more}"
 
 
-def _more(names: Sequence[str], what: str) -> list[tuple[str, str]]:
+def _more(names: Collection[str], what: str) -> list[tuple[str, str]]:
     """Returns a line about those that are not listed, if there are any."""
     return [("...", f"and {len(names) - _SHOWN} more {what}")] if len(names) > _SHOWN else []
