@@ -1,7 +1,7 @@
 """The command `info`: what a file holds."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -56,23 +56,20 @@ def _lines(file: str, drop: str | None, encoding: str | None) -> list[tuple[str,
       ValueError: the file is damaged or unknown.
     """
     source = parse(file, encoding)
-    if drop is not None and not source.is_table:
+    if drop is not None and not source.format.is_table:
         raise ValueError(f"{source}: has no columns with names; leave out --drop")
     if source.kind == ".safetensors" and source.part is None and _is_ours(source):
         return _saved(str(source.path))
-    if source.is_table:
+    if source.format.is_table:
         return _table(source, drop)
     if source.part is None:
         with readable(source):
             arrays = source.format.open(source)
-        if len(arrays) != 1:
+        if len(names := list(arrays)) != 1:
             return [
-                ("file", f"{source.path}, {len(arrays)} arrays"),
-                *(
-                    (show(name), _described(source, name, arrays[name]))
-                    for name in [*arrays][:_SHOWN]
-                ),
-                *_more(arrays, "arrays"),
+                ("file", f"{source.path}, {len(names)} arrays"),
+                *((show(name), _described(source, name, arrays[name])) for name in names[:_SHOWN]),
+                *_more(names, "arrays"),
             ]
     return _array(source)
 
@@ -207,6 +204,6 @@ def _list(items: list[str]) -> str:
     return f"{len(items)}: {', '.join(items[:_SHOWN])}{more}"
 
 
-def _more(names: Collection[str], what: str) -> list[tuple[str, str]]:
+def _more(names: Sequence[str], what: str) -> list[tuple[str, str]]:
     """Returns a line about those that are not listed, if there are any."""
     return [("...", f"and {len(names) - _SHOWN} more {what}")] if len(names) > _SHOWN else []

@@ -15,7 +15,7 @@ from erasejax.files._sources import Source, parse, readable
 from erasejax.files._stored import Stored, Tensor
 from erasejax.files._streaming import check_rows, padded_blocks, read_blocks, stream_moments
 from erasejax.files._tables import Table, open_table
-from erasejax.files._writing import check_extension, open_writer, written_dtype
+from erasejax.files._writing import open_writer, output_format, written_dtype
 from erasejax.names import fill_room
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "Table",
     "Tensor",
     "Writer",
-    "check_extension",
     "check_rows",
     "check_target",
     "discard",
@@ -42,6 +41,7 @@ __all__ = [
     "open_features",
     "open_table",
     "open_writer",
+    "output_format",
     "package_version",
     "padded_blocks",
     "parse",

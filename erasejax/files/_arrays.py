@@ -18,7 +18,7 @@ def open_array(source: Source) -> Stored:
     Raises:
       MessageError: the file is damaged, has no such array, or several and none is named.
     """
-    if source.is_table:
+    if source.format.is_table:
         raise MessageError(f"{source}: expected an array, got a table")
     with readable(source):
         arrays = source.format.open(source)

@@ -63,7 +63,7 @@ class Format(Named):
     has_parts: ClassVar[bool] = True
     dtypes: ClassVar[tuple[str, ...]] = ()
 
-    def open(self, source: Source) -> "Arrays | Table":
+    def open(self, source: Source) -> Arrays | Table:
         """Describes what a file holds, without reading its numbers.
 
         Sizes that the file declares are to be checked before anything so large is allocated.

@@ -197,7 +197,7 @@ def read_groups(spec: str | os.PathLike[str]) -> Labels:
 def _is_wide(spec: str | os.PathLike[str]) -> bool:
     """Returns whether a file holds several columns of numbers."""
     source = parse(spec)
-    if not source.is_table:
+    if not source.format.is_table:
         shape = open_array(source).shape
         return len(shape) == 2 and shape[1] != 1
     table = open_table(source)
@@ -228,7 +228,7 @@ def _values(spec: str | os.PathLike[str]) -> np.ndarray:
       ValueError: they are something else.
     """
     source = parse(spec)
-    if source.is_table:
+    if source.format.is_table:
         table = open_table(source)
         names = table.columns if source.part is None else table.choose(source.part)
         if len(names) != 1:

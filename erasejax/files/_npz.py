@@ -13,7 +13,7 @@ import math
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,10 @@ class NPZ(Format):
 
 
 def _archive(source: Source) -> zipfile.ZipFile:
-    """Opens a .npz file.
+    """Opens a file.
 
     Raises:
-      ValueError: the file is damaged.
+      ValueError: it is damaged.
     """
     with open(source.path, "rb") as file:
         if file.read(len(MAGIC)) == MAGIC:
@@ -81,21 +81,14 @@ def _describe(source: Source, name: str) -> Stored:
     Raises:
       ValueError: the file is damaged.
     """
-    with _archive(source) as archive:
-        member = _member(source, archive, name)
-        with archive.open(member) as file:
-            shape, order, dtype, offset = read_header(file)
+    with _member(source, name) as (file, length):
+        shape, order, dtype, offset = read_header(file)
     size = check_size(shape, dtype)
-    if offset + size != member.file_size and not dtype.hasobject:
-        raise ValueError(
-            f"{show(name)} should take {offset + size} bytes and has {member.file_size}"
-        )
+    if offset + size != length and not dtype.hasobject:
+        raise ValueError(f"{show(name)} should take {offset + size} bytes and has {length}")
 
     def read(rows: int) -> Iterator[np.ndarray]:
-        with (
-            _archive(source) as archive,
-            archive.open(_member(source, archive, name)) as file,
-        ):
+        with _member(source, name) as (file, _):
             read_header(file)
             if not shape:
                 yield _filled(file, shape, dtype)
@@ -113,24 +106,28 @@ def _describe(source: Source, name: str) -> Stored:
     return Stored(source, shape, used_dtype(dtype), kind, problem, read)
 
 
-def _member(source: Source, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """Returns a member whose declared length can be true.
+@contextlib.contextmanager
+def _member(source: Source, name: str) -> Generator[tuple[Any, int], None, None]:
+    """Opens a member whose declared length can be true.
+
+    Yields:
+      What decompresses it as it is read, and its length in bytes.
 
     Raises:
-      ValueError: it cannot be.
+      ValueError: its length cannot be true.
     """
-    member = archive.getinfo(f"{name}.npy")
-    known = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _LARGEST_RATIO}
-    if member.compress_type not in known:
-        raise ValueError(f"{show(name)} is compressed in a way that numpy does not write")
-    length = os.path.getsize(source.path)
-    if member.compress_size > length:
-        raise ValueError(f"{show(name)} should take {member.compress_size} of {length} bytes")
-    if member.file_size > known[member.compress_type] * member.compress_size:
-        raise ValueError(
-            f"{show(name)} cannot hold {member.file_size} bytes in {member.compress_size}"
-        )
-    return member
+    with _archive(source) as archive:
+        member = archive.getinfo(f"{name}.npy")
+        known = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _LARGEST_RATIO}
+        if member.compress_type not in known:
+            raise ValueError(f"{show(name)} is compressed in a way that numpy does not write")
+        found, size, length = os.path.getsize(source.path), member.compress_size, member.file_size
+        if size > found:
+            raise ValueError(f"{show(name)} should take {size} of {found} bytes")
+        if length > known[member.compress_type] * size:
+            raise ValueError(f"{show(name)} cannot hold {length} bytes in {size}")
+        with archive.open(member) as file:
+            yield file, length
 
 
 def _filled(file: Any, shape: tuple[int, ...], dtype: np.dtype, order: str = "C") -> np.ndarray:

@@ -43,11 +43,6 @@ class Source(NamedTuple):
         """The `Format` of the file."""
         return find_format(self.path)
 
-    @property
-    def is_table(self) -> bool:
-        """Whether the file has named columns."""
-        return self.format.is_table
-
 
 def parse(spec: str | os.PathLike[str], encoding: str | None = None) -> Source:
     """Splits the name of a file into path and part.

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from erasejax.files._formats import Writer
+from erasejax.files._formats import Format, Writer
 from erasejax.files._replacing import replacing
 from erasejax.files._sources import find_format
 
-__all__ = ["check_extension", "open_writer", "written_dtype"]
+__all__ = ["open_writer", "output_format", "written_dtype"]
 
 
 @contextlib.contextmanager
@@ -49,7 +49,7 @@ def open_writer(
     names = columns or tuple(f"x{i}" for i in range(shape[1]))
     rows = 0
     with replacing(path, overwrite=overwrite) as temporary:
-        with find_format(path).write(temporary, shape, dtype, names) as write:
+        with output_format(path).write(temporary, shape, dtype, names) as write:
 
             def counted(block: np.ndarray) -> None:
                 nonlocal rows
@@ -71,13 +71,12 @@ def written_dtype(path: str | os.PathLike[str], dtype: Any) -> np.dtype:
     Raises:
       ValueError: the extension is unknown, or of files that are only read.
     """
-    check_extension(path)
     dtype = np.dtype(dtype)
-    return dtype if dtype.name in find_format(path).dtypes else np.dtype(np.float32)
+    return dtype if dtype.name in output_format(path).dtypes else np.dtype(np.float32)
 
 
-def check_extension(path: str | os.PathLike[str]) -> str:
-    """Returns the extension of a file to be written.
+def output_format(path: str | os.PathLike[str]) -> Format:
+    """Returns the format of a file to be written, which its extension says.
 
     Raises:
       ValueError: it is unknown, or of files that are only read.
@@ -85,4 +84,4 @@ def check_extension(path: str | os.PathLike[str]) -> str:
     form = find_format(path)
     if not form.dtypes:
         raise ValueError(f"{path}: {form.name} files are only read; choose another extension")
-    return form.name
+    return form
