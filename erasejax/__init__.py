@@ -1,6 +1,6 @@
 """erasejax: after this concept is erased, what can still be read, by which probe, at what cost?"""
 
-from erasejax import datasets, erasers, metrics, probes, sweep, testing, transport
+from erasejax import datasets, erasers, files, metrics, probes, sweep, testing, transport
 from erasejax._core.status import FailedLanesError, Status, raise_if_failed
 from erasejax.erasers import (
     ALFQLEACE,
@@ -52,6 +52,7 @@ __all__ = [
     "ablate_pairs",
     "datasets",
     "erasers",
+    "files",
     "load",
     "merge",
     "metrics",

@@ -21,6 +21,7 @@ from erasejax.files import (
     written_dtype,
 )
 from erasejax.metrics import erase, is_coarse, is_rounded, named_dtype
+from erasejax.names import known
 
 __all__ = ["apply"]
 
@@ -68,7 +69,10 @@ def apply(
     check_output(out, force, eraser, x, labels)
     wanted = None if dtype is None else named_dtype(dtype)
     if wanted is not None and written_dtype(out, wanted) != wanted:
-        raise ValueError(f"{out}: only .safetensors files hold {wanted}; or --dtype float32")
+        holders = [name for name, form in known("format").items() if wanted.name in form.dtypes]
+        raise ValueError(
+            f"{out}: only {' and '.join(holders)} files hold {wanted}; or --dtype float32"
+        )
     function, notes = load_eraser(eraser)
     if function.needs_z and labels is None:
         raise ValueError(f"{eraser}: this eraser reads the labels of the rows; give --labels FILE")

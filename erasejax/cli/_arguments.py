@@ -259,7 +259,7 @@ def read_directions(source: Source) -> jax.Array:
     Raises:
       ValueError: they are no finite numbers.
     """
-    if source.is_table:
+    if source.format.is_table:
         array = open_features(source).array()
     else:
         array = read_array(source)

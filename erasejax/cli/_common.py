@@ -9,7 +9,7 @@ import numpy as np
 from erasejax import files
 from erasejax._core.annotations import is_a
 from erasejax._core.status import raise_if_failed
-from erasejax.files import Features, check_extension, check_target, parse
+from erasejax.files import Features, check_target, output_format, parse
 
 __all__ = ["Notes", "check_dims", "check_notes", "check_output", "load_eraser"]
 
@@ -59,7 +59,7 @@ def check_output(
       FileExistsError: it exists and force is False.
       OSError: it cannot be written.
     """
-    kind = check_extension(out)
+    kind = output_format(out).name
     if kinds and kind not in kinds:
         raise ValueError(f"{out}: expected the extension {' or '.join(kinds)}, got {kind!r}")
     for spec in inputs:

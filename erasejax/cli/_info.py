@@ -18,7 +18,6 @@ from erasejax.files import (
     Stored,
     open_array,
     open_table,
-    opened,
     parse,
     read_tensors,
     readable,
@@ -57,20 +56,21 @@ def _lines(file: str, drop: str | None, encoding: str | None) -> list[tuple[str,
       ValueError: the file is damaged or unknown.
     """
     source = parse(file, encoding)
-    if drop is not None and not source.is_table:
+    if drop is not None and not source.format.is_table:
         raise ValueError(f"{source}: has no columns with names; leave out --drop")
     if source.kind == ".safetensors" and source.part is None and _is_ours(source):
         return _saved(str(source.path))
-    if source.is_table:
+    if source.format.is_table:
         return _table(source, drop)
-    if source.part is None and source.kind != ".npy":
-        with readable(source), opened(source) as (names, describe):
-            if len(names) != 1:
-                return [
-                    ("file", f"{source.path}, {len(names)} arrays"),
-                    *((show(name), _described(source, name, describe)) for name in names[:_SHOWN]),
-                    *_more(names, "arrays"),
-                ]
+    if source.part is None:
+        with readable(source):
+            arrays = source.format.open(source)
+        if len(names := list(arrays)) != 1:
+            return [
+                ("file", f"{source.path}, {len(names)} arrays"),
+                *((show(name), _described(source, name, arrays[name])) for name in names[:_SHOWN]),
+                *_more(names, "arrays"),
+            ]
     return _array(source)
 
 
@@ -137,11 +137,11 @@ def _shape(shape: tuple[int, ...], dtype: Any) -> str:
     return f"{' x '.join(map(str, shape)) or 'one number'}, {dtype}"
 
 
-def _described(source: Source, name: str, describe: Callable[[str], Stored]) -> str:
+def _described(source: Source, name: str, describe: Callable[[], Stored]) -> str:
     """Returns a line about an array of a file of several; one that is damaged hides no other."""
     try:
         with readable(source._replace(part=name)):
-            stored = describe(name)
+            stored = describe()
     except ValueError as error:
         return str(error)
     return _shape(stored.shape, stored.kind) + (stored.problem and f"; {stored.problem}")

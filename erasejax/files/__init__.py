@@ -1,27 +1,38 @@
 """Files: anybody's features and labels, saved objects, and writing that is whole or not at all."""
 
-from erasejax.files._arrays import open_array, opened, read_array
+from erasejax.files._arrays import open_array, read_array
+from erasejax.files._csv import CSV
 from erasejax.files._features import Features, open_features
+from erasejax.files._formats import Format, Writer
 from erasejax.files._labels import Labels, read_groups, read_labels, read_labels_again, read_task
+from erasejax.files._npy import NPY
+from erasejax.files._npz import NPZ
+from erasejax.files._parquet import Parquet
 from erasejax.files._replacing import check_target, discard, remove_orphans, replacing
+from erasejax.files._safetensors import Safetensors, read_tensors
 from erasejax.files._saved import Header, load, package_version, read_header, save
-from erasejax.files._sources import EXTENSIONS, Source, parse, readable
-from erasejax.files._stored import Stored
+from erasejax.files._sources import Source, parse, readable
+from erasejax.files._stored import Stored, Tensor
 from erasejax.files._streaming import check_rows, padded_blocks, read_blocks, stream_moments
 from erasejax.files._tables import Table, open_table
-from erasejax.files._tensors import read_tensors
-from erasejax.files._writing import Writer, check_extension, open_writer, written_dtype
+from erasejax.files._writing import open_writer, output_format, written_dtype
+from erasejax.names import fill_room
 
 __all__ = [
-    "EXTENSIONS",
+    "CSV",
     "Features",
+    "Format",
     "Header",
     "Labels",
+    "NPY",
+    "NPZ",
+    "Parquet",
+    "Safetensors",
     "Source",
     "Stored",
     "Table",
+    "Tensor",
     "Writer",
-    "check_extension",
     "check_rows",
     "check_target",
     "discard",
@@ -30,7 +41,7 @@ __all__ = [
     "open_features",
     "open_table",
     "open_writer",
-    "opened",
+    "output_format",
     "package_version",
     "padded_blocks",
     "parse",
@@ -49,3 +60,5 @@ __all__ = [
     "stream_moments",
     "written_dtype",
 ]
+
+fill_room(__name__)

@@ -1,43 +1,12 @@
-"""Arrays of any shape from files that are no tables: .npy, .npz and .safetensors."""
-
-import contextlib
-from collections.abc import Callable, Generator
+"""Arrays of any shape from files that are no tables."""
 
 import numpy as np
 
 from erasejax._core.text import show
-from erasejax.files._npy import archive_names, open_archive, open_archived, open_npy
 from erasejax.files._sources import MessageError, Source, readable
-from erasejax.files._stored import Stored, nothing, stored_tensor
-from erasejax.files._tensors import read_tensors
+from erasejax.files._stored import Stored
 
-__all__ = ["open_array", "opened", "read_array"]
-
-
-@contextlib.contextmanager
-def opened(source: Source) -> Generator[tuple[list[str], Callable[[str], Stored]], None, None]:
-    """Opens a .npz or .safetensors file.
-
-    Args:
-      source: the file.
-
-    Yields:
-      The names of its arrays in the order of the file, and a function that describes one of them,
-      or raises what `readable` turns into a message.
-    """
-    if source.kind == ".npz":
-        with open_archive(source) as archive:
-            yield archive_names(archive), lambda name: open_archived(source, archive, name)
-        return
-    entries = read_tensors(source.path)[1]
-
-    def describe(name: str) -> Stored:
-        shape, kind, tensor, problem = entries[name]
-        if tensor is None:
-            return Stored(source, shape, np.dtype(np.void), kind, problem, nothing)
-        return stored_tensor(source, tensor, kind)
-
-    yield list(entries), describe
+__all__ = ["open_array", "read_array"]
 
 
 def open_array(source: Source) -> Stored:
@@ -49,17 +18,15 @@ def open_array(source: Source) -> Stored:
     Raises:
       MessageError: the file is damaged, has no such array, or several and none is named.
     """
-    if source.is_table:
+    if source.format.is_table:
         raise MessageError(f"{source}: expected an array, got a table")
     with readable(source):
-        if source.kind == ".npy":
-            return open_npy(source)
-        with opened(source) as (names, describe):
-            return describe(_choose(source, names))
+        arrays = source.format.open(source)
+        return arrays[_choose(source, list(arrays))]()
 
 
 def read_array(source: Source) -> np.ndarray:
-    """Returns an array of any shape; of a .npy or .safetensors file as a memory map.
+    """Returns an array of any shape, as a memory map where the file holds it as it is.
 
     Args:
       source: a file that is no table.

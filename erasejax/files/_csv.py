@@ -1,20 +1,54 @@
-"""Files of comma-separated values, read whole (pyarrow)."""
+"""The format .csv: comma-separated values, read whole (pyarrow)."""
 
 import codecs
+import contextlib
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from erasejax._core.text import show
-from erasejax.files._sources import MessageError, Source
+import numpy as np
 
-__all__ = ["not_text", "read_csv"]
+from erasejax._core.text import show
+from erasejax.files._formats import Format, Names, Opened, Shape
+from erasejax.files._sources import MessageError, Source, not_text
+from erasejax.files._tables import Table, batch_of, schema_of
+
+__all__ = ["CSV"]
 
 _BLOCK = 1 << 20  # bytes that pyarrow parses at once, in which it is fastest
 _LARGEST_BLOCK = (1 << 31) - 1  # beyond which it cannot count
 _TOO_SMALL = ("straddling", "file or block")  # what it says of a block that holds no whole row
 
 
-def read_csv(source: Source) -> Any:
+class CSV(Format):
+    """A table in text."""
+
+    name = ".csv"
+    is_table = is_text = True
+    dtypes = ("float64", "float32", "float16")
+
+    def open(self, source: Source) -> Table:
+        """Reads the table."""
+        data = _read(source)
+
+        def batches(columns: list[str], rows: int) -> Iterator[Any]:
+            return iter(data.select(columns).to_batches(max_chunksize=rows))
+
+        return Table(source, data.schema, data.num_rows, batches)
+
+    @contextlib.contextmanager
+    def write(self, path: Path, shape: Shape, dtype: np.dtype, names: Names) -> Opened:
+        """Opens a file for features."""
+        wide = np.dtype(np.float32) if dtype == np.float16 else dtype
+        schema = schema_of(names, wide)
+        import pyarrow.csv as csv
+
+        with csv.CSVWriter(path, schema) as file:
+            yield lambda block: file.write_batch(batch_of(block.astype(wide), schema))
+
+
+def _read(source: Source) -> Any:
     """Reads a file of comma-separated values.
 
     What stands in quotes is text, line breaks and words like NA included; without quotes NA, null
@@ -45,15 +79,6 @@ def read_csv(source: Source) -> Any:
     if data.num_rows:
         _check_closed(source, data.column(len(names) - 1)[-1].as_py())
     return type(data).from_arrays([_trimmed(column) for column in data.columns], names=names)
-
-
-def not_text(source: Source, where: str) -> str:
-    """Returns a message about text in another encoding; `where` says which text it is."""
-    said = f"not {source.encoding}" if source.encoding else "not UTF-8"
-    return (
-        f"{source.path}: {where} is {said}; say how the text is encoded, for example "
-        "--encoding cp1252"
-    )
 
 
 def _encoding(source: Source) -> str:

@@ -134,7 +134,7 @@ def open_features(
       ModuleNotFoundError: reading tables needs pyarrow.
     """
     source = parse(spec)
-    if source.is_table:
+    if source.format.is_table:
         others = {"labels": labels, "task": task, "groups": groups}
         return _table_features(source, others, columns, drop)
     if drop is not None:

@@ -10,9 +10,8 @@ import numpy as np
 from erasejax._core.inputs import choice
 from erasejax._core.text import show
 from erasejax.files._arrays import open_array, read_array
-from erasejax.files._csv import not_text
 from erasejax.files._features import open_features
-from erasejax.files._sources import Source, parse
+from erasejax.files._sources import Source, not_text, parse
 from erasejax.files._tables import is_list, open_table
 
 __all__ = ["Labels", "read_groups", "read_labels", "read_labels_again", "read_task"]
@@ -198,7 +197,7 @@ def read_groups(spec: str | os.PathLike[str]) -> Labels:
 def _is_wide(spec: str | os.PathLike[str]) -> bool:
     """Returns whether a file holds several columns of numbers."""
     source = parse(spec)
-    if not source.is_table:
+    if not source.format.is_table:
         shape = open_array(source).shape
         return len(shape) == 2 and shape[1] != 1
     table = open_table(source)
@@ -229,7 +228,7 @@ def _values(spec: str | os.PathLike[str]) -> np.ndarray:
       ValueError: they are something else.
     """
     source = parse(spec)
-    if source.is_table:
+    if source.format.is_table:
         table = open_table(source)
         names = table.columns if source.part is None else table.choose(source.part)
         if len(names) != 1:
@@ -270,7 +269,7 @@ def _column(source: Source, name: str, column: Any) -> np.ndarray:
         raise ValueError(f"{source}: expected one label a row, column {name!r} holds {column.type}")
     if column.null_count:
         row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
-        hint = "; a class of such a name stands in quotes" if source.kind == ".csv" else ""
+        hint = "; a class of such a name stands in quotes" if source.format.is_text else ""
         raise ValueError(
             f"{source}: {column.null_count} of {len(column)} labels are missing (empty, NA or null"
             f"{hint}), the first in row {row}, counted from 0; fill them, or remove the rows"

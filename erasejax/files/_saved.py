@@ -22,8 +22,8 @@ from erasejax._core.foreign import own
 from erasejax._core.pytrees import tree_classes
 from erasejax._core.text import show
 from erasejax.files._replacing import replacing
+from erasejax.files._safetensors import Entry, read_json, read_tensors, write_header
 from erasejax.files._sources import check_file
-from erasejax.files._tensors import Entry, read_json, read_tensors
 from erasejax.files._trees import decode, encode
 from erasejax.names import load_entry_points
 
@@ -105,10 +105,8 @@ def save(
     size = int.from_bytes(content[:8], "little")
     entries = json.loads(content[8 : 8 + size])
     entries = {"__metadata__": header} | {k: entries[k] for k in entries if k != "__metadata__"}
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
     with replacing(path, overwrite=overwrite) as temporary, open(temporary, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        write_header(file, entries)
         file.write(memoryview(content)[8 + size :])
 
 

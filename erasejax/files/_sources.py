@@ -9,14 +9,12 @@ import os
 import re
 from collections.abc import Generator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from erasejax._core.text import plain
+from erasejax.names import known
 
-__all__ = ["EXTENSIONS", "MessageError", "Source", "check_file", "parse", "readable"]
-
-EXTENSIONS = (".npy", ".npz", ".csv", ".parquet", ".safetensors")
-_PART = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, EXTENSIONS))})):(.+)", re.I | re.S)
+__all__ = ["MessageError", "Source", "check_file", "find_format", "not_text", "parse", "readable"]
 
 
 class Source(NamedTuple):
@@ -25,7 +23,7 @@ class Source(NamedTuple):
     Attributes:
       path: the file, which exists.
       part: name of an array, or of columns with commas between them, or None for all.
-      kind: the extension, one of `EXTENSIONS`.
+      kind: the extension, which is the name of its format.
       encoding: of its text, as Python names it, or None for UTF-8.
     """
 
@@ -41,9 +39,9 @@ class Source(NamedTuple):
         return str(self)
 
     @property
-    def is_table(self) -> bool:
-        """Whether the file has named columns."""
-        return self.kind in {".csv", ".parquet"}
+    def format(self) -> Any:
+        """The `Format` of the file."""
+        return find_format(self.path)
 
 
 def parse(spec: str | os.PathLike[str], encoding: str | None = None) -> Source:
@@ -76,17 +74,29 @@ def parse(spec: str | os.PathLike[str], encoding: str | None = None) -> Source:
             ) from None
     text = os.fspath(spec)
     path, part = text, None
-    if not os.path.exists(text) and (match := _PART.fullmatch(text)):
+    extensions = "|".join(map(re.escape, known("format")))
+    split = re.compile(rf"(.*?(?:{extensions})):(.+)", re.I | re.S)
+    if not os.path.exists(text) and (match := split.fullmatch(text)):
         path, part = match.groups()
     check_file(path)
-    kind = os.path.splitext(path)[1].lower()
-    if kind not in EXTENSIONS:
+    form = find_format(path)
+    if part is not None and not form.has_parts:
+        raise ValueError(f"{text}: a {form.name} file holds one array, leave out ':{part}'")
+    return Source(Path(path), part, form.name, encoding)
+
+
+def find_format(path: str | os.PathLike[str]) -> Any:
+    """Returns the `Format` that the extension of a file says.
+
+    Raises:
+      ValueError: the extension is unknown.
+    """
+    kind, formats = os.path.splitext(path)[1].lower(), known("format")
+    if kind not in formats:
         raise ValueError(
-            f"{path}: unknown extension {kind!r}, expected one of {', '.join(EXTENSIONS)}"
+            f"{path}: unknown extension {kind!r}, expected one of {', '.join(formats)}"
         )
-    if kind == ".npy" and part is not None:
-        raise ValueError(f"{text}: a .npy file holds one array, leave out ':{part}'")
-    return Source(Path(path), part, kind, encoding)
+    return formats[kind]()
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
@@ -102,6 +112,15 @@ def check_file(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{path}: is a folder, expected a file")
     if not os.path.isfile(path):
         raise ValueError(f"{path}: is a pipe or device, expected a file")
+
+
+def not_text(source: Source, where: str) -> str:
+    """Returns a message about text in another encoding; `where` says which text it is."""
+    said = f"not {source.encoding}" if source.encoding else "not UTF-8"
+    return (
+        f"{source.path}: {where} is {said}; say how the text is encoded, for example "
+        "--encoding cp1252"
+    )
 
 
 class MessageError(ValueError):

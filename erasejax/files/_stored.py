@@ -8,9 +8,9 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from erasejax.files._sources import MessageError, Source
+from erasejax.files._sources import MessageError, Source, readable
 
-__all__ = ["Stored", "Tensor", "check_size", "nothing", "stored_tensor", "used_dtype"]
+__all__ = ["Stored", "Tensor", "check_size", "nothing", "used_dtype"]
 
 _EXACT = (ml_dtypes.bfloat16,)  # what else is no number of numpy's own is read as float32
 
@@ -25,6 +25,7 @@ class Stored:
       dtype: in which it is read; float8 is read as float32, which holds all its values.
       kind: the dtype as the file has it.
       problem: why the array cannot be read, or "".
+      read: read(rows) iterates over blocks of so many rows, the last one shorter.
     """
 
     source: Source
@@ -32,7 +33,7 @@ class Stored:
     dtype: np.dtype
     kind: str
     problem: str
-    _read: Callable[[int], Iterator[np.ndarray]]
+    read: Callable[[int], Iterator[np.ndarray]]
 
     def require(self) -> "Stored":
         """Returns the description itself where the array can be read.
@@ -56,8 +57,10 @@ class Stored:
         Raises:
           MessageError: the array cannot be read, or the file is damaged.
         """
-        for block in self.require()._read(rows):
-            yield _checked(self.source, block).astype(self.dtype, copy=False)
+        # Whatever is wrong with compressed bytes shows while they are read.
+        with readable(self.source):
+            for block in self.require().read(rows):
+                yield _checked(self.source, block).astype(self.dtype, copy=False)
 
     def array(self) -> np.ndarray:
         """Returns the whole array, which may be a map of the file.
@@ -116,15 +119,20 @@ class Tensor:
         for start in range(0, self.shape[0], rows):
             yield self.map()[start : start + rows]
 
+    def stored(self, source: Source, kind: str | None = None) -> Stored:
+        """Returns the array as one that is read when asked for.
+
+        Args:
+          source: the file.
+          kind: the dtype as the file has it; None for numpy's name of it.
+        """
+        kind = str(self.dtype) if kind is None else kind
+        return Stored(source, self.shape, used_dtype(self.dtype), kind, "", self.blocks)
+
 
 def nothing(rows: int) -> Iterator[np.ndarray]:
     """Reads what cannot be read."""
     yield from ()
-
-
-def stored_tensor(source: Source, tensor: Tensor, kind: str) -> Stored:
-    """Returns a piece of a file as a stored array."""
-    return Stored(source, tensor.shape, used_dtype(tensor.dtype), kind, "", tensor.blocks)
 
 
 def used_dtype(dtype: np.dtype) -> np.dtype:

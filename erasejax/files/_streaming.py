@@ -201,8 +201,8 @@ def check_rows(features: Features, labels: Labels, *, what: str = "labels") -> N
     n, m = features.shape[0], len(labels.values)
     if n != m:
         hint = ""
-        if n - m == 1 and labels.source and parse(labels.source).kind == ".csv":
-            hint = "; the first line of a csv file is read as column names"
+        if n - m == 1 and labels.source and (form := parse(labels.source).format).is_text:
+            hint = f"; the first line of a {form.name[1:]} file is read as column names"
         raise ValueError(
             f"{labels.source}: holds {m} {what}, but {features.source} has {n} rows; expected one "
             f"each{hint}"

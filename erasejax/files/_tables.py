@@ -1,44 +1,60 @@
-"""Tables with named columns: .csv, read whole, and .parquet, read batch by batch (pyarrow)."""
+"""Tables with named columns, as batches of pyarrow."""
 
+import dataclasses
+import functools
 import json
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from erasejax._core.extras import require
 from erasejax._core.text import show
-from erasejax.files._csv import not_text, read_csv
 from erasejax.files._memory import check_memory
-from erasejax.files._sources import MessageError, Source, parse, readable
+from erasejax.files._sources import MessageError, Source, not_text, parse, readable
 
-__all__ = ["Table", "is_list", "open_table", "same_table_columns"]
+__all__ = ["Table", "batch_of", "is_list", "open_table", "same_table_columns", "schema_of"]
 
 
-class Table(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Table:
     """A table that is read when asked for.
 
     Attributes:
       source: the file.
-      types: pyarrow type of each column, by name.
+      schema: pyarrow schema: the name and the type of each column.
       rows: number of rows.
-      batches: batches(columns, rows) iterates over pyarrow record batches.
+      read: read(columns, rows) iterates over pyarrow record batches of at most so many rows.
       index: columns that are an index of pandas: taken where they are named, and only there.
     """
 
     source: Source
-    types: dict[str, Any]
+    schema: Any
     rows: int
-    batches: Callable[[list[str], int], Iterator[Any]]
+    read: Callable[[list[str], int], Iterator[Any]]
     index: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def types(self) -> dict[str, Any]:
+        """Pyarrow type of each column, by name."""
+        return dict(zip(self.schema.names, self.schema.types, strict=True))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that are no index."""
         return tuple(name for name in self.types if name not in self.index)
+
+    def batches(self, columns: list[str], rows: int) -> Iterator[Any]:
+        """Yields columns as pyarrow record batches.
+
+        Raises:
+          MessageError: the file is damaged.
+        """
+        with readable(self.source):
+            yield from self.read(columns, rows)
 
     def choose(self, part: str, *, aside: Collection[str] = ()) -> tuple[str, ...]:
         """Returns the columns that a part names: names and patterns with commas between them.
@@ -156,7 +172,7 @@ class Table(NamedTuple):
         is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
         if is_number or pa.types.is_boolean(kind) or pa.types.is_null(kind):
             return np.dtype(np.float32)
-        if self.source.kind == ".csv" and pa.types.is_binary(kind):
+        if self.source.format.is_text and pa.types.is_binary(kind):
             raise ValueError(not_text(self.source, f"column {name!r}"))
         what = show(str(kind))
         if _is_text(kind):
@@ -260,7 +276,7 @@ def open_table(source: Source) -> Table:
     """Opens a table.
 
     Args:
-      source: a .csv or .parquet file.
+      source: a file with named columns.
 
     Returns:
       `Table`.
@@ -272,9 +288,9 @@ def open_table(source: Source) -> Table:
     """
     require("pyarrow", "sweep")
     with readable(source):
-        table, names = _csv(source) if source.kind == ".csv" else _parquet(source)
-        if len(table.types) < len(names):
-            twice, _ = Counter(names).most_common(1)[0]
+        table = source.format.open(source)
+        if len(table.types) < len(table.schema.names):
+            twice, _ = Counter(table.schema.names).most_common(1)[0]
             raise MessageError(f"{source.path}: two columns are named {twice!r}")
         if not table.types:
             raise MessageError(f"{source.path}: has no columns")
@@ -327,39 +343,18 @@ def _floats(column: Any) -> np.ndarray:
     return column.to_numpy(zero_copy_only=False)
 
 
-def _csv(source: Source) -> tuple[Table, list[str]]:
-    data = read_csv(source)
+def schema_of(names: tuple[str, ...], dtype: np.dtype) -> Any:
+    """Returns the pyarrow schema of features that are to be written.
 
-    def batches(columns: list[str], rows: int) -> Iterator[Any]:
-        return iter(data.select(columns).to_batches(max_chunksize=rows))
-
-    names = data.column_names
-    return Table(
-        source, dict(zip(names, data.schema.types, strict=True)), data.num_rows, batches
-    ), names
+    Raises:
+      ModuleNotFoundError: pyarrow is not installed.
+    """
+    pa = require("pyarrow", "sweep")
+    return pa.schema([(name, pa.from_numpy_dtype(dtype)) for name in names])
 
 
-def _parquet(source: Source) -> tuple[Table, list[str]]:
-    import pyarrow.parquet as parquet
+def batch_of(block: np.ndarray, schema: Any) -> Any:
+    """Returns rows of features as a pyarrow record batch."""
+    import pyarrow as pa
 
-    with parquet.ParquetFile(source.path) as file:
-        schema, rows = file.schema_arrow, file.metadata.num_rows
-
-    def batches(columns: list[str], rows: int) -> Iterator[Any]:
-        with readable(source), parquet.ParquetFile(source.path) as file:
-            # Larger batches take more memory and are slower.
-            yield from file.iter_batches(batch_size=min(rows, 65536), columns=columns)
-
-    names = schema.names
-    types = dict(zip(names, schema.types, strict=True))
-    return Table(source, types, rows, batches, _index(schema)), names
-
-
-def _index(schema: Any) -> tuple[str, ...]:
-    """Returns the columns that pandas wrote as an index, with a name of its own or without."""
-    try:
-        said = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
-    except (ValueError, KeyError, TypeError):
-        said = []
-    named = [name for name in said if isinstance(name, str)] if isinstance(said, list) else []
-    return tuple(n for n in schema.names if n in named or n.startswith("__index_level_"))
+    return pa.record_batch([pa.array(column) for column in block.T.copy()], schema=schema)

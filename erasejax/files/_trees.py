@@ -19,7 +19,7 @@ from jaxtyping import AbstractArray, Float
 from erasejax._core.annotations import is_a
 from erasejax._core.pytrees import Inner, tree_classes, tree_name
 from erasejax._core.text import show
-from erasejax.files._tensors import DTYPES
+from erasejax.files._safetensors import DTYPES
 
 __all__ = ["decode", "encode"]
 

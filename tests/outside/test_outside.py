@@ -22,6 +22,7 @@ POINTS = {
     "one-feature": "toy.probe:OneFeature",
     "error-rate": "toy.metric:ErrorRate",
     "coins": "toy.dataset:Coins",
+    "rows": "toy.format:Rows",
 }
 SPEC = """
 seeds = 4096
@@ -95,14 +96,17 @@ def test_the_command_line_knows_them(installed, here):
         installed, *"fit x.npy z.npy --method partly --share 0.25 --out e.safetensors".split()
     )
     assert "partly, removes 1 of 4" in made
-    run(installed, *"apply e.safetensors x.npy --out y.npy".split())
-    x, z, y = (np.load(f"{name}.npy") for name in "xzy")
+    run(installed, *"apply e.safetensors x.npy --out y.rows".split())
+    assert "60 x 4" in run(installed, "info", "y.rows")
+    x, z = (np.load(f"{name}.npy") for name in "xz")
+    y = np.fromfile("y.rows", "<f4")[4:].reshape(60, 4)
     gaps = [a[z == 1].mean(axis=0) - a[z == 0].mean(axis=0) for a in (x, y)]
     np.testing.assert_allclose(gaps[1], 0.75 * gaps[0], atol=1e-4)
     told = run(installed, "info", "e.safetensors")
     assert "toy.eraser.PartlyErased" in told
     assert "--share 0.25" in told
     table = run(installed, *"probe x.npy z.npy --method partly --probes one-feature".split())
+    run(installed, *"fit y.rows z.npy --out again.safetensors".split())
     assert "one-feature" in table
     assert "errors" in table
 

@@ -1,4 +1,4 @@
-"""The format of safetensors: a JSON header, then the numbers.
+"""The format .safetensors: a JSON header, then the numbers.
 
 The header is read here and not by the library: the library has no numpy dtype for float8, fails for
 all tensors of a file where one is of a kind it does not know, and reads a whole slice to tell its
@@ -7,9 +7,12 @@ place of each tensor, and the numbers, which are mapped. Everything declared is 
 the length of the file and the size of the dtype, before anything is allocated.
 """
 
+import contextlib
+import functools
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +20,11 @@ import ml_dtypes
 import numpy as np
 
 from erasejax._core.text import show
-from erasejax.files._stored import Tensor
+from erasejax.files._formats import Arrays, Format, Names, Opened, Shape
+from erasejax.files._sources import Source
+from erasejax.files._stored import Stored, Tensor, nothing
 
-__all__ = ["DTYPES", "Entry", "read_tensors"]
+__all__ = ["DTYPES", "Entry", "Safetensors", "read_json", "read_tensors", "write_header"]
 
 # What each dtype is in numpy.
 DTYPES = {
@@ -47,6 +52,27 @@ _PACKED = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}  # bits each
 _LONGEST_HEADER = 100_000_000  # bytes, as in the library
 
 
+class Safetensors(Format):
+    """Arrays with names; that of features is called x."""
+
+    name = ".safetensors"
+    dtypes = ("float64", "float32", "float16", "bfloat16")
+
+    def open(self, source: Source) -> Arrays:
+        """Describes the arrays."""
+        entries = read_tensors(source.path)[1].items()
+        return {name: functools.partial(entry.stored, source) for name, entry in entries}
+
+    @contextlib.contextmanager
+    def write(self, path: Path, shape: Shape, dtype: np.dtype, names: Names) -> Opened:
+        """Opens a file for features."""
+        kind = next(kind for kind, known in DTYPES.items() if known == dtype)
+        size = math.prod(shape) * dtype.itemsize
+        with open(path, "wb") as file:
+            write_header(file, {"x": {"dtype": kind, "shape": shape, "data_offsets": [0, size]}})
+            yield lambda block: file.write(block.tobytes())
+
+
 class Entry(NamedTuple):
     """A tensor of a file.
 
@@ -61,6 +87,12 @@ class Entry(NamedTuple):
     kind: str
     tensor: Tensor | None
     problem: str
+
+    def stored(self, source: Source) -> Stored:
+        """Returns the tensor as one that is read when asked for."""
+        if self.tensor is not None:
+            return self.tensor.stored(source, self.kind)
+        return Stored(source, self.shape, np.dtype(np.void), self.kind, self.problem, nothing)
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Entry]]:
@@ -100,6 +132,13 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
     return metadata, {
         name: _entry(Path(path), start + places[name][0], entry) for name, entry in header.items()
     }
+
+
+def write_header(file: Any, entries: Mapping[str, Any]) -> None:
+    """Writes the header of a file, to a whole number of words."""
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
 
 
 def read_json(text: str | bytes) -> Any:
