@@ -19,7 +19,6 @@ from erasejax._core.pytrees import register_module
 
 __all__ = ["Named", "fill_room", "known", "look_up", "name_of", "register"]
 
-C = TypeVar("C", bound=type)
 
 _PACKAGE = __name__.partition(".")[0]
 _registered: dict[tuple[str, str], type] = {}
@@ -35,6 +34,9 @@ class Named:
 
     role: ClassVar[str]
     name: ClassVar[str]
+
+
+C = TypeVar("C", bound=type[Named])
 
 
 def register(cls: C) -> C:
@@ -78,7 +80,7 @@ def register(cls: C) -> C:
         )
     _registered[cls.role, name] = cls
     register_module(cls.__module__)
-    return cls  # pyright: ignore[reportReturnType]
+    return cls
 
 
 def known(role: str, *, entry_points: bool = True) -> Mapping[str, Any]:
@@ -113,7 +115,7 @@ def look_up(role: str, name: str) -> Any:
     raise ValueError(f"unknown {role} {name!r}; {hint}there are {', '.join(sorted(table))}")
 
 
-def name_of(value: Any) -> str:
+def name_of(value: object) -> str:
     """Returns what specs call a configuration: its name, or where its class is, if it has none."""
     cls = type(value)
     if issubclass(cls, Named) and known(cls.role).get(getattr(cls, "name", "")) is cls:
@@ -136,7 +138,7 @@ def fill_room(room: str) -> None:
             own = isinstance(value, type) and value.__module__ == module.__name__
             if own and "name" in vars(value) and not hasattr(package, name):
                 setattr(package, name, value)
-                package.__all__ = sorted([*package.__all__, name])  # pyright: ignore
+                vars(package)["__all__"] = sorted([*package.__all__, name])
 
 
 @functools.cache
@@ -151,7 +153,7 @@ def _load_entry_points() -> None:
             )
 
 
-def _descendants(cls: type) -> Iterator[Any]:
+def _descendants(cls: type[Named]) -> Iterator[type[Named]]:
     for below in cls.__subclasses__():
         yield below
         yield from _descendants(below)

@@ -6,10 +6,10 @@ of K exactly: an inexact T costs damage, never guardedness.
 """
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
@@ -17,6 +17,7 @@ from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import Status, check_single, failed, flag, poison
+from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg.products import (
     column_norms,
     product,
@@ -77,18 +78,18 @@ class Projection(Tree):
         return self.kernel.shape[-2]
 
     @property
-    def bias(self) -> jax.Array:
+    def bias(self) -> Float[Array, " d"]:
         """(d,) r(0), so that r(x) = matrix() @ x + bias."""
         bias = product("dr,er,e->d", self.kernel, self.test, self.center)
         return bias if self.flat is None else jnp.where(self.flat, self.center, bias)
 
-    def matrix(self) -> jax.Array:
+    def matrix(self) -> Float[Array, "d d"]:
         """Returns P = I - K T^T, (d, d); rows of features that are set to the centre are zero."""
         eye = jnp.eye(self.kernel.shape[-2], dtype=self.kernel.dtype)
         p = eye - product("dr,er->de", self.kernel, self.test)
         return p if self.flat is None else jnp.where(self.flat[:, None], 0, p)
 
-    def affine(self) -> tuple[jax.Array, jax.Array]:
+    def affine(self) -> tuple[Float[Array, "d d"], Float[Array, " d"]]:
         """Returns (P, bias), (d, d) and (d,), with r(x) = P x + bias: the eraser in full."""
         return self.matrix(), self.bias
 
@@ -139,7 +140,7 @@ class Projection(Tree):
             flat=self.flat if rank == columns else None,
         )
 
-    def __call__(self, x: Any, *, dtype: Any = None) -> jax.Array:
+    def __call__(self, x: Given, *, dtype: DTypeLike | None = None) -> Float[Array, "*batch d"]:
         """Erases the concept from x.
 
         A dtype of few digits brings a part of the concept back: rounding to bfloat16 moves an entry
@@ -188,7 +189,7 @@ class Projection(Tree):
             xz = jnp.where(self.flat[:, None], 0, xz)
         return moments_after(moments, xx, xz, shift=self._shift(moments), status=self.status)
 
-    def damage(self, moments: Moments) -> jax.Array:
+    def damage(self, moments: Moments) -> Float[Array, ""]:
         """Returns what `metrics.damage` does of the rows of `moments` and of what is left of them.
 
         Args:
@@ -237,7 +238,9 @@ class TracedProjection(Projection):
     trace: Float[Array, " m"] = struct.field(kw_only=True)
 
     @classmethod
-    def of(cls, found: Projection, *, steps: jax.Array, trace: jax.Array) -> "TracedProjection":
+    def of(
+        cls, found: Projection, *, steps: Int[Array, ""], trace: Float[Array, " m"]
+    ) -> "TracedProjection":
         """Returns a projection with the account of how it was found.
 
         Args:
@@ -259,7 +262,7 @@ class TracedProjection(Projection):
 
 @program(static_argnums=3)
 def _apply(
-    projection: Projection, x: jax.Array, origin: jax.Array | None, result_dtype: Any
+    projection: Projection, x: jax.Array, origin: jax.Array | None, result_dtype: np.dtype
 ) -> jax.Array:
     if origin is not None:
         projection = projection._moved(-origin)
@@ -305,7 +308,12 @@ def _then(first: Projection, second: Projection) -> Projection:
 
 
 def moments_after(
-    moments: Moments, xx: jax.Array, xz: jax.Array, *, shift: jax.Array, status: jax.Array
+    moments: Moments,
+    xx: Float[Array, "d d"],
+    xz: Float[Array, "d k"],
+    *,
+    shift: Float[Array, " d"],
+    status: UInt32[Array, ""],
 ) -> Moments:
     """Returns the moments of erased rows.
 
@@ -325,7 +333,7 @@ def moments_after(
     )
 
 
-def relative_spread(moments: Moments) -> tuple[jax.Array, jax.Array]:
+def relative_spread(moments: Moments) -> tuple[Float[Array, " d"], Float[Array, ""]]:
     """Returns deviations (d,) in units of the largest, and 1 / the largest, ().
 
     Squares of what is in these units neither overflow nor vanish.
@@ -336,7 +344,9 @@ def relative_spread(moments: Moments) -> tuple[jax.Array, jax.Array]:
     return spread * share, share
 
 
-def share_of_variance(moved: jax.Array, shift: jax.Array, spread: jax.Array) -> jax.Array:
+def share_of_variance(
+    moved: Float[Array, " d"], shift: Float[Array, " d"], spread: Float[Array, " d"]
+) -> Float[Array, ""]:
     """Returns the mean square of moves as a share of the variance, ().
 
     Args:
@@ -347,7 +357,7 @@ def share_of_variance(moved: jax.Array, shift: jax.Array, spread: jax.Array) -> 
     return (jnp.sum(jnp.maximum(moved, 0)) + jnp.sum(shift**2)) / jnp.sum(spread**2)
 
 
-def erased_whole(kernel: jax.Array, test: jax.Array) -> jax.Array:
+def erased_whole(kernel: Float[Array, "d r"], test: Float[Array, "d r"]) -> Bool[Array, " d"]:
     """Returns the features (d,) of which I - K T^T leaves no more than rounding, bool.
 
     Those whose row of it has a square of at most 64 eps, which is what the sum for it is rounded
@@ -363,13 +373,13 @@ def erased_whole(kernel: jax.Array, test: jax.Array) -> jax.Array:
 
 
 def oblique(
-    kernel: jax.Array,
-    test: jax.Array,
+    kernel: Float[Array, "d m"],
+    test: Float[Array, "d m"],
     *,
-    scale: jax.Array,
-    center: jax.Array,
-    status: jax.Array,
-    flat: jax.Array | None = None,
+    scale: Float[Array, " d"],
+    center: Float[Array, " d"],
+    status: UInt32[Array, ""],
+    flat: Bool[Array, " d"] | None = None,
 ) -> Projection:
     r"""Returns the projection that destroys span(kernel), read through span(test).
 

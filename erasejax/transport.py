@@ -9,20 +9,24 @@ derivatives by the Sylvester equation R dR + dR R = dA in the eigenbasis: finite
 repeat, where the derivative of `eigh` itself divides by zero.
 """
 
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
 from erasejax._core import inputs
 from erasejax._core.programs import own_rules, program
+from erasejax._core.types import Given
 from erasejax._linalg.products import product, safe_reciprocal
 
 __all__ = ["barycenter", "distance", "ot_map"]
 
+Roots: TypeAlias = tuple[jax.Array, jax.Array, jax.Array]  # what `_roots` returns
 
-def ot_map(a: Any, b: Any) -> jax.Array:
+
+def ot_map(a: Given, b: Given) -> Float[Array, "d d"]:
     """Returns the optimal transport map between centred Gaussians of covariances A and B.
 
     Where A is singular its inverse root is the pseudo-inverse: eigenvalues of at most 8 eps sqrt(d)
@@ -56,8 +60,8 @@ def ot_map(a: Any, b: Any) -> jax.Array:
 
 
 def barycenter(
-    covariances: Any, weights: Any, *, steps: int = 64, tolerance: float | None = None
-) -> jax.Array:
+    covariances: Given, weights: Given, *, steps: int = 64, tolerance: float | None = None
+) -> Float[Array, "d d"]:
     """Returns the Wasserstein barycentre of covariances: the B nearest to all in mean square.
 
     The fixed point of B <- B^{-1/2} (sum_j p_j (B^{1/2} S_j B^{1/2})^{1/2})^2 B^{-1/2}, from the
@@ -131,7 +135,9 @@ def _barycenter(
         change = jnp.linalg.norm(lax.stop_gradient(following - mean))
         return following, change / jnp.linalg.norm(lax.stop_gradient(mean))
 
-    def body(carry: tuple[jax.Array, jax.Array], _: None) -> tuple[Any, None]:
+    def body(
+        carry: tuple[jax.Array, jax.Array], _: None
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
         mean, gap = carry
         return lax.cond(gap > tolerance, lambda: advance(mean), lambda: (mean, gap)), None
 
@@ -140,7 +146,9 @@ def _barycenter(
     return mean * scale
 
 
-def distance(a: Any, b: Any, *, mean_a: Any = None, mean_b: Any = None) -> jax.Array:
+def distance(
+    a: Given, b: Given, *, mean_a: Given | None = None, mean_b: Given | None = None
+) -> Float[Array, ""]:
     """Returns the 2-Wasserstein distance between Gaussians; of covariances alone, Bures'.
 
     Its square is |mean_a - mean_b|^2 + E|T x - x|^2, computed so and not as the difference of
@@ -220,7 +228,7 @@ def _roots(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 @_roots.defjvp
 @own_rules()
-def _roots_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[Any, Any]:
+def _roots_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[Roots, Roots]:
     """Differentiates by divided differences of the three functions of the eigenvalues.
 
     Of the root they are 1 / (r_i + r_j), the solution of the Sylvester equation. A zero eigenvalue
@@ -250,12 +258,11 @@ def _eigen(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return root, safe_reciprocal(root, kept), vectors
 
 
-def _assembled(root: jax.Array, inverse: jax.Array, vectors: jax.Array) -> tuple[Any, Any, Any]:
+def _assembled(root: jax.Array, inverse: jax.Array, vectors: jax.Array) -> Roots:
     """Returns the three matrices of `_roots`."""
-    functions = root, inverse, jnp.where(root == 0, 1, 0).astype(root.dtype)
-    return tuple(  # pyright: ignore[reportReturnType]
-        product("ij,j,kj->ik", vectors, f, vectors) for f in functions
-    )
+    null = jnp.where(root == 0, 1, 0).astype(root.dtype)
+    one, two, three = (product("ij,j,kj->ik", vectors, f, vectors) for f in (root, inverse, null))
+    return one, two, three
 
 
 @jax.custom_jvp
@@ -267,7 +274,9 @@ def _length(factor: jax.Array) -> jax.Array:
 
 @_length.defjvp
 @own_rules()
-def _length_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[Any, Any]:
+def _length_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     """Differentiates by the same Sylvester equation, with dF F^T + F dF^T on the right."""
     (factor,), (change,) = primals, tangents
     u, singular, vt = jnp.linalg.svd(factor)
@@ -288,7 +297,7 @@ def _scale(matrix: jax.Array) -> jax.Array:
     return jnp.max(jnp.diagonal(lax.stop_gradient(matrix), axis1=-2, axis2=-1))
 
 
-def _pair(a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
+def _pair(a: Given, b: Given) -> tuple[jax.Array, jax.Array]:
     """Returns two covariances in their common dtype.
 
     Raises:

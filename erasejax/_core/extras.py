@@ -1,12 +1,12 @@
 """Modules of optional extras: imported when used, with a clear error where they are missing."""
 
 import importlib
-from typing import Any
+import types
 
 __all__ = ["require"]
 
 
-def require(module: str, extra: str) -> Any:
+def require(module: str, extra: str) -> types.ModuleType:
     """Imports a module that an extra of erasejax brings.
 
     Args:

@@ -6,6 +6,7 @@ depend on what it was given when it was called, so whatever is not JAX's is copi
 host, before the call goes on. JAX may then alias the copy.
 """
 
+import contextlib
 import importlib
 from typing import Any
 
@@ -13,12 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from erasejax._core.types import DTypeLike
+
 __all__ = ["as_jax_or_numpy", "own", "wide"]
 
 _ALIGNMENT = 64  # bytes; JAX aliases aligned buffers and copies others, a second time
 
 
-def own(array: np.ndarray, dtype: Any = None) -> jax.Array:
+def own(array: np.ndarray, dtype: DTypeLike | None = None) -> jax.Array:
     """Returns a copy of a numpy array as a JAX array; later changes of `array` do not reach it.
 
     Args:
@@ -118,14 +121,14 @@ def _exported(name: str, value: Any) -> jax.Array | np.ndarray:
     ) from reason
 
 
-def wide() -> Any:
+def wide() -> contextlib.AbstractContextManager[object]:
     """Returns the context in which JAX keeps 64 bits, under the name this version has for it."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)
     return importlib.import_module("jax.experimental").enable_x64()
 
 
-def _numeric(name: str, array: np.ndarray, value: Any) -> np.ndarray:
+def _numeric(name: str, array: np.ndarray, value: object) -> np.ndarray:
     """Returns `array` if it holds numbers that JAX has.
 
     Args:
@@ -148,7 +151,7 @@ def _numeric(name: str, array: np.ndarray, value: Any) -> np.ndarray:
     raise TypeError(f"{name}: expected an array of numbers, got {_remedy(dtype, array, value)}")
 
 
-def _remedy(dtype: np.dtype, array: np.ndarray, value: Any) -> str:
+def _remedy(dtype: np.dtype, array: np.ndarray, value: object) -> str:
     """Returns what an array without numbers is, and what to do."""
     classes = "number the classes with numpy.unique(values, return_inverse=True)[1]"
     if array.ndim == 0 and not isinstance(value, np.ndarray | np.generic):
@@ -174,7 +177,7 @@ def _remedy(dtype: np.dtype, array: np.ndarray, value: Any) -> str:
     return f"{dtype}; pass numbers"
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return type(value).__name__
 
 

@@ -1,14 +1,16 @@
 """Input checks: what is known when a function is traced, ranks and dtypes and options, raises."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.tree_util import KeyPath
 from jax.typing import ArrayLike
 
 from erasejax._core.foreign import as_jax_or_numpy, own
+from erasejax._core.types import DTypeLike, Given, Key
 
 __all__ = [
     "as_array",
@@ -27,7 +29,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-def as_array(name: str, value: Any, dtype: Any = None) -> jax.Array:
+def as_array(name: str, value: Given, dtype: DTypeLike | None = None) -> jax.Array:
     """Returns `value` as a JAX array that no later change of `value` reaches.
 
     Args:
@@ -48,7 +50,7 @@ def as_array(name: str, value: Any, dtype: Any = None) -> jax.Array:
     return own(found, dtype)
 
 
-def as_labels(name: str, value: Any) -> jax.Array:
+def as_labels(name: str, value: jax.Array | np.ndarray) -> jax.Array:
     """Returns integers or booleans as int32.
 
     JAX arrays of wider integers keep to the nearest int32: what is no label stays none.
@@ -87,7 +89,7 @@ def _check_range(name: str, array: np.ndarray, kept: np.dtype) -> None:
             )
 
 
-def known_values(value: Any) -> np.ndarray | None:
+def known_values(value: jax.Array | np.ndarray) -> np.ndarray | None:
     """Returns the values of an array as numpy, None where they are traced or not all here."""
     if isinstance(value, Tracer):
         return None
@@ -96,7 +98,7 @@ def known_values(value: Any) -> np.ndarray | None:
     return np.asarray(value)
 
 
-def features(name: str, x: Any, *, ndim: int | None = 2) -> jax.Array:
+def features(name: str, x: Given, *, ndim: int | None = 2) -> jax.Array:
     """Returns `x` as a float array with `ndim` axes, rows first and features last.
 
     Raises:
@@ -118,7 +120,7 @@ def features(name: str, x: Any, *, ndim: int | None = 2) -> jax.Array:
     return found if isinstance(found, jax.Array) else own(found)
 
 
-def row_weights(weights: Any, n: int, dtype: Any) -> jax.Array | None:
+def row_weights(weights: Given | None, n: int, dtype: DTypeLike) -> jax.Array | None:
     """Returns `weights` as a float (n,) array, or None.
 
     Raises:
@@ -143,15 +145,16 @@ def choice(name: str, value: str, options: tuple[str, ...]) -> str:
     return value
 
 
-def as_key(key: Any) -> jax.Array:
+def as_key(key: Key) -> jax.Array:
     """Returns a typed key; raw ones, from `jax.random.PRNGKey`, are made typed.
 
     Raises:
       TypeError: `key` is no key.
       ValueError: it is several.
     """
-    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if not typed:
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        found = key
+    else:
         raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32 and key.ndim > 0
         if not raw:
             kind = f"{key.dtype} {key.shape}" if isinstance(key, jax.Array) else type(key).__name__
@@ -160,17 +163,17 @@ def as_key(key: Any) -> jax.Array:
                 f"key: expected a jax.random.key, got {kind}; pass jax.random.key({such})"
             )
         try:
-            key = jax.random.wrap_key_data(as_array("key", key))
+            found = jax.random.wrap_key_data(as_array("key", key))
         except TypeError:
             raise TypeError(
                 f"key: expected a jax.random.key, got uint32 {key.shape}; pass jax.random.key(0)"
             ) from None
-    if key.shape:
-        raise ValueError(f"key: expected one key, got {key.shape} keys; pass one, or use vmap")
-    return key
+    if found.shape:
+        raise ValueError(f"key: expected one key, got {found.shape} keys; pass one, or use vmap")
+    return found
 
 
-def drawing_key(name: str, key: Any, *, draws: bool = True) -> jax.Array | None:
+def drawing_key(name: str, key: Key | None, *, draws: bool = True) -> jax.Array | None:
     """Returns `key` where random numbers are drawn, else None.
 
     Args:
@@ -188,20 +191,20 @@ def drawing_key(name: str, key: Any, *, draws: bool = True) -> jax.Array | None:
     return key if draws else None
 
 
-def numbers(config: T, dtype: Any) -> T:
+def numbers(config: T, dtype: DTypeLike) -> T:
     """Returns a configuration with its numeric leaves as arrays of `dtype`.
 
     Python ints, Python floats and numpy floats so become one type, and one trace; arrays that the
     caller may change are copied.
     """
 
-    def number(path: Any, leaf: Any) -> jax.Array:
+    def number(path: KeyPath, leaf: Given) -> jax.Array:
         return as_array(jax.tree_util.keystr(path).strip("[].'\""), leaf, dtype)
 
     return jax.tree_util.tree_map_with_path(number, config)
 
 
-def result_dtype(x: jax.Array, dtype: Any) -> np.dtype:
+def result_dtype(x: jax.Array, dtype: DTypeLike | None) -> np.dtype:
     """Returns the dtype of erased rows: that of x, or the one asked for.
 
     Raises:

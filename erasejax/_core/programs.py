@@ -8,7 +8,7 @@ under the defaults runs under every setting.
 import contextlib
 import functools
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, overload
 
 import jax
 import numpy as np
@@ -16,6 +16,9 @@ import numpy as np
 from erasejax._core.foreign import own
 
 __all__ = ["own_rules", "program"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @contextlib.contextmanager
@@ -29,7 +32,11 @@ def own_rules() -> Generator[None, None, None]:
         yield
 
 
-def program(function: Callable | None = None, **options: Any) -> Any:
+@overload
+def program(function: Callable[P, R]) -> Callable[P, R]: ...
+@overload
+def program(**options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def program(function: Callable | None = None, **options: Any) -> Callable:
     """Returns `jax.jit(function, **options)`, traced under `own_rules`.
 
     Numpy arrays among the arguments, as in a pytree that a caller made, are copied first: JAX would
@@ -44,15 +51,15 @@ def program(function: Callable | None = None, **options: Any) -> Any:
     jitted = jax.jit(own_rules()(function), **options)
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         given = args, kwargs
         if any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(given)):
             args, kwargs = jax.tree.map(_owned, given)
         return jitted(*args, **kwargs)
 
-    call._cache_size = jitted._cache_size  # pyright: ignore
+    vars(call)["_cache_size"] = jitted._cache_size  # pyright: ignore
     return call
 
 
-def _owned(leaf: Any) -> Any:
+def _owned(leaf: object) -> object:
     return own(leaf) if isinstance(leaf, np.ndarray) else leaf

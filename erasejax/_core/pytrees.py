@@ -22,7 +22,7 @@ class Tree:
 
     if TYPE_CHECKING:  # flax writes it
 
-        def replace(self, **changes: Any) -> Self:
+        def replace(self, **changes: object) -> Self:
             """Returns a copy with some fields changed."""
             ...
 

@@ -79,7 +79,15 @@ _MEANING = {
 
 
 class FailedLanesError(ValueError):
-    """Raised by `raise_if_failed`; names each failed lane and what failed there."""
+    """Raised where a fit failed; the message names each failed lane, and what failed there.
+
+    Example:
+      >>> try:
+      ...     ej.SAL().fit(jnp.ones((6, 2)), jnp.zeros(6, int), num_classes=2)
+      ... except ej.FailedLanesError as error:
+      ...     print("one class only" in str(error))
+      True
+    """
 
 
 def describe(status: int) -> list[str]:

@@ -5,12 +5,13 @@ products. LAPACK itself is no slower, but the threads that its BLAS starts go on
 30 ms after each call, on the cores that the next program wants.
 """
 
-from typing import Any
+from typing import Protocol
 
 import jax
 
 __all__ = [
     "BLOCK",
+    "Device",
     "columns_at_once",
     "is_blocked",
     "lanes_at_once",
@@ -18,6 +19,15 @@ __all__ = [
     "outgrows_cache",
     "rows_at_once",
 ]
+
+
+class Device(Protocol):
+    """What is asked of a device of JAX."""
+
+    def memory_stats(self) -> dict[str, int] | None:
+        """Returns what is known of its memory."""
+        ...
+
 
 BLOCK = 192  # columns that LAPACK factorises in one thread
 _LARGE = 1024  # beyond it the work outlasts the spinning, and many blocks are slow to compile
@@ -54,7 +64,7 @@ def columns_at_once(d: int, m: int) -> int:
     return _COLUMNS if d <= BLOCK else 1
 
 
-def lanes_at_once(device: Any, size: int, copies: int, memory: int | None) -> int:
+def lanes_at_once(device: Device, size: int, copies: int, memory: int | None) -> int:
     """Returns about how many datasets suit a device or a budget.
 
     Args:

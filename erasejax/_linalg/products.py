@@ -7,7 +7,7 @@ masks, never slices, so shapes do not depend on data.
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,8 @@ __all__ = [
     "two_sum",
     "weighted_sum",
 ]
+
+T = TypeVar("T")
 
 HIGHEST = lax.Precision.HIGHEST
 
@@ -138,8 +140,8 @@ def gram(a: jax.Array, b: jax.Array | None = None) -> jax.Array:
 
 
 def sum_over_rows(
-    part: Callable[..., Any], rows: tuple[jax.Array | None, ...], *, limit: int = 1 << 11
-) -> Any:
+    part: Callable[..., T], rows: tuple[jax.Array | None, ...], *, limit: int = 1 << 11
+) -> T:
     """Returns the sum of a function of rows over blocks of rows, each read once while in cache.
 
     Blocks have one size. Where that does not divide n, the last starts early, and `fresh` says

@@ -30,6 +30,7 @@ __all__ = [
     "check_seed",
     "command",
     "configure",
+    "files_among",
     "names",
     "needs_files",
 ]
@@ -146,6 +147,13 @@ def configure(name: str, given: Mapping[str, Any], encoding: str | None = None) 
         key: build.get(fields[key].kind, lambda value: value)(value) for key, value in given.items()
     }
     return eraser(**values)
+
+
+def files_among(given: Mapping[str, Any]) -> list[str]:
+    """Returns the options that were given which are names of files."""
+    return [
+        str(given[name]) for name, o in _options().items() if o.kind == "file" and name in given
+    ]
 
 
 def needs_files(eraser: Any) -> bool:

@@ -21,6 +21,7 @@ from erasejax.cli._arguments import (
     X,
     check_seed,
     configure,
+    files_among,
 )
 from erasejax.cli._common import check_output
 from erasejax.erasers import ClosedForm
@@ -96,8 +97,7 @@ def fit(
       OSError: a file cannot be read or written.
     """
     check_seed(seed)
-    given = [str(value) for value in options.values() if isinstance(value, str)]
-    check_output(out, force, x, labels, task, *given, kinds=(".safetensors",))
+    check_output(out, force, x, labels, task, *files_among(options), kinds=(".safetensors",))
     wanted = None if dtype is None else named_dtype(dtype)
     config = configure(method, options, encoding)
     if config.needs_task and task is None:

@@ -1,7 +1,6 @@
 """What all datasets share: how `sample` separates the population from the rows."""
 
 import zlib
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import numpy as np
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
+from erasejax._core.types import DTypeLike
 from erasejax.names import Named
 from erasejax.rows import Dataset
 
@@ -64,7 +64,7 @@ class Generator(Named, Tree):
 
 
 @program
-def _sample(generator: Generator, key: jax.Array, part: Any) -> Dataset:
+def _sample(generator: Generator, key: jax.Array, part: int | jax.Array) -> Dataset:
     population = jax.random.fold_in(key, zlib.crc32(b"population"))
     rows = jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(b"rows")), part)
     return generator._sample(population, rows)
@@ -87,7 +87,7 @@ def class_sizes(rows: int | tuple[int, ...], classes: int) -> tuple[int, ...]:
     return sizes
 
 
-def rotation(key: jax.Array, d: int, dtype: Any) -> jax.Array:
+def rotation(key: jax.Array, d: int, dtype: DTypeLike) -> jax.Array:
     """Returns a uniformly random orthogonal (d, d) matrix."""
     q, r = jnp.linalg.qr(jax.random.normal(key, (d, d), dtype))
     return q * jnp.sign(jnp.diagonal(r))

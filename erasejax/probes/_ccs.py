@@ -372,7 +372,8 @@ def recursive_ccs(
 
 
 @program(static_argnames="rounds")
-def _recursive(probe: CCS, pairs: Pairs, key: jax.Array, rounds: int) -> CCSClassifier:
+def _recursive(probe: CCS, pairs: Pairs, key: jax.Array | None, rounds: int) -> CCSClassifier:
+    assert key is not None
     halves = normalized_halves(pairs, probe.scale)
 
     def one(basis, i):

@@ -4,18 +4,18 @@
 """
 
 import warnings
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.foreign import as_jax_or_numpy
 from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, flag
+from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg.products import product, safe_reciprocal
 
 __all__ = ["weigh_classes", "centered", "Dataset"]
@@ -51,7 +51,7 @@ class Dataset(Tree):
         return self.num_classes is not None
 
     @property
-    def row_weights(self) -> jax.Array:
+    def row_weights(self) -> Float[Array, " n"]:
         """(n,) weights; ones where there are none."""
         if self.weights is None:
             return jnp.ones(self.x.shape[0], inputs.compute_dtype(self.x))
@@ -59,12 +59,12 @@ class Dataset(Tree):
 
 
 def as_dataset(
-    x: Any,
-    z: Any = None,
+    x: Given | Dataset,
+    z: Given | None = None,
     *,
-    weights: Any = None,
+    weights: Given | None = None,
     num_classes: int | None = None,
-    task: Any = None,
+    task: Given | None = None,
     decided: bool = False,
 ) -> Dataset:
     """Checks and coerces what `fit` is given into a `Dataset`.
@@ -134,14 +134,14 @@ def as_dataset(
     )
 
 
-def describe_concept(z: Any) -> str:
+def describe_concept(z: jax.Array | np.ndarray) -> str:
     """Returns the dtype and shape of a concept that is not class labels, and how to make it so."""
     if jnp.issubdtype(z.dtype, jnp.floating):
         return f"{z.dtype} {z.shape}; pass integers, such as z.astype(int)"
     return f"{z.dtype} {z.shape}" + ("; pass z[:, 0]" if z.shape[1:] == (1,) else "")
 
 
-def class_labels(z: Any) -> Any:
+def class_labels(z: Given) -> jax.Array | np.ndarray:
     """Returns z as a JAX or numpy array if it is one class label a row.
 
     Raises:
@@ -153,7 +153,7 @@ def class_labels(z: Any) -> Any:
     return z
 
 
-def _check_binary(name: str, z: Any) -> None:
+def _check_binary(name: str, z: jax.Array | np.ndarray) -> None:
     """Checks that one column of concrete integers holds binary labels.
 
     What several columns hold is for the status to say.
@@ -171,7 +171,7 @@ def _check_binary(name: str, z: Any) -> None:
     )
 
 
-def _warn_of_whole_numbers(z: Any) -> None:
+def _warn_of_whole_numbers(z: jax.Array | np.ndarray) -> None:
     """Warns of concrete floats that are all whole numbers: they are taken for quantities."""
     values = inputs.known_values(z)
     if values is None:
@@ -185,7 +185,7 @@ def _warn_of_whole_numbers(z: Any) -> None:
         )
 
 
-def _task_columns(task: Any, n: int, dtype: Any) -> jax.Array:
+def _task_columns(task: Given, n: int, dtype: DTypeLike) -> jax.Array:
     """Returns a task as columns (n, t): class labels one-hot, all else as it is.
 
     Raises:
@@ -202,7 +202,7 @@ def _task_columns(task: Any, n: int, dtype: Any) -> jax.Array:
     return inputs.as_array("task", task, dtype).reshape(n, -1)
 
 
-def _count_classes(z: Any, n: int, name: str = "z") -> int:
+def _count_classes(z: jax.Array | np.ndarray, n: int, name: str = "z") -> int:
     """Returns 1 + the largest of concrete labels, at least 2.
 
     Raises:
@@ -227,7 +227,7 @@ def _count_classes(z: Any, n: int, name: str = "z") -> int:
     return count
 
 
-def codes(data: Dataset, dtype: Any) -> tuple[jax.Array, jax.Array]:
+def codes(data: Dataset, dtype: DTypeLike) -> tuple[Float[Array, "n k"], UInt32[Array, ""]]:
     """Returns the concept as columns, (n, k), and a status word.
 
     Classes become one-hot columns; real concepts and binary labels stay as they are. Labels outside
@@ -247,7 +247,7 @@ def codes(data: Dataset, dtype: Any) -> tuple[jax.Array, jax.Array]:
     return columns, flag(outside.any(), Status.LABEL_RANGE)
 
 
-def centered(data: Dataset, center: jax.Array) -> Dataset:
+def centered(data: Dataset, center: Float[Array, " d"]) -> Dataset:
     """Returns rows about a point, in its dtype; zeros where the weight is 0, whatever was there.
 
     A copy of the rows, for what passes over them many times.
@@ -262,7 +262,7 @@ def centered(data: Dataset, center: jax.Array) -> Dataset:
     return data.replace(x=x)
 
 
-def weigh_classes(data: Dataset, class_weights: Any) -> Dataset:
+def weigh_classes(data: Dataset, class_weights: Given | str) -> Dataset:
     """Returns rows whose weights are multiplied by one of their class.
 
     Args:

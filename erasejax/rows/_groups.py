@@ -3,19 +3,19 @@
 Such rows are not independent; groups of them are. Here the ids that users have become numbers.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jaxtyping import Array, Int
 
 from erasejax._core import inputs
+from erasejax._core.types import Given
 
 __all__ = ["count_groups", "number_groups"]
 
 
-def number_groups(groups: Any, n: int) -> jax.Array | np.ndarray:
+def number_groups(groups: Given, n: int) -> Int[Array | np.ndarray, " n"]:
     """Returns the groups of rows as numbers 0, 1, ... in the order of their ids, (n,) int32.
 
     Args:
@@ -41,7 +41,7 @@ def number_groups(groups: Any, n: int) -> jax.Array | np.ndarray:
     return np.unique(ids, return_inverse=True)[1].astype(np.int32)
 
 
-def count_groups(numbers: jax.Array | np.ndarray, num_groups: int | None) -> int:
+def count_groups(numbers: Int[Array | np.ndarray, " n"], num_groups: int | None) -> int:
     """Returns how many groups there are, or are at most: a static number.
 
     Args:
@@ -66,7 +66,7 @@ def count_groups(numbers: jax.Array | np.ndarray, num_groups: int | None) -> int
     return int(num_groups)
 
 
-def _check(ids: Any, n: int, what: str, kinds: str) -> None:
+def _check(ids: jax.Array | np.ndarray, n: int, what: str, kinds: str) -> None:
     """Checks the shape and the kind of ids.
 
     Raises:

@@ -5,26 +5,30 @@ all the digits that their spread has. Erasers and probes move with the rows: wha
 about an origin is moved there and back.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from erasejax._core import inputs
 from erasejax._core.foreign import as_jax_or_numpy
+from erasejax._core.types import Given
 from erasejax._linalg.products import two_sum
 from erasejax.rows._dataset import Dataset, as_dataset
 
 __all__ = ["as_dataset_about", "features_about", "move_point", "moved", "rows_about"]
+
+T = TypeVar("T")
 
 _SOME = 512  # rows tell how large deviations are
 _FEW = 16  # rows do not
 
 
 def features_about(
-    name: str, x: Any, *, ndim: int | None = 2, of: Any = None
-) -> tuple[jax.Array, jax.Array | None]:
+    name: str, x: Given, *, ndim: int | None = 2, of: object = None
+) -> tuple[Float[Array, "*batch d"], Float[Array, "2 d"] | None]:
     """Returns features, and the origin that they are about, or None for zero.
 
     Args:
@@ -69,8 +73,8 @@ def features_about(
 
 
 def as_dataset_about(
-    x: Any, z: Any = None, *, of: Any = None, **options: Any
-) -> tuple[Dataset, jax.Array | None]:
+    x: Given | Dataset, z: Given | None = None, *, of: object = None, **options: Any
+) -> tuple[Dataset, Float[Array, "2 d"] | None]:
     """Returns what `as_dataset` does, of features about an origin; and (2, d) the origin, or None.
 
     See `features_about`.
@@ -86,7 +90,7 @@ def as_dataset_about(
     return as_dataset(x, z, **options), origin
 
 
-def moved(fitted: Any, origin: jax.Array | None) -> Any:
+def moved(fitted: T, origin: Float[Array, "2 d"] | None) -> T:
     """Returns what was fitted to rows about zero for the same rows about an origin.
 
     Args:
@@ -98,21 +102,24 @@ def moved(fitted: Any, origin: jax.Array | None) -> Any:
     """
     if origin is None:
         return fitted
-    if not hasattr(fitted, "_moved"):
+    move = getattr(fitted, "_moved", None)
+    if move is None:
         raise TypeError(
             f"x: float64 rows far from zero are centred first, and {type(fitted).__name__} has no "
             "_moved(origin) to be moved back by; subtract their mean, or pass float32"
         )
-    return fitted._moved(origin)
+    return move(origin)
 
 
-def move_point(point: jax.Array, origin: jax.Array) -> tuple[jax.Array, jax.Array]:
+def move_point(
+    point: Float[Array, "*k d"], origin: Float[Array, "2 d"]
+) -> tuple[Float[Array, "*k d"], Float[Array, "*k d"]]:
     """Returns a point (..., d) plus an origin (2, d), and what rounding took from it."""
     total, rest = two_sum(point, origin[0])
     return two_sum(total, rest + origin[1])
 
 
-def rows_about(name: str, y: Any, origin: jax.Array | None) -> jax.Array:
+def rows_about(name: str, y: Given, origin: Float[Array, "2 d"] | None) -> Float[Array, "n d"]:
     """Returns features about an origin that is given, that of others.
 
     Args:

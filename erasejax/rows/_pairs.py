@@ -4,8 +4,6 @@ Each half has an offset that only says which answer was appended. It is removed 
 half's own mean, per template where statements come in several wordings.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +16,7 @@ from erasejax._core.foreign import as_jax_or_numpy
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, flag, poison
+from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.rows._dataset import Dataset
 
@@ -56,12 +55,12 @@ class Pairs(Tree):
 
 
 def as_pairs(
-    x_pos: Any,
-    x_neg: Any = None,
-    z: Any = None,
+    x_pos: Given | Pairs,
+    x_neg: Given | None = None,
+    z: Given | None = None,
     *,
-    weights: Any = None,
-    templates: Any = None,
+    weights: Given | None = None,
+    templates: Given | None = None,
     num_templates: int | None = None,
 ) -> Pairs:
     """Checks and coerces what contrast probes are given into `Pairs`.
@@ -118,7 +117,7 @@ def as_pairs(
     )
 
 
-def _integers(name: str, value: Any, n: int) -> jax.Array:
+def _integers(name: str, value: Given, n: int) -> jax.Array:
     """Returns integers (n,) as int32.
 
     Raises:
@@ -261,7 +260,7 @@ class PairNormalization(Tree):
         return pairs.replace(num_templates=count)
 
 
-def normalized_rows(normalization: PairNormalization, pairs: Pairs) -> jax.Array:
+def normalized_rows(normalization: PairNormalization, pairs: Pairs) -> Float[Array, "2 n d"]:
     """Returns normalised halves, (2, n, d), zeros where the weight is 0, whatever was there."""
     mean, scale = (_of_rows(a, pairs) for a in (normalization.mean, normalization.scale))
     x = jnp.stack([pairs.positive, pairs.negative]).astype(mean.dtype)
@@ -280,7 +279,7 @@ def _of_rows(statistic: jax.Array, pairs: Pairs) -> jax.Array:
     return jnp.where(known[:, None], of_row, jnp.nan)
 
 
-def shares(pairs: Pairs, dtype: Any) -> jax.Array:
+def shares(pairs: Pairs, dtype: DTypeLike) -> Float[Array, " n"]:
     """Returns each pair's share of the total weight, (n,)."""
     n = pairs.positive.shape[0]
     if pairs.weights is None:

@@ -1,16 +1,18 @@
 """Moments class by class: what erasers and probes need that see the covariance of each class."""
 
 import functools
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Bool, Float, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import own_rules, program
 from erasejax._core.pytrees import Inner, Tree
 from erasejax._core.status import Status, flag
+from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg import products, solves
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.rows import Dataset, as_dataset_about, class_labels, codes, describe_concept, moved
@@ -41,7 +43,7 @@ class ClassMoments(Tree):
     classes: Annotated[Moments, Inner("k")]
 
     @classmethod
-    def init(cls, d: int, k: int, *, dtype: Any = jnp.float32) -> "ClassMoments":
+    def init(cls, d: int, k: int, *, dtype: DTypeLike = jnp.float32) -> "ClassMoments":
         """Returns the moments of no rows.
 
         Args:
@@ -93,7 +95,7 @@ class ClassMoments(Tree):
         mean_x = jnp.where(present, there.mean_x, self.classes.mean_x)
         return ClassMoments(there.replace(mean_x=mean_x))
 
-    def update(self, x: Any, z: Any, weights: Any = None) -> "ClassMoments":
+    def update(self, x: Given, z: Given, weights: Given | None = None) -> "ClassMoments":
         """Returns these moments with more rows added.
 
         Args:
@@ -133,7 +135,7 @@ class ClassMoments(Tree):
         return _merge_classes(self, other)
 
     @property
-    def status(self) -> jax.Array:
+    def status(self) -> UInt32[Array, ""]:
         """() uint32 bits of all classes, see `erasejax.Status`."""
         bits = self.classes.status
         return jax.lax.reduce(bits, jnp.uint32(0), jax.lax.bitwise_or, (bits.ndim - 1,))
@@ -147,24 +149,24 @@ class ClassMoments(Tree):
         )
 
     @property
-    def share(self) -> jax.Array:
+    def share(self) -> Float[Array, " k"]:
         """(k,) class frequencies by weight."""
         size = self.classes.count[:, 0] + self.classes.count[:, 1]
         total = jnp.sum(size)
         return size * safe_reciprocal(total, total != 0)
 
     @property
-    def means(self) -> jax.Array:
+    def means(self) -> Float[Array, "k d"]:
         """(k, d) class means; 0 for classes without rows."""
         return self.classes.mean_x[:, 0] + self.classes.mean_x[:, 1]
 
     @property
-    def rest(self) -> jax.Array:
+    def rest(self) -> Float[Array, "k d"]:
         """(k, d) what rounding took from the class means."""
         return (self.classes.mean_x[:, 0] - self.means) + self.classes.mean_x[:, 1]
 
     @property
-    def covariances(self) -> jax.Array:
+    def covariances(self) -> Float[Array, "k d d"]:
         """(k, d, d) covariances, dividing by the weight of the class; 0 for classes without rows.
 
         Maximum likelihood, as in scikit-learn from 1.8 on; before, it divides by one less.
@@ -188,7 +190,7 @@ class ClassMoments(Tree):
 
     @property
     @own_rules()
-    def sd(self) -> jax.Array:
+    def sd(self) -> Float[Array, " d"]:
         """(d,) standard deviations within the classes, pooled; 0 where x is constant in each class.
 
         A feature that varies by less than `least` is constant.
@@ -200,13 +202,13 @@ class ClassMoments(Tree):
         return jnp.where(sd > self.least, sd, 0)
 
     @property
-    def least(self) -> jax.Array:
+    def least(self) -> Float[Array, " d"]:
         """(d,) the least variation within classes that could be seen: `spacing`, or 1e-31."""
         info = jnp.finfo(self.means.dtype)
         return jnp.maximum(self.spacing, info.tiny / info.eps)
 
     @property
-    def spacing(self) -> jax.Array:
+    def spacing(self) -> Float[Array, " d"]:
         """(d,) how far numbers lie apart at the rows of the class that is farthest out."""
         return jnp.max(jax.vmap(lambda one: one.spacing)(self.classes), axis=0)
 
@@ -222,7 +224,9 @@ def _merge_classes(a: ClassMoments, b: ClassMoments) -> ClassMoments:
     return ClassMoments(jax.vmap(_merge)(a.classes, b.classes))
 
 
-def null_model_of_classes(moments: ClassMoments) -> tuple[jax.Array, jax.Array]:
+def null_model_of_classes(
+    moments: ClassMoments,
+) -> tuple[Bool[Array, ""], UInt32[Array, ""]]:
     """Returns whether no class differs from another in mean or covariance, but for rounding.
 
     Means as `null_model` says, and covariances by the same two roundings. The products
@@ -255,7 +259,9 @@ def null_model_of_classes(moments: ClassMoments) -> tuple[jax.Array, jax.Array]:
     return null, unresolved | flag(null & hidden, Status.UNRESOLVED)
 
 
-def within_classes(data: Dataset, moments: Moments) -> tuple[jax.Array, jax.Array]:
+def within_classes(
+    data: Dataset, moments: Moments
+) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
     """Returns deviations within the classes, pooled, (d,), and their correlation matrix, (d, d).
 
     Of the rows less their class mean, in a pass of its own: the covariance of all rows less that
@@ -276,9 +282,9 @@ def within_classes(data: Dataset, moments: Moments) -> tuple[jax.Array, jax.Arra
     weights = None if data.weights is None else data.weights.astype(dtype)
     per_unit = 1 / unit  # exact, of powers of two
 
-    def part(x, z, weights, fresh):
+    def part(x: jax.Array, z: jax.Array, weights: jax.Array | None, fresh: jax.Array | None):
         # Near its class mean a value less the mean is exact, and nothing else has been rounded.
-        e: Any = (x.astype(dtype) - combine_columns(z, means)) * per_unit
+        e = (x.astype(dtype) - combine_columns(z, means)) * per_unit
         seen = fresh
         if weights is not None:
             seen = weights != 0 if fresh is None else (weights != 0) & fresh
@@ -298,7 +304,7 @@ def within_classes(data: Dataset, moments: Moments) -> tuple[jax.Array, jax.Arra
     return spread * unit, solves.equilibrate(covariance, spread)
 
 
-def concept_status(moments: ClassMoments) -> jax.Array:
+def concept_status(moments: ClassMoments) -> UInt32[Array, ""]:
     """Returns the status () of the rows: also that there is one class only, or no weight."""
     present = jnp.sum(moments.share > 0)
     overall = moments.overall

@@ -8,11 +8,12 @@ correlations of x and the concept. None of these has units.
 
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.status import Status, flag
@@ -58,7 +59,7 @@ class Solved(NamedTuple):
     status: jax.Array
 
 
-def whitening(moments: Moments) -> tuple[jax.Array, jax.Array]:
+def whitening(moments: Moments) -> tuple[Float[Array, "k r"], UInt32[Array, ""]]:
     """Returns W (k + t, r + t) that whitens the concept, and a status word.
 
     Classes have r = k - 1 columns, by a Householder reflection of the class frequencies; other
@@ -97,7 +98,7 @@ def whitening(moments: Moments) -> tuple[jax.Array, jax.Array]:
     return both, moments.outcome | flag(constant, Status.CONSTANT_CONCEPT)
 
 
-def concept_axes(moments: Moments) -> tuple[jax.Array, jax.Array]:
+def concept_axes(moments: Moments) -> tuple[Float[Array, "d r"], UInt32[Array, ""]]:
     """Returns the axes of the concept, (d, r), and of the task beyond them; and a status word.
 
     They have singular values of at most sqrt(d), which no scaling of x or z changes.
@@ -154,7 +155,7 @@ def _split(axes, solved, moments: Moments, status) -> Solved:
     return Solved(axes[:, :r], solved[:, :r], axes[:, r:], solved[:, r:], moments, status)
 
 
-def correlations(solved: Solved) -> jax.Array:
+def correlations(solved: Solved) -> Float[Array, " r"]:
     """Returns the canonical correlations of x and the concept, (r,), descending, in [0, 1]."""
     squares = product("dr,ds->rs", solved.axes, solved.solved)
     if squares.shape == (1, 1):
@@ -168,7 +169,7 @@ ShrinkageRule = Literal["fixed", "none", "schaefer-strimmer", "oas"]
 SHRINKAGE_RULES: tuple[str, ...] = typing.get_args(ShrinkageRule)
 
 
-def check_shrinkage(given: Mapping[str, Any]) -> None:
+def check_shrinkage(given: Mapping[str, object]) -> None:
     """Checks that a weight and a rule that were both given do not contradict each other.
 
     Raises:
@@ -224,7 +225,7 @@ def shrink(rule: str, shrinkage: ArrayLike, squares: jax.Array, moments: Moments
     return jnp.where(bottom > 0, jnp.minimum(top / jnp.where(bottom > 0, bottom, 1), 1), 1)
 
 
-def standardized(data: Dataset, moments: Moments) -> jax.Array:
+def standardized(data: Dataset, moments: Moments) -> Float[Array, "n d"]:
     """Returns rows about their mean in standard deviations, (n, d).
 
     Constant features are 0, and so are rows of weight 0, whatever was there.
@@ -239,7 +240,7 @@ def standardized(data: Dataset, moments: Moments) -> jax.Array:
     return x if data.weights is None else jnp.where((data.weights != 0)[:, None], x, 0)
 
 
-def class_gaps(moments: Moments) -> tuple[jax.Array, jax.Array]:
+def class_gaps(moments: Moments) -> tuple[Float[Array, "d k"], Float[Array, " k"]]:
     """Returns class means less the overall mean, in standard deviations, and class frequencies.
 
     Args:
@@ -279,7 +280,7 @@ def place(moments: Moments, *, keep_mean: bool) -> Place:
     return Place(jnp.zeros_like(moments.mean), jnp.zeros_like(flat), status)
 
 
-def null_model(moments: Moments) -> tuple[jax.Array, jax.Array]:
+def null_model(moments: Moments) -> tuple[Bool[Array, ""], UInt32[Array, ""]]:
     """Returns whether the constant is the best linear predictor, but for rounding; and a status.
 
     A feature of class means mu_j and deviation sd is rounded twice on its way here.

@@ -12,18 +12,19 @@ are squared in units of their own.
 """
 
 import functools
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Bool, Float, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.foreign import as_jax_or_numpy
 from erasejax._core.programs import own_rules, program
 from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, flag
+from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal, two_sum
 from erasejax.rows import Dataset, as_dataset_about, codes, moved
@@ -83,7 +84,7 @@ class Moments(Tree):
         d: int,
         k: int,
         *,
-        dtype: Any = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         covariance: bool = True,
         one_hot: bool = False,
         task: int = 0,
@@ -134,7 +135,9 @@ class Moments(Tree):
         own = _batch(data, covariance=covariance, one_hot=data.is_classes, task=columns)
         return moved(own, origin)
 
-    def update(self, x: Any, z: Any, weights: Any = None, *, task: Any = None) -> "Moments":
+    def update(
+        self, x: Given, z: Given, weights: Given | None = None, *, task: Given | None = None
+    ) -> "Moments":
         """Returns these moments with more rows added.
 
         Args:
@@ -190,22 +193,22 @@ class Moments(Tree):
         return self.replace(xz=xz)
 
     @property
-    def total(self) -> jax.Array:
+    def total(self) -> Float[Array, ""]:
         """() total weight, rounded to one number."""
         return self.count[0] + self.count[1]
 
     @property
-    def outcome(self) -> jax.Array:
+    def outcome(self) -> UInt32[Array, ""]:
         """() status of these rows as a whole: also NO_WEIGHT where there are none."""
         return self.status | flag(self.total == 0, Status.NO_WEIGHT)
 
     @property
-    def mean(self) -> jax.Array:
+    def mean(self) -> Float[Array, " d"]:
         """(d,) mean of x, rounded to one number a feature."""
         return self.mean_x[0] + self.mean_x[1]
 
     @property
-    def concept_mean(self) -> jax.Array:
+    def concept_mean(self) -> Float[Array, " k"]:
         """(k,) mean of the coded concept and task, rounded; of labels, the class frequencies."""
         mean = self.mean_z[0] + self.mean_z[1]
         labels = mean.shape[-1] - self.task if self.one_hot else 0
@@ -213,12 +216,12 @@ class Moments(Tree):
         return jnp.where(jnp.arange(mean.shape[-1]) < labels, jnp.maximum(mean, 0), mean)
 
     @property
-    def unit(self) -> jax.Array:
+    def unit(self) -> Float[Array, " d"]:
         """(d,) `scale`, ones where that is None."""
         return jnp.ones_like(self.mean) if self.scale is None else self.scale
 
     @property
-    def spread(self) -> jax.Array:
+    def spread(self) -> Float[Array, " d"]:
         """(d,) standard deviations of x (dividing by the total weight), however small.
 
         At least the smallest normal float, but for constants: below it numbers may count as 0.
@@ -227,20 +230,20 @@ class Moments(Tree):
         return jnp.where(own > 0, jnp.maximum(own * self.unit, jnp.finfo(own.dtype).tiny), 0)
 
     @property
-    def unit_spread(self) -> jax.Array:
+    def unit_spread(self) -> Float[Array, " d"]:
         """(d,) the same in units of `scale`, where the smallest floats do not vanish."""
         squares = jnp.diagonal(self.xx) if self.xx.ndim == 2 else self.xx
         total = self.total
         return jnp.sqrt(jnp.maximum(squares, 0) * safe_reciprocal(total, total > 0))
 
     @property
-    def spacing(self) -> jax.Array:
+    def spacing(self) -> Float[Array, " d"]:
         """(d,) `grain`, and at least the smallest normal float."""
         grain = _grain(self.mean) if self.grain is None else self.grain
         return jnp.maximum(grain, jnp.finfo(grain.dtype).tiny)
 
     @property
-    def sd(self) -> jax.Array:
+    def sd(self) -> Float[Array, " d"]:
         """(d,) standard deviations of x (dividing by the total weight); 0 where x is constant.
 
         A feature that varies by less than the spacing of floats at its values is constant. So is
@@ -251,7 +254,7 @@ class Moments(Tree):
         return jnp.where(spread > jnp.maximum(self.spacing, info.tiny / info.eps), spread, 0)
 
     @property
-    def flat(self) -> jax.Array:
+    def flat(self) -> Bool[Array, " d"]:
         """(d,) bool: whether a feature counts as constant in `sd` and yet is not.
 
         A single row that is one spacing off gives a deviation of spacing / sqrt(total); a constant
@@ -262,7 +265,7 @@ class Moments(Tree):
         return (self.sd == 0) & (self.unit_spread > least)
 
     @property
-    def covariance(self) -> jax.Array:
+    def covariance(self) -> Float[Array, "d d"]:
         """(d, d) covariance of x, dividing by the total weight.
 
         Raises:
@@ -273,7 +276,7 @@ class Moments(Tree):
         return full * unit[:, None] * unit[None, :]
 
     @property
-    def correlation(self) -> jax.Array:
+    def correlation(self) -> Float[Array, "d d"]:
         """(d, d) correlation matrix of x; rows of constant features are zero.
 
         Raises:
@@ -284,7 +287,7 @@ class Moments(Tree):
         return inverse[:, None] * full * inverse[None, :]
 
     @property
-    def standard_xz(self) -> jax.Array:
+    def standard_xz(self) -> Float[Array, "d k"]:
         """(d, k) covariance with z of x in standard deviations; 0 for constant features."""
         total = self.total
         return self._inverse_sd[:, None] * (self.xz * safe_reciprocal(total, total > 0))
@@ -353,8 +356,8 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
     mean_z = sum_z * inverse_n
     zz = squares - total * jnp.outer(mean_z, mean_z)
 
-    def part(x, z_one, weights, fresh):
-        e: Any = ((x.astype(dtype) - about.shift) - about.rest) * per_scale
+    def part(x: jax.Array, z_one: jax.Array, weights: jax.Array | None, fresh: jax.Array | None):
+        e = ((x.astype(dtype) - about.shift) - about.rest) * per_scale
         e = e - combine_columns(z_one[:, :concept], slopes[:concept])
         seen = fresh
         if weights is not None:
@@ -445,7 +448,7 @@ def merge(a: M, b: M) -> M:
             "merge: the moments differ in (xx, xz, dtype, one_hot, task): "
             f"{shapes[0]} and {shapes[1]}"
         )
-    return _merge(a, b)
+    return cast(M, _merge(a, b))
 
 
 @program

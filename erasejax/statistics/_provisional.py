@@ -85,7 +85,7 @@ def provisional_fit(
     total = jnp.sum(row)
     inverse_n = safe_reciprocal(total, total != 0)
 
-    def center(some, row, every):
+    def center(some: jax.Array, row: jax.Array, every: jax.Array) -> jax.Array:
         total = jnp.sum(row)
         # Shares first: a sum of the largest floats would overflow.
         share = row * safe_reciprocal(total, total != 0)
@@ -94,8 +94,8 @@ def provisional_fit(
             # All weight may lie between the rows; then any that counts is near enough.
             counts = weights != 0
             other = jnp.where(counts.any(), every[jnp.argmax(counts)].astype(near.dtype), 0)
-            near = jnp.where(total != 0, near, other)  # pyright: ignore
-        return _rounded(near)  # pyright: ignore
+            near = jnp.where(total != 0, near, other)
+        return _rounded(near)
 
     few = slice(None, None, max(len(row) // _FEW, 1))
     shift = center(some_x[few], row[few], x)

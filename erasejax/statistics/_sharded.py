@@ -1,12 +1,12 @@
 """Moments of rows that are spread over the devices of a mesh."""
 
 import functools
-from typing import Any
 
 import jax
 from jax.sharding import Mesh, PartitionSpec
 
 from erasejax._core.programs import program
+from erasejax._core.types import Given
 from erasejax.rows import Dataset, as_dataset_about, moved
 from erasejax.statistics._moments import Moments, combine
 
@@ -14,14 +14,14 @@ __all__ = ["sharded_moments"]
 
 
 def sharded_moments(
-    x: Any,
-    z: Any = None,
+    x: Given | Dataset,
+    z: Given | None = None,
     *,
     mesh: Mesh,
     axis: str | None = None,
-    weights: Any = None,
+    weights: Given | None = None,
     num_classes: int | None = None,
-    task: Any = None,
+    task: Given | None = None,
     covariance: bool = True,
 ) -> Moments:
     """Returns the moments of rows sharded over a mesh; every device ends with all of them.

@@ -1,0 +1,1 @@
+"""A package of somebody else's, that adds a thing of each kind to erasejax."""
