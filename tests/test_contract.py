@@ -10,19 +10,30 @@ import pytest
 from flax import struct
 
 import erasejax as ej
+from erasejax.names import known
 from erasejax.testing import _fits, _rules
 from tests import common
 
 D = 5
 KEY = jax.random.key(7)
 
-ERASERS = common.erasers(D)
+
+def with_new(role, listed):
+    """The listed configurations, and defaults of the package's classes that are not among them."""
+    held = {type(config) for config in listed.values()}
+    named = known(role, entry_points=False)
+    return listed | {name: cls() for name, cls in named.items() if cls not in held}
+
+
+ERASERS = with_new("eraser", common.erasers(D))
 # A penalty that is a number to sweep: what is 0 stays 0.
-PROBES = common.probes() | {"Logistic": ej.probes.Logistic(l2=0.1)}
+LOGISTIC = {"Logistic": ej.probes.Logistic(l2=0.1)}
+ALL_PROBES = with_new("probe", common.probes() | LOGISTIC | common.contrast_probes())
+CONTRAST = {n: p for n, p in ALL_PROBES.items() if isinstance(p, ej.probes.ContrastProbe)}
+PROBES = {n: p for n, p in ALL_PROBES.items() if n not in CONTRAST}
 FITS = ERASERS | PROBES
-CONTRAST = common.contrast_probes()
 PAIRS = ej.datasets.ContrastPairs(rows=12, dims=D, directions=2, templates=2)
-DATASETS = {
+LISTED = {
     "Activations": ej.datasets.Activations(rows=20, dims=5),
     "ContinuousConcept": ej.datasets.ContinuousConcept(rows=20, dims=5, rotate=False),
     "ContrastPairs": PAIRS,
@@ -32,6 +43,13 @@ DATASETS = {
     "TwoConcepts": ej.datasets.TwoConcepts(rows=20, dims=5, rotate=False),
     "XorClasses": ej.datasets.XorClasses(rows=20, rotate=False),
 }
+DATASETS = with_new("dataset", LISTED)
+
+
+def test_what_is_not_listed_is_held_to_the_contract_too():
+    found = with_new("probe", {"LDA": ej.probes.LDA()})
+    assert found["mlp"] == ej.probes.MLP()
+    assert "lda" not in found
 
 
 @pytest.mark.parametrize("name", ERASERS)

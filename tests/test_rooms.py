@@ -1,6 +1,8 @@
 """The house: a room imports only from rooms below it, and only what they give."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,11 @@ def test_the_test_can_fail():
     assert list(faults("cli", "def late():\n    from erasejax.files import _saved"))
     assert list(faults("metrics", "import erasejax.metrics\nfrom erasejax import erasers"))
     assert not list(faults("probes", "from erasejax.rows import Dataset"))
+
+
+def test_what_takes_long_is_imported_when_it_is_needed():
+    code = "import sys, erasejax; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    found = done.stdout.split()
+    assert "erasejax.testing" in found
+    assert not {"optax", "flax.nnx", "pandas", "pyarrow", "xarray", "matplotlib"} & set(found)

@@ -151,7 +151,7 @@ class MLP(Probe):
             better = loss < now.best_loss
             gained = loss < now.mark - _GAIN * null
             return _State(
-                layers=layers,
+                layers=layers,  # pyright: ignore
                 optimiser=optimiser,
                 best=jax.tree.map(lambda new, old: jnp.where(better, new, old), layers, now.best),
                 best_loss=jnp.where(better, loss, now.best_loss),

@@ -183,6 +183,21 @@ def test_three_rows():
     assert np.isfinite(probe.validation_loss)
 
 
+def test_a_key_draws_what_it_always_drew():
+    # Recorded when the layers were flax's: each took one key for its kernel and one for its bias.
+    x, z = draw(0, 30, 3, 3)
+    config = ej.probes.MLP(width=2, depth=2, batch=8, steps=10)
+    first, second, last = mlp._start([3, 2, 2, 3], jnp.zeros(3), jax.random.key(5))
+    kernel = [[0.3669707, 0.9942577], [-0.5850345, 1.0674508], [0.5355988, 0.0233940]]
+    np.testing.assert_allclose(first["kernel"], kernel, atol=1e-6)
+    np.testing.assert_allclose(
+        second["kernel"], [[1.7265066, 0.7554206], [-0.8736410, 0.2258126]], atol=1e-6
+    )
+    assert not last["kernel"].any()
+    probe = config.fit(x, z, key=jax.random.key(5))
+    np.testing.assert_allclose(probe.validation_loss, 1.0685172, rtol=1e-4)
+
+
 def test_it_is_saved_and_loaded(tmp_path):
     x, z = draw(0, 100, 8, 3)
     probe = SMALL.fit(x, z, key=KEY)
