@@ -127,7 +127,7 @@ def raise_if_failed(tree: T) -> T:
     return tree
 
 
-def flag(condition: jax.Array, bit: Status) -> jax.Array:
+def flag(condition: jax.Array | np.bool_, bit: Status) -> jax.Array:
     """Returns `bit` as a uint32 status word where `condition` holds, else 0."""
     return jnp.where(condition, jnp.uint32(bit), jnp.uint32(0))
 
