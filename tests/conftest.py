@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import erasejax as ej
+from tests import typed
 from tests.command import TASK, D, N
 
 hypothesis.settings.register_profile(
@@ -23,6 +24,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("erasejax")
 
+
+typed.check_package()
 
 _CACHE = {
     "jax_persistent_cache_min_compile_time_secs": 0.02,

@@ -175,7 +175,7 @@ def check_single(fitted: Any, call: str) -> None:
         )
 
 
-def flag(condition: jax.Array, bit: Status) -> jax.Array:
+def flag(condition: jax.Array | np.bool_, bit: Status) -> jax.Array:
     """Returns `bit` as a uint32 status word where `condition` holds, else 0."""
     return jnp.where(condition, jnp.uint32(bit), jnp.uint32(0))
 

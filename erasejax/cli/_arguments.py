@@ -6,7 +6,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import docstring_parser
 import jax
@@ -16,6 +16,7 @@ from jaxtyping import AbstractArray
 from tyro.conf import Positional, arg
 
 from erasejax._core.pytrees import Within
+from erasejax.erasers import Eraser
 from erasejax.files import Source, open_features, parse, read_array
 from erasejax.names import Named, known, look_up
 
@@ -34,6 +35,8 @@ __all__ = [
     "names",
     "needs_files",
 ]
+
+T = TypeVar("T")
 
 File = Positional[Annotated[str, arg(metavar="FILE")]]
 X = Positional[Annotated[str, arg(metavar="X")]]
@@ -77,7 +80,7 @@ def check_seed(seed: int) -> None:
         raise ValueError(f"--seed: expected a whole number from 0 to {2**31 - 1}, got {seed}")
 
 
-def command(function: Callable[..., Any], words: Mapping[str, str]) -> Callable[..., Any]:
+def command(function: Callable[..., T], words: Mapping[str, str]) -> Callable[..., Callable[[], T]]:
     """Returns what tyro calls for a command: it only says what to do, once all has been parsed.
 
     Where the function takes `options`, a mapping, the fields of all erasers are options of the
@@ -98,7 +101,7 @@ def command(function: Callable[..., Any], words: Mapping[str, str]) -> Callable[
                 parameter = parameter.replace(default=option.default)
             parameters.append(parameter.replace(name=name, annotation=hints[name]))
 
-    def later(*args: Any, **kwargs: Any) -> Callable[[], Any]:
+    def later(*args: object, **kwargs: object) -> Callable[[], T]:
         own = {name: kwargs.pop(name) for name in options}
         given = {name: v for name, v in own.items() if v != options[name].default}
         more = {"options": given} if "options" in hints else {}
@@ -156,7 +159,7 @@ def files_among(given: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def needs_files(eraser: Any) -> bool:
+def needs_files(eraser: type[Eraser]) -> bool:
     """Returns whether an eraser cannot be built without a file: of a task, or of directions."""
     return eraser.needs_task or any(o.kind == "file" for o in _fields(eraser).values())
 
@@ -198,7 +201,7 @@ def _fields(eraser: type) -> dict[str, _Option]:
     return found
 
 
-def _option(hint: Any, default: Any, text: str) -> _Option | None:
+def _option(hint: object, default: object, text: str) -> _Option | None:
     """Returns a field as an option, None for one that no option can be."""
     notes = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
     limits = next((note for note in notes if isinstance(note, Within)), None)
@@ -219,7 +222,7 @@ def _option(hint: Any, default: Any, text: str) -> _Option | None:
     return _Option("word", None, words, None, text) if words or kinds == [str] else None
 
 
-def _alternatives(hint: Any) -> list[Any]:
+def _alternatives(hint: object) -> list[object]:
     """Returns the types of a union, without None."""
     if typing.get_origin(hint) is Annotated:
         return _alternatives(typing.get_args(hint)[0])
@@ -229,7 +232,7 @@ def _alternatives(hint: Any) -> list[Any]:
     return [hint]
 
 
-def _literals(hint: Any) -> tuple[str, ...]:
+def _literals(hint: object) -> tuple[str, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from erasejax import files
 from erasejax._core.annotations import is_a
 from erasejax._core.status import raise_if_failed
+from erasejax.erasers import FittedEraser
 from erasejax.files import Features, check_target, output_format, parse
 
 __all__ = ["Notes", "check_dims", "check_notes", "check_output", "load_eraser"]
@@ -68,7 +69,7 @@ def check_output(
     check_target(out, overwrite=force)
 
 
-def load_eraser(path: str) -> tuple[Any, dict[str, Any]]:
+def load_eraser(path: str) -> tuple[FittedEraser, dict[str, Any]]:
     """Returns a saved eraser and its notes.
 
     Raises:
@@ -76,7 +77,7 @@ def load_eraser(path: str) -> tuple[Any, dict[str, Any]]:
     """
     header = files.read_header(path)
     eraser = files.load(path)
-    if not callable(eraser) or not hasattr(eraser, "needs_z"):
+    if not isinstance(eraser, FittedEraser):
         raise ValueError(f"{path}: expected an eraser, got {header.name}")
     raise_if_failed(eraser)
     if np.ndim(eraser.status):
@@ -100,7 +101,7 @@ def check_notes(path: str, notes: dict[str, Any]) -> dict[str, Any]:
     return notes
 
 
-def check_dims(eraser: Any, path: str, features: Features) -> None:
+def check_dims(eraser: FittedEraser, path: str, features: Features) -> None:
     """Checks that an eraser was fitted on as many features.
 
     Raises:

@@ -24,7 +24,7 @@ from erasejax.cli._arguments import (
     files_among,
 )
 from erasejax.cli._common import check_output
-from erasejax.erasers import ClosedForm
+from erasejax.erasers import ClosedForm, Eraser, FittedEraser
 from erasejax.files import (
     Features,
     check_rows,
@@ -54,7 +54,7 @@ def fit(
     method: str = "mean-difference",
     task: OptionalFile = None,
     concept: Annotated[str, arg(metavar="auto|classes|real")] = "auto",
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     certificate: bool = True,
     dtype: Dtype = None,
     seed: int = 0,
@@ -147,7 +147,7 @@ def fit(
 
 
 def fit_eraser(
-    config: Any,
+    config: Eraser[Any],
     features: Features,
     labels: ReadLabels,
     *,
@@ -155,7 +155,7 @@ def fit_eraser(
     certificate: bool = True,
     dtype: np.dtype | None = None,
     seed: int = 0,
-) -> tuple[Any, Certificate]:
+) -> tuple[FittedEraser, Certificate]:
     """Returns the eraser that a method fits to files, and what it does to their rows.
 
     Closed forms stream the rows. Where there are fewer rows than features and they fit in memory,
@@ -193,7 +193,9 @@ def fit_eraser(
 _NOTHING = Certificate(None, None, None, None)
 
 
-def _describe(eraser: Any, features: Features, certified: Certificate, written: np.dtype) -> str:
+def _describe(
+    eraser: FittedEraser, features: Features, certified: Certificate, written: np.dtype
+) -> str:
     """Returns a line about what an eraser does to the rows it was fitted on.
 
     And one where the dtype in which they will be written brings a part of the concept back.
@@ -201,7 +203,7 @@ def _describe(eraser: Any, features: Features, certified: Certificate, written: 
     parts = [f"on these rows: rank {int(eraser.rank)}"]
     if certified.damage is not None:
         parts.append(f"damage {float(certified.damage):.4g} of the variance")
-    if certified.before is not None:
+    if certified.before is not None and certified.after is not None:
         before, after = float(certified.before), float(certified.after)
         parts.append(f"linear_r2 {before:.4g} before, {after:.4g} after")
         if features.shape[0] <= features.shape[1]:
@@ -213,15 +215,16 @@ def _describe(eraser: Any, features: Features, certified: Certificate, written: 
             "itself needs the covariance)"
         )
     line = ", ".join(parts)
-    if certified.after is None or not float(certified.after) > float(certified.unrounded):
+    after, unrounded = certified.after, certified.unrounded
+    if after is None or unrounded is None or not float(after) > float(unrounded):
         return line
     wider = "float32" if is_rounded(written) else "float64"
     return (
-        f"{line}\nrounding to {written} leaves R^2 {float(certified.after):.4g}, and "
-        f"{wider} {float(certified.unrounded):.4g}: apply --dtype {wider}"
+        f"{line}\nrounding to {written} leaves R^2 {float(after):.4g}, and "
+        f"{wider} {float(unrounded):.4g}: apply --dtype {wider}"
     )
 
 
-def _base(value: Any) -> Any:
+def _base(value: object) -> object:
     """Returns the last part of a path, so that a saved file does not tell where it was made."""
     return Path(value).name if isinstance(value, str) else value

@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parsed(argv: list[str]) -> Callable[[], Any]:
+def _parsed(argv: list[str]) -> Callable[[], object]:
     """Returns the command that the arguments ask for.
 
     What is wrong with them is said with the arguments themselves, which may be names of files.
@@ -132,7 +132,7 @@ def _terminable() -> Generator[None, None, None]:
         yield
         return
 
-    def end(*_: Any) -> None:
+    def end(*_: object) -> None:
         from erasejax.files import discard
 
         discard()

@@ -30,7 +30,7 @@ from erasejax.cli._arguments import (
 )
 from erasejax.cli._common import check_dims, load_eraser
 from erasejax.cli._verdict import in_groups, sentences, shares
-from erasejax.erasers import Eraser
+from erasejax.erasers import Eraser, FittedEraser
 from erasejax.files import (
     check_rows,
     open_features,
@@ -267,7 +267,7 @@ def scores(
     return summary, [same, fresh]
 
 
-def render(protocols: list[Protocol], *, weights: bool = False) -> list[tuple[str, Any, str]]:
+def render(protocols: list[Protocol], *, weights: bool = False) -> list[tuple[str, object, str]]:
     """Returns the scores of each protocol as a title, a rich table and a caption.
 
     Args:
@@ -319,13 +319,13 @@ def _length(fitted: Any, x: jax.Array) -> float | None:
     return float(jnp.linalg.norm(fitted.weight * (sd if fitted.weight.ndim == 1 else sd[:, None])))
 
 
-def _fit(config: Eraser, data: Dataset, key: jax.Array) -> Any:
+def _fit(config: Eraser[FittedEraser], data: Dataset, key: jax.Array) -> FittedEraser:
     return raise_if_failed(config.fit(data, key=key))
 
 
 def _protocol(
     title: str,
-    eraser: Any,
+    eraser: FittedEraser,
     kinds: dict[str, Any],
     train: Dataset,
     test: Dataset,
@@ -339,7 +339,7 @@ def _protocol(
     `groups` are those of the rows of each, or None.
     """
 
-    def erase(part: Dataset) -> Any:
+    def erase(part: Dataset) -> np.ndarray:
         x = np.asarray(part.x)
         return metrics.erase(eraser, x, part.z, x.dtype)
 

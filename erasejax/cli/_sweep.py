@@ -118,7 +118,7 @@ def _size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-def _seconds(value: Any) -> str:
+def _seconds(value: float) -> str:
     if value < 120:
         return f"{value:.2g} s"
     return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"

@@ -16,7 +16,7 @@ __all__ = ["Activations"]
 
 
 @struct.dataclass(kw_only=True)
-class Activations(Generator):
+class Activations(Generator[Dataset]):
     """Gaussian classes with the three habits of hidden states that break careless numerics.
 
     The covariance has a power-law spectrum, the mean is large against the spread, and a few single

@@ -1,6 +1,7 @@
 """What all datasets share: how `sample` separates the population from the rows."""
 
 import zlib
+from typing import Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +10,16 @@ import numpy as np
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
-from erasejax._core.types import DTypeLike
+from erasejax._core.types import DTypeLike, Key
 from erasejax.names import Named
-from erasejax.rows import Dataset
+from erasejax.rows import Dataset, Pairs
 
 __all__ = ["Generator"]
 
+R = TypeVar("R", bound=Dataset | Pairs, covariant=True)
 
-class Generator(Named, Tree):
+
+class Generator(Named, Tree, Generic[R]):
     """A synthetic dataset before it is drawn: its options, and `sample`.
 
     Subclasses write `_sample(population, rows)`, of a key for what all parts share, such as the
@@ -37,7 +40,7 @@ class Generator(Named, Tree):
 
     role = "dataset"
 
-    def sample(self, key: jax.Array, *, part: int | jax.Array = 0) -> Dataset:
+    def sample(self, key: Key, *, part: int | jax.Array = 0) -> R:
         """Draws rows.
 
         Args:
@@ -59,12 +62,12 @@ class Generator(Named, Tree):
         dtype = jax.dtypes.canonicalize_dtype(float)
         return _sample(inputs.numbers(self, dtype), key, part)
 
-    def _sample(self, population: jax.Array, rows: jax.Array) -> Dataset:
+    def _sample(self, population: jax.Array, rows: jax.Array) -> R:
         raise NotImplementedError
 
 
 @program
-def _sample(generator: Generator, key: jax.Array, part: int | jax.Array) -> Dataset:
+def _sample(generator: Generator[R], key: jax.Array, part: int | jax.Array) -> R:
     population = jax.random.fold_in(key, zlib.crc32(b"population"))
     rows = jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(b"rows")), part)
     return generator._sample(population, rows)

@@ -16,7 +16,7 @@ __all__ = ["ContinuousConcept"]
 
 
 @struct.dataclass(kw_only=True)
-class ContinuousConcept(Generator):
+class ContinuousConcept(Generator[Dataset]):
     """A standard normal concept, shown along one direction, and its square along another.
 
     Least squares on all features explains strength^2 / (1 + strength^2) of the concept's variance.

@@ -9,6 +9,7 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from erasejax._core.pytrees import static
+from erasejax._core.types import Key
 from erasejax._linalg.products import product
 from erasejax.datasets._base import Generator, class_sizes, labels, rotation
 from erasejax.rows import Pairs
@@ -17,7 +18,7 @@ __all__ = ["ContrastPairs"]
 
 
 @struct.dataclass(kw_only=True)
-class ContrastPairs(Generator):
+class ContrastPairs(Generator[Pairs]):
     """Statements answered yes and no, of which yes is true in half.
 
     A pair shares its content, what the statement is about. The halves x+ and x- differ by what the
@@ -72,7 +73,7 @@ class ContrastPairs(Generator):
     templates: int = static(1)
     rotate: bool = static(True)
 
-    def sample(self, key: jax.Array, *, part: int | jax.Array = 0) -> Pairs:
+    def sample(self, key: Key, *, part: int | jax.Array = 0) -> Pairs:
         """Draws pairs.
 
         Args:
@@ -90,9 +91,9 @@ class ContrastPairs(Generator):
 
         Under jit: pure; vmap over keys, parts or numeric fields.
         """
-        return super().sample(key, part=part)  # pyright: ignore[reportReturnType]
+        return super().sample(key, part=part)
 
-    def _sample(self, population: jax.Array, rows: jax.Array) -> Pairs:  # pyright: ignore
+    def _sample(self, population: jax.Array, rows: jax.Array) -> Pairs:
         d, m = self.dims, self.directions
         if not 1 <= m <= d - 1:
             raise ValueError(f"directions: expected 1 to dims - 1 = {d - 1}, got {m}")

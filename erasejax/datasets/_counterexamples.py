@@ -17,7 +17,7 @@ __all__ = ["SkewedClasses", "XorClasses"]
 
 
 @struct.dataclass(kw_only=True)
-class SkewedClasses(Generator):
+class SkewedClasses(Generator[Dataset]):
     """Two classes of equal means that a threshold tells apart nine times in ten.
 
     In the first column class 1 is +1 in `ratio` rows out of `ratio + 1` and -`ratio` in the other;
@@ -65,7 +65,7 @@ class SkewedClasses(Generator):
 
 
 @struct.dataclass(kw_only=True)
-class XorClasses(Generator):
+class XorClasses(Generator[Dataset]):
     """Two classes that differ in what no linear probe sees: an exclusive or, or the covariance.
 
     Along two directions a row has a sign each, and the label says whether they differ. So the

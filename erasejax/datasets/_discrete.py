@@ -23,7 +23,7 @@ _LANES = 8  # rows of a multiple of so many numbers are drawn by vector instruct
 
 
 @struct.dataclass(kw_only=True)
-class DiscreteFeatures(Generator):
+class DiscreteFeatures(Generator[Dataset]):
     """Classes that differ in a few discrete columns; the others are standard normal noise.
 
     By default two classes and two informative columns, either of which predicts the label on its

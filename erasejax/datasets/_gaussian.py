@@ -17,7 +17,7 @@ __all__ = ["GaussianClasses"]
 
 
 @struct.dataclass(kw_only=True)
-class GaussianClasses(Generator):
+class GaussianClasses(Generator[Dataset]):
     """Classes that differ in mean along `directions` orthogonal directions of equal noise.
 
     Along each of them the means of two classes lie `separation` noise standard deviations apart

@@ -16,7 +16,7 @@ __all__ = ["TwoConcepts"]
 
 
 @struct.dataclass(kw_only=True)
-class TwoConcepts(Generator):
+class TwoConcepts(Generator[Dataset]):
     """A binary concept and a binary task, each shown along a direction of its own.
 
     The labels agree with probability (1 + correlation) / 2. Each moves the rows along its direction

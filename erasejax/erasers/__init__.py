@@ -1,5 +1,6 @@
 """Erasers: one file an eraser, one equation (`erasejax.projection`) behind them all."""
 
+from erasejax._core.types import FittedEraser
 from erasejax.erasers._ablation import Ablation
 from erasejax.erasers._base import ClosedForm, Eraser
 from erasejax.erasers._identity import Identity
@@ -21,6 +22,7 @@ __all__ = [
     "ClassTransport",
     "ClosedForm",
     "Eraser",
+    "FittedEraser",
     "INLP",
     "Identity",
     "LEACE",

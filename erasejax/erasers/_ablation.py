@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
@@ -17,7 +16,7 @@ __all__ = ["Ablation"]
 
 
 @struct.dataclass(kw_only=True)
-class Ablation(ClosedForm):
+class Ablation(ClosedForm[Projection]):
     """Projects out the span of directions that the caller names: K = T = V.
 
     The concept plays no part in it. Whether the label can still be read is for a probe to say.
@@ -55,7 +54,7 @@ class Ablation(ClosedForm):
         return ablate(basis, moments, keep_mean=self.keep_mean)
 
 
-def ablate(basis: jax.Array, moments: Moments, *, keep_mean: bool) -> Projection:
+def ablate(basis: Float[Array, "d r"], moments: Moments, *, keep_mean: bool) -> Projection:
     """Returns the orthogonal projection that removes span(basis), (d, r), about mean or origin."""
     center = moments.mean if keep_mean else jnp.zeros_like(moments.mean)
     length = jnp.max(jnp.abs(basis), axis=0)

@@ -1,7 +1,7 @@
 """What all erasers share: how `fit` and `solve` check their arguments and compile."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +10,20 @@ from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import thrown
+from erasejax._core.types import FittedEraser, Given, Key
 from erasejax.names import Named
 from erasejax.rows import Dataset, as_dataset_about, moved
 from erasejax.statistics import Moments
 
 __all__ = ["ClosedForm", "Eraser"]
 
+F = TypeVar("F", bound=FittedEraser, covariant=True)
 
-class Eraser(Named, Tree):
+
+class Eraser(Named, Tree, Generic[F]):
     """An eraser before it is fitted: its options, and `fit`. Subclasses write `_fit`.
+
+    `Eraser[F]` is one whose `fit` returns an F, such as `Eraser[Projection]`.
 
     `_fit(data, key)` fits it to one `Dataset`. It is compiled once for each shape of the rows and
     each value of the static fields. The numeric fields are leaves of a pytree, so that new numbers
@@ -43,15 +48,15 @@ class Eraser(Named, Tree):
 
     def fit(
         self,
-        x: Any,
-        z: Any = None,
+        x: Given | Dataset,
+        z: Given | None = None,
         *,
-        weights: Any = None,
+        weights: Given | None = None,
         num_classes: int | None = None,
-        key: jax.Array | None = None,
-        task: Any = None,
+        key: Key | None = None,
+        task: Given | None = None,
         throw: bool = True,
-    ) -> Any:
+    ) -> F:
         """Fits the eraser to rows.
 
         Args:
@@ -82,7 +87,7 @@ class Eraser(Named, Tree):
         return thrown(fitted, throw)
 
     @classmethod
-    def check_options(cls, given: Mapping[str, Any]) -> None:
+    def check_options(cls, given: Mapping[str, object]) -> None:
         """Checks fields that were given by name on the command line, before any is built.
 
         Args:
@@ -92,15 +97,15 @@ class Eraser(Named, Tree):
           ValueError: some do.
         """
 
-    def remarks(self, fitted: Any) -> list[str]:
+    def remarks(self, fitted: FittedEraser) -> list[str]:
         """Returns what else is worth a line on the command line about what was fitted."""
         return []
 
-    def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
+    def _fit(self, data: Dataset, key: jax.Array | None) -> F:
         raise NotImplementedError
 
 
-class ClosedForm(Eraser):
+class ClosedForm(Eraser[F]):
     """An eraser that needs the moments of the rows only. Subclasses write `_solve`.
 
     Example:
@@ -116,7 +121,7 @@ class ClosedForm(Eraser):
 
     needs_covariance = True
 
-    def solve(self, moments: Moments) -> Any:
+    def solve(self, moments: Moments) -> F:
         """Returns the eraser of the rows that `moments` has seen.
 
         Args:
@@ -129,23 +134,23 @@ class ClosedForm(Eraser):
         """
         return _solve(inputs.numbers(self, moments.xz.dtype), moments)
 
-    def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
+    def _fit(self, data: Dataset, key: jax.Array | None) -> F:
         return self._solve(Moments.of(data, covariance=self.needs_covariance))
 
-    def _solve(self, moments: Moments) -> Any:
+    def _solve(self, moments: Moments) -> F:
         raise NotImplementedError
 
 
 @program
 def _fit(
-    method: Eraser, data: Dataset, key: jax.Array | None, origin: jax.Array | None = None
-) -> Any:
+    method: Eraser[F], data: Dataset, key: jax.Array | None, origin: jax.Array | None = None
+) -> F:
     fitted = moved(method._fit(data, key), origin)
     if origin is not None and not getattr(method, "keep_mean", True):
-        return fitted.replace(center=jnp.zeros_like(fitted.center))
+        return fitted.replace(center=jnp.zeros_like(fitted.center))  # pyright: ignore
     return fitted
 
 
 @program
-def _solve(method: ClosedForm, moments: Moments) -> Any:
+def _solve(method: ClosedForm[F], moments: Moments) -> F:
     return method._solve(moments)

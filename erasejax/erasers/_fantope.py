@@ -7,8 +7,7 @@ import jax.numpy as jnp
 
 from erasejax._core.status import failed
 from erasejax._linalg.products import product
-from erasejax.erasers._response import Found, best_response
-from erasejax.probes import Probe
+from erasejax.erasers._response import Found, Ridge, best_response
 from erasejax.rows import Dataset, codes
 from erasejax.statistics import Moments
 
@@ -47,7 +46,7 @@ def fantope(matrix: jax.Array, rank: int) -> jax.Array:
 
 
 def published_game(
-    data: Dataset, moments: Moments, probe: Probe, rank: int, key: jax.Array, steps: int
+    data: Dataset, moments: Moments, probe: Ridge, rank: int, key: jax.Array, steps: int
 ) -> Found:
     """Returns where the published loop ends.
 
@@ -68,8 +67,8 @@ def published_game(
 
     dtype, d = moments.xz.dtype, data.x.shape[1]
     z, _ = codes(data, dtype)
-    variance = jnp.diagonal(moments.zz) / jnp.where(moments.total > 0, moments.total, 1)
-    scale = jnp.sqrt(jnp.where(variance > 0, variance, 1))  # pyright: ignore
+    variance: jax.Array = jnp.diagonal(moments.zz) / jnp.where(moments.total > 0, moments.total, 1)
+    scale = jnp.sqrt(jnp.where(variance > 0, variance, 1))
     prepared = probe._prepare(data)
     optimiser = optax.chain(optax.add_decayed_weights(_DECAY), optax.sgd(_LEARNING_RATE))
     log_weights = None if data.weights is None else jnp.log(data.weights)

@@ -13,7 +13,7 @@ __all__ = ["Identity"]
 
 
 @struct.dataclass
-class Identity(ClosedForm):
+class Identity(ClosedForm[Projection]):
     """r(x) = x, as a projection of rank 0 with (d, 0) factors.
 
     Example:

@@ -1,6 +1,6 @@
 """Iterative null-space projection (INLP)."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ __all__ = ["INLP"]
 
 
 @struct.dataclass(kw_only=True)
-class INLP(Eraser):
+class INLP(Eraser[TracedProjection]):
     """Projects out the weights of a linear probe, then those of one fitted to what is left, ...
 
     Every round fits the probe to the original rows, seen through the orthogonal projection off all
@@ -71,7 +71,7 @@ class INLP(Eraser):
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> TracedProjection:
         self.probe._check(data, key)
-        found: Any = recurse(self.probe, self.stop_at, data, key, self.rounds)  # pyright: ignore
+        found = recurse(self.probe, self.stop_at, data, key, self.rounds)
         rank = jnp.sum((found.basis != 0).any(axis=0)).astype(jnp.int32)
         return TracedProjection(
             kernel=found.basis,

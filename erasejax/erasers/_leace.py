@@ -1,7 +1,7 @@
 """Least-squares concept erasure (LEACE)."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 from flax import struct
@@ -25,7 +25,7 @@ __all__ = ["LEACE"]
 
 
 @struct.dataclass(kw_only=True)
-class LEACE(ClosedForm):
+class LEACE(ClosedForm[Projection]):
     """The least damaging affine eraser: K = Sigma_xz, T = S^+ Sigma_xz.
 
     Of all affine maps r with Cov(r(x), z) = 0 it minimises E |r(x) - x|^2 in every norm of x at
@@ -69,7 +69,7 @@ class LEACE(ClosedForm):
     keep_mean: bool = static(True)
 
     @classmethod
-    def check_options(cls, given: Mapping[str, Any]) -> None:
+    def check_options(cls, given: Mapping[str, object]) -> None:
         """Checks that weight and rule of the shrinkage go together."""
         check_shrinkage(given)
 

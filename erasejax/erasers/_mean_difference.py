@@ -15,7 +15,7 @@ __all__ = ["MeanDifference"]
 
 
 @struct.dataclass(kw_only=True)
-class MeanDifference(ClosedForm):
+class MeanDifference(ClosedForm[Projection]):
     """Projects out the differences of the class means: K = T = their span.
 
     Two classes lose one direction, u = delta / |delta|: r(x) = x - u u^T (x - b). k classes lose

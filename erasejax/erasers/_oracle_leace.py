@@ -1,9 +1,10 @@
 """Oracle LEACE: the least damage of all, for erasers that may read the label."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, UInt32
 
@@ -11,6 +12,7 @@ from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, check_single, flag, poison
+from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import ClosedForm
 from erasejax.projection import moments_after, relative_spread, share_of_variance
@@ -71,7 +73,7 @@ class OracleProjection(Tree):
             status=self.status,
         )
 
-    def damage(self, moments: Moments) -> jax.Array:
+    def damage(self, moments: Moments) -> Float[Array, ""]:
         """Returns what `metrics.damage` does of the rows of `moments` and of what is left of them.
 
         Args:
@@ -93,7 +95,9 @@ class OracleProjection(Tree):
         """Returns the same eraser for rows moved by an origin: what is subtracted stays."""
         return self
 
-    def __call__(self, x: Any, z: Any, *, dtype: Any = None) -> jax.Array:
+    def __call__(
+        self, x: Given, z: Given, *, dtype: DTypeLike | None = None
+    ) -> Float[Array, "n d"]:
         """Erases the concept from rows whose concept is known.
 
         Args:
@@ -123,7 +127,7 @@ class OracleProjection(Tree):
 
 @program(static_argnums=3)
 def _apply(
-    oracle: OracleProjection, data: Dataset, origin: jax.Array | None, result_dtype: Any
+    oracle: OracleProjection, data: Dataset, origin: jax.Array | None, result_dtype: np.dtype
 ) -> jax.Array:
     dtype = inputs.compute_dtype(data.x, oracle.slopes)
     columns, _ = codes(data, dtype)
@@ -138,7 +142,7 @@ def _apply(
 
 
 @struct.dataclass(kw_only=True)
-class OracleLEACE(ClosedForm):
+class OracleLEACE(ClosedForm[OracleProjection]):
     """Subtracts what the concept explains of x; the eraser reads z when it is applied.
 
     For classes r(x, z) = x - mean_z + mean: every class is moved onto the common mean. No eraser

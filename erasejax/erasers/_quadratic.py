@@ -1,9 +1,10 @@
 """Quadratic erasure: QLEACE, which reads the label when applied, and ALF-QLEACE, which does not."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import lax
 from jax.typing import ArrayLike
@@ -14,8 +15,9 @@ from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree, Within, static
 from erasejax._core.status import Status, check_single, flag, poison
+from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg.products import product, safe_reciprocal
-from erasejax.erasers._base import Eraser
+from erasejax.erasers._base import Eraser, F
 from erasejax.erasers._leace import LEACE
 from erasejax.projection import Projection, TracedProjection, erased_whole
 from erasejax.rows import Dataset, as_dataset_about, class_labels, describe_concept, move_point
@@ -57,7 +59,9 @@ class ClassTransport(Tree):
         """How many features the eraser was fitted on, d."""
         return self.class_means.shape[-1]
 
-    def __call__(self, x: Any, z: Any, *, dtype: Any = None) -> jax.Array:
+    def __call__(
+        self, x: Given, z: Given, *, dtype: DTypeLike | None = None
+    ) -> Float[Array, "n d"]:
         """Erases the concept from rows whose class is known.
 
         Args:
@@ -91,7 +95,7 @@ class ClassTransport(Tree):
 
 @program(static_argnums=3)
 def _apply(
-    eraser: ClassTransport, data: Dataset, origin: jax.Array | None, result_dtype: Any
+    eraser: ClassTransport, data: Dataset, origin: jax.Array | None, result_dtype: np.dtype
 ) -> jax.Array:
     if origin is not None:
         eraser = eraser._moved(-origin)
@@ -112,10 +116,10 @@ def _apply(
     return result.astype(result_dtype)
 
 
-class _ClassForm(Eraser):
+class _ClassForm(Eraser[F]):
     """An eraser that needs the moments of the classes only. Subclasses write `_solve`."""
 
-    def solve(self, moments: ClassMoments) -> Any:
+    def solve(self, moments: ClassMoments) -> F:
         """Returns the eraser of the rows that `moments` has seen.
 
         Args:
@@ -128,23 +132,23 @@ class _ClassForm(Eraser):
         """
         return _solve(inputs.numbers(self, moments.classes.xz.dtype), moments)
 
-    def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
+    def _fit(self, data: Dataset, key: jax.Array | None) -> F:
         if not data.is_classes:
             name, got = type(self).__name__, describe_concept(data.z)
             raise TypeError(f"z: {name} erases class labels, integers (n,); got {got}")
         return self._solve(ClassMoments.of(data))
 
-    def _solve(self, moments: ClassMoments) -> Any:
+    def _solve(self, moments: ClassMoments) -> F:
         raise NotImplementedError
 
 
 @program
-def _solve(method: _ClassForm, moments: ClassMoments) -> Any:
+def _solve(method: _ClassForm[F], moments: ClassMoments) -> F:
     return method._solve(moments)
 
 
 @struct.dataclass(kw_only=True)
-class QLEACE(_ClassForm):
+class QLEACE(_ClassForm[ClassTransport]):
     """Makes the means and the covariances of all classes equal; the eraser reads z when applied.
 
     r(x, j) = mu + T_j (x - mu_j) with T_j S_j T_j^T = B, for the Wasserstein barycentre B of the
@@ -305,7 +309,7 @@ def _transposed(matrix: jax.Array) -> jax.Array:
 
 
 @struct.dataclass(kw_only=True)
-class ALFQLEACE(_ClassForm):
+class ALFQLEACE(_ClassForm[TracedProjection]):
     """Approximate label-free quadratic erasure: LEACE, then directions of unequal covariance.
 
     After `LEACE` the class covariances S_j still differ from their mean S. The direction v along

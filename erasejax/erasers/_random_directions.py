@@ -16,7 +16,7 @@ __all__ = ["RandomDirections"]
 
 
 @struct.dataclass(kw_only=True)
-class RandomDirections(Eraser):
+class RandomDirections(Eraser[Projection]):
     """Projects out a uniformly random subspace; `fit` needs a key.
 
     Attributes:

@@ -1,17 +1,27 @@
 """The probe's side of the game: its best answer to a projection, and what that costs."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from erasejax._linalg.products import product, safe_reciprocal
-from erasejax.probes import Probe, Until
+from erasejax.probes import (
+    LeastSquares,
+    LinearClassifier,
+    LinearRegressor,
+    Logistic,
+    Prepared,
+    Start,
+    Until,
+)
 from erasejax.projection import Projection
 from erasejax.rows import Dataset, codes
 from erasejax.statistics import Moments
 
-__all__ = ["Found", "best_response"]
+__all__ = ["Found", "Ridge", "best_response"]
+
+Ridge: TypeAlias = Logistic | LeastSquares  # the probes that play
 
 
 class Found(NamedTuple):
@@ -48,17 +58,17 @@ class Response(NamedTuple):
     slope: jax.Array
     along: jax.Array
     curvature: jax.Array
-    probe: Any
-    end: Any
+    probe: LinearClassifier | LinearRegressor
+    end: Start | None
 
 
 def best_response(
-    probe: Probe,
-    prepared: Any,
+    probe: Ridge,
+    prepared: Prepared | None,
     data: Dataset,
     moments: Moments,
     basis: jax.Array,
-    start: Any,
+    start: Start | None,
     until: Until | None = None,
 ) -> Response:
     """Fits the probe to what a projection leaves.
@@ -102,7 +112,7 @@ def best_response(
         left = jnp.where((share != 0)[:, None], scores - z, 0)
         residual = 2 * left * per_variance
         curvature = jnp.broadcast_to(2 * jnp.mean(per_variance), share.shape)
-        losses = jnp.sum(left**2 * per_variance, axis=1)  # pyright: ignore
+        losses = jnp.sum(left**2 * per_variance, axis=1)
     elif columns == 1:
         residual = jax.nn.sigmoid(scores) - z[:, 1:]
         curvature = jax.nn.sigmoid(scores[:, 0]) * jax.nn.sigmoid(-scores[:, 0])
@@ -111,18 +121,18 @@ def best_response(
         residual = jax.nn.softmax(scores) - z
         p = jax.nn.softmax(scores)
         curvature = jnp.sum(p * (1 - p), axis=1) / (columns - 1)
-        losses = jax.nn.logsumexp(scores, axis=1) - jnp.sum(jnp.where(z > 0, scores, 0), axis=1)  # pyright: ignore
-    loss = jnp.sum(jnp.where(share != 0, share * losses, 0))  # pyright: ignore
+        losses = jax.nn.logsumexp(scores, axis=1) - jnp.sum(jnp.where(z > 0, scores, 0), axis=1)
+    loss = jnp.sum(jnp.where(share != 0, share * losses, 0))
     pull = product("nr,nc->rc", along, share[:, None] * residual)
     if data.is_classes:
-        penalty = probe.l2 / 2 * jnp.sum(weight**2)  # pyright: ignore[reportAttributeAccessIssue]
+        penalty = probe.l2 / 2 * jnp.sum(weight**2)
     else:
-        penalty = probe.l2 * jnp.sum(weight**2 * per_variance)  # pyright: ignore[reportAttributeAccessIssue]
+        penalty = probe.l2 * jnp.sum(weight**2 * per_variance)
     return Response(
         loss=loss + penalty,
         slope=-product("dc,rc->dr", weight, pull),
         along=pull,
-        curvature=jnp.where(share != 0, share * curvature, 0),  # pyright: ignore
+        curvature=jnp.where(share != 0, share * curvature, 0),
         probe=fitted,
         end=end,
     )

@@ -1,7 +1,7 @@
 """Linear adversarial concept erasure (R-LACE)."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +16,19 @@ from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import Eraser
 from erasejax.erasers._fantope import published_game
 from erasejax.erasers._mean_difference import span_projection
-from erasejax.erasers._response import Found, best_response
-from erasejax.probes import LeastSquares, Logistic, Probe, Until
+from erasejax.erasers._response import Found, Ridge, best_response
+from erasejax.probes import LeastSquares, Logistic, Prepared, Start, Until
 from erasejax.projection import Projection, TracedProjection, oblique
 from erasejax.rows import Dataset, centered
 from erasejax.statistics import Moments, concept_axes
 
 __all__ = ["RLACE"]
 
+T = TypeVar("T")
+
 
 @struct.dataclass(kw_only=True)
-class RLACE(Eraser):
+class RLACE(Eraser[TracedProjection]):
     r"""The orthogonal projection of a given rank that costs the best linear probe most.
 
     max over U (d, rank), U^T U = I, of min over theta of the loss of theta on x (I - U U^T):
@@ -189,11 +191,11 @@ class _End(NamedTuple):
 
     found: Found
     loss: jax.Array
-    start: Any
+    start: Start | None
 
 
 def _direct_game(
-    make: Callable[..., Probe],
+    make: Callable[..., Ridge],
     penalties: jax.Array,
     data: Dataset,
     moments: Moments,
@@ -286,7 +288,7 @@ class _State(NamedTuple):
     v: jax.Array  # (d, rank) whose span is where the climb stands
     loss: jax.Array  # () less the probe's, since this is made small
     gradient: jax.Array  # (d, rank) of it
-    start: Any  # where refits begin: the last one that was a step up
+    start: Start | None  # where refits begin: the last one that was a step up
     step: jax.Array  # (d, rank) to try
     pairs: _Pairs
     trace: jax.Array
@@ -298,8 +300,8 @@ class _State(NamedTuple):
 
 
 def _climb(
-    probe: Probe,
-    prepared: Any,
+    probe: Ridge,
+    prepared: Prepared | None,
     data: Dataset,
     moments: Moments,
     begin: _End,
@@ -358,7 +360,7 @@ def _climb(
             scores = product("nd,dr->nr", data.x, q)
             mean = jnp.sum(weights[:, None] * scores, axis=0) / jnp.sum(weights)
             turned = product("nr,nd->rd", weights[:, None] * (scores - mean), data.x).T
-            return (turned + probe.l2 * q) * safe_reciprocal(strength, strength > 0)  # pyright: ignore
+            return (turned + probe.l2 * q) * safe_reciprocal(strength, strength > 0)
 
         change = gradient - state.gradient
         bends = ~first & (jnp.sum(change * state.step) > 0)
@@ -416,5 +418,5 @@ def _climb(
     return _End(found, -last.loss, last.start)
 
 
-def _where(condition: jax.Array, one: Any, other: Any) -> Any:
+def _where(condition: jax.Array, one: T, other: T) -> T:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)

@@ -1,7 +1,7 @@
 """SPLINCE: erase one concept, keep another."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ __all__ = ["SPLINCE"]
 
 
 @struct.dataclass(kw_only=True)
-class SPLINCE(ClosedForm):
+class SPLINCE(ClosedForm[Projection]):
     """Erases z and keeps the covariance of x with a task y exactly: T^T Sigma_xy = 0.
 
     K = C and T = S^+ (C - D (D^T S^+ D)^+ D^T S^+ C), with C = Sigma_xz and D = Sigma_xy: what
@@ -65,7 +65,7 @@ class SPLINCE(ClosedForm):
     keep_mean: bool = static(True)
 
     @classmethod
-    def check_options(cls, given: Mapping[str, Any]) -> None:
+    def check_options(cls, given: Mapping[str, object]) -> None:
         """Checks that weight and rule of the shrinkage go together."""
         check_shrinkage(given)
 
@@ -99,7 +99,7 @@ class SPLINCE(ClosedForm):
         )
 
 
-def blind(solved: Solved) -> tuple[jax.Array, jax.Array, Any]:
+def blind(solved: Solved) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns (axes, tests, whether a direction of the task was given up).
 
     In the whitened space C and D have orthonormal bases; the singular values of their product are

@@ -4,16 +4,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from erasejax._core.types import Given
 from erasejax._linalg.products import safe_reciprocal
 from erasejax.metrics._base import Metric
-from erasejax.metrics._scoring import labelled, mean, members, score
+from erasejax.metrics._scoring import Predictor, labelled, mean, members, score
 from erasejax.rows import Dataset, Pairs
 
 __all__ = ["Accuracy", "BalancedAccuracy", "accuracy", "balanced_accuracy"]
 
 
-def accuracy(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.Array:
+def accuracy(
+    probe: Predictor, x: Given | Dataset, z: Given | None = None, *, weights: Given | None = None
+) -> Float[Array, ""]:
     """Returns the share of rows whose label the probe predicts.
 
     Args:
@@ -60,11 +64,13 @@ class Accuracy(Metric):
         return accuracy(probe, rows)
 
 
-def _accuracy(probe: Any, data: Dataset) -> jax.Array:
+def _accuracy(probe: Predictor, data: Dataset) -> jax.Array:
     return mean(probe.predict(data.x) == data.z, data)
 
 
-def balanced_accuracy(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.Array:
+def balanced_accuracy(
+    probe: Predictor, x: Given | Dataset, z: Given | None = None, *, weights: Given | None = None
+) -> Float[Array, ""]:
     """Returns the mean over the classes present of the share of their rows predicted right.
 
     Arguments and result as `accuracy`; chance is 1 / classes whatever their frequencies.
@@ -105,7 +111,7 @@ class BalancedAccuracy(Metric):
     compute = staticmethod(balanced_accuracy)
 
 
-def _balanced_accuracy(probe: Any, data: Dataset) -> jax.Array:
+def _balanced_accuracy(probe: Predictor, data: Dataset) -> jax.Array:
     share = members(data)
     correct = (probe.predict(data.x) == data.z)[:, None]
     size = jnp.sum(share, axis=0)

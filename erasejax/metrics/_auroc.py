@@ -1,19 +1,21 @@
 """How well the scores of a probe order rows."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from erasejax._core.types import Given
 from erasejax._linalg.sorting import sort_marked
 from erasejax.metrics._base import Metric
-from erasejax.metrics._scoring import labelled, score
+from erasejax.metrics._scoring import Scorer, labelled, score
 from erasejax.rows import Dataset
 
 __all__ = ["AUROC", "auroc"]
 
 
-def auroc(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.Array:
+def auroc(
+    probe: Scorer, x: Given | Dataset, z: Given | None = None, *, weights: Given | None = None
+) -> Float[Array, ""]:
     """Returns the area under the ROC curve: how often a positive row outscores a negative one.
 
     Ties count half. With more than two classes the mean, over the classes present, of each class
@@ -55,7 +57,7 @@ class AUROC(Metric):
     compute = staticmethod(auroc)
 
 
-def _auroc(probe: Any, data: Dataset) -> jax.Array:
+def _auroc(probe: Scorer, data: Dataset) -> jax.Array:
     scores = probe.scores(data.x)
     if scores.ndim == 1:
         return _area(scores, data.z == 1, data.weights)

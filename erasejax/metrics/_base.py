@@ -5,7 +5,7 @@ A metric is a class in a file of this room, with its `name`; nothing lists them.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax
 
@@ -72,7 +72,7 @@ class Metric(Named):
             )
 
 
-def offered(data: Dataset, probe: Any = None, fitted: Any = None) -> frozenset[str]:
+def offered(data: Dataset, probe: object = None, fitted: object = None) -> frozenset[str]:
     """Returns what there is of what metrics need.
 
     Args:

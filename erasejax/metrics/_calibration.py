@@ -1,23 +1,29 @@
 """Calibration: whether probabilities are what they say."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from erasejax._core.programs import program
 from erasejax._core.status import failed
+from erasejax._core.types import Given
 from erasejax.metrics._base import Metric
-from erasejax.metrics._scoring import labelled
+from erasejax.metrics._scoring import Likelihood, labelled
 from erasejax.rows import Dataset
 
 __all__ = ["ExpectedCalibrationError", "expected_calibration_error"]
 
 
 def expected_calibration_error(
-    probe: Any, x: Any, z: Any = None, *, bins: int = 15, weights: Any = None
-) -> jax.Array:
+    probe: Likelihood,
+    x: Given | Dataset,
+    z: Given | None = None,
+    *,
+    bins: int = 15,
+    weights: Given | None = None,
+) -> Float[Array, ""]:
     """Returns the expected calibration error: how far probabilities lie from frequencies.
 
     Rows are put into bins by their predicted probability, that of class 1 for two classes and that
@@ -80,13 +86,13 @@ class ExpectedCalibrationError(Metric):
 
     bins: int = 15
 
-    def compute(self, probe: Any, rows: Dataset) -> jax.Array:
+    def compute(self, probe: Likelihood, rows: Dataset) -> jax.Array:
         """Returns how far probabilities lie from frequencies."""
         return expected_calibration_error(probe, rows, bins=self.bins)
 
 
 @program(static_argnums=2)
-def _calibration(probe: Any, data: Dataset, bins: int) -> jax.Array:
+def _calibration(probe: Likelihood, data: Dataset, bins: int) -> jax.Array:
     proba = jnp.exp(probe.log_proba(data.x))
     if proba.shape[1] == 2:
         confidence, hit = proba[:, 1], data.z == 1

@@ -5,15 +5,17 @@ pass. Rounding is not: where the dtype that is written matters, the rounded rows
 """
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.status import failed
+from erasejax._core.types import FittedEraser
 from erasejax.metrics._damage import damage
 from erasejax.metrics._linear_r2 import linear_r2, vanishes
 from erasejax.metrics._rounding import erase, is_rounded
@@ -39,10 +41,22 @@ class Certificate(NamedTuple):
       (True, 0.0, True)
     """
 
-    damage: Any
-    before: Any
-    after: Any
-    unrounded: Any
+    damage: Float[Array, ""] | None
+    before: Float[Array, ""] | None
+    after: Float[Array, ""] | None
+    unrounded: Float[Array, ""] | None
+
+
+class Certifiable(FittedEraser, Protocol):
+    """A fitted eraser that says from moments alone what it does."""
+
+    def erased_moments(self, moments: Moments) -> Moments:
+        """Returns the moments of erased rows."""
+        ...
+
+    def damage(self, moments: Moments) -> Float[Array, ""]:
+        """Returns what `metrics.damage` does of the rows."""
+        ...
 
 
 def rounding_shows(moments: Moments, dtype: np.dtype) -> bool:
@@ -62,7 +76,7 @@ def rounding_shows(moments: Moments, dtype: np.dtype) -> bool:
 
 
 def certify(
-    eraser: Any,
+    eraser: Certifiable,
     moments: Moments,
     *,
     dtype: np.dtype | None = None,
@@ -106,7 +120,7 @@ def certify(
     return certified._replace(after=_linear_r2(rounded, vanishes(rounded)))
 
 
-def certify_rows(eraser: Any, data: Dataset, *, dtype: np.dtype) -> Certificate:
+def certify_rows(eraser: FittedEraser, data: Dataset, *, dtype: np.dtype) -> Certificate:
     """Returns the certificate of an eraser on rows in memory.
 
     Args:
@@ -139,7 +153,7 @@ def certify_rows(eraser: Any, data: Dataset, *, dtype: np.dtype) -> Certificate:
 
 
 @program
-def _certify(eraser: Any, moments: Moments) -> Certificate:
+def _certify(eraser: Certifiable, moments: Moments) -> Certificate:
     moments = _concept_only(moments)
     erased = eraser.erased_moments(moments)
     # A feature that is erased whole has no spread left: its rounding is measured by what it had.

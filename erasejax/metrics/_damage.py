@@ -1,12 +1,12 @@
 """What erasing cost."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
+from erasejax._core.types import Given
 from erasejax._linalg.products import power_of_two, safe_reciprocal
 from erasejax.metrics._base import Metric
 from erasejax.metrics._scoring import mean
@@ -15,7 +15,7 @@ from erasejax.rows import Dataset, features_about, rows_about
 __all__ = ["Damage", "damage"]
 
 
-def damage(x: Any, y: Any, *, weights: Any = None) -> jax.Array:
+def damage(x: Given, y: Given, *, weights: Given | None = None) -> Float[Array, ""]:
     """Returns what erasing cost: the mean of |x - y|^2 as a share of the variance of x.
 
     Args:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from erasejax._linalg.products import product, safe_reciprocal
 
@@ -37,7 +38,7 @@ class Grouping(NamedTuple):
     concept: jax.Array
     root: jax.Array
     count: jax.Array
-    groups: jax.Array
+    groups: jax.Array | np.ndarray
     num_groups: int
 
     def rows(self, x: jax.Array) -> jax.Array:
@@ -73,7 +74,9 @@ class Grouping(NamedTuple):
         return jnp.where(rows > 0, groups * safe_reciprocal(rows, rows > 0), 1)
 
 
-def group_rows(concept: jax.Array, root: jax.Array, groups: jax.Array, num_groups: int) -> Grouping:
+def group_rows(
+    concept: jax.Array, root: jax.Array, groups: jax.Array | np.ndarray, num_groups: int
+) -> Grouping:
     """Returns how rows become rows of groups.
 
     Args:

@@ -1,9 +1,10 @@
 """A test on held-out rows of whether anything linear of the concept is left."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, UInt32
 
@@ -11,6 +12,7 @@ from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, failed, flag, poison
+from erasejax._core.types import Given, Key
 from erasejax._linalg import f_distribution, products
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.metrics import _sign_flips as sign_flips
@@ -77,15 +79,15 @@ class GuardednessTest(Tree):
 
 
 def guardedness_test(
-    x: Any,
-    z: Any = None,
+    x: Given | Dataset,
+    z: Given | None = None,
     *,
-    key: jax.Array | None = None,
+    key: Key | None = None,
     permutations: int = 1000,
     method: str = "sign_flip",
-    weights: Any = None,
+    weights: Given | None = None,
     num_classes: int | None = None,
-    groups: Any = None,
+    groups: Given | None = None,
     num_groups: int | None = None,
 ) -> GuardednessTest:
     """Tests on held-out rows whether anything linear of the concept is left: Cov(x, z) = 0.
@@ -186,7 +188,7 @@ class _Rows(NamedTuple):
 @program(static_argnums=(3, 4))
 def _test(
     data: Dataset,
-    groups: jax.Array | None,
+    groups: jax.Array | np.ndarray | None,
     key: jax.Array | None,
     permutations: int,
     num_groups: int | None,

@@ -1,12 +1,12 @@
 """What least squares could read of rows, without fitting a probe."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from erasejax._core.programs import program
 from erasejax._core.status import failed
+from erasejax._core.types import Given
 from erasejax.metrics._base import Metric
 from erasejax.rows import Dataset, as_dataset_about
 from erasejax.statistics import Moments, correlations, null_model, solve_data, whitening
@@ -15,8 +15,12 @@ __all__ = ["LinearR2", "canonical_correlations", "linear_r2", "vanishes"]
 
 
 def canonical_correlations(
-    x: Any, z: Any = None, *, weights: Any = None, num_classes: int | None = None
-) -> jax.Array:
+    x: Given | Dataset,
+    z: Given | None = None,
+    *,
+    weights: Given | None = None,
+    num_classes: int | None = None,
+) -> Float[Array, " r"]:
     """Returns the canonical correlations of x and the concept on these rows.
 
     The largest is the correlation of the best linear read-out with the best contrast of the
@@ -48,8 +52,12 @@ def canonical_correlations(
 
 
 def linear_r2(
-    x: Any, z: Any = None, *, weights: Any = None, num_classes: int | None = None
-) -> jax.Array:
+    x: Given | Dataset,
+    z: Given | None = None,
+    *,
+    weights: Given | None = None,
+    num_classes: int | None = None,
+) -> Float[Array, ""]:
     """Returns the share of the concept's variance that least squares explains on these rows.
 
     It is the mean of the squared canonical correlations over the rank of the concept's covariance.

@@ -1,18 +1,20 @@
 """How far the probabilities of a probe are from the labels."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from erasejax._core.types import Given
 from erasejax.metrics._base import Metric
-from erasejax.metrics._scoring import labelled, mean, score
+from erasejax.metrics._scoring import Likelihood, labelled, mean, score
 from erasejax.rows import Dataset
 
 __all__ = ["LogLoss", "log_loss"]
 
 
-def log_loss(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.Array:
+def log_loss(
+    probe: Likelihood, x: Given | Dataset, z: Given | None = None, *, weights: Given | None = None
+) -> Float[Array, ""]:
     """Returns the mean negative log-probability of the labels, in nats.
 
     Args:
@@ -52,5 +54,5 @@ class LogLoss(Metric):
     compute = staticmethod(log_loss)
 
 
-def _log_loss(probe: Any, data: Dataset) -> jax.Array:
+def _log_loss(probe: Likelihood, data: Dataset) -> jax.Array:
     return mean(-jnp.take_along_axis(probe.log_proba(data.x), data.z[:, None], axis=1)[:, 0], data)

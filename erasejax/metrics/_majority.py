@@ -1,10 +1,10 @@
 """What knowing nothing but the frequencies of the classes is worth."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from erasejax._core.types import Given
 from erasejax.metrics._base import Metric
 from erasejax.metrics._scoring import members
 from erasejax.rows import Dataset, as_dataset, class_labels
@@ -12,7 +12,9 @@ from erasejax.rows import Dataset, as_dataset, class_labels
 __all__ = ["MajorityRate", "majority_rate"]
 
 
-def majority_rate(z: Any, *, weights: Any = None, num_classes: int | None = None) -> jax.Array:
+def majority_rate(
+    z: Given, *, weights: Given | None = None, num_classes: int | None = None
+) -> Float[Array, ""]:
     """Returns the share of the most frequent class: the accuracy of knowing nothing.
 
     Args:

@@ -1,18 +1,20 @@
 """How much of the concept's variance a regression explains."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from erasejax._core.types import Given
 from erasejax.metrics._base import Metric
-from erasejax.metrics._scoring import checked, mean, score
+from erasejax.metrics._scoring import Scorer, checked, mean, score
 from erasejax.rows import Dataset, codes
 
 __all__ = ["R2", "r2"]
 
 
-def r2(probe: Any, x: Any, z: Any = None, *, weights: Any = None) -> jax.Array:
+def r2(
+    probe: Scorer, x: Given | Dataset, z: Given | None = None, *, weights: Given | None = None
+) -> Float[Array, ""]:
     """Returns the share of the concept's variance that a regression explains: 1 - SSE / SST.
 
     Two classes are coded -1 and 1 as `LeastSquares` does, more are one-hot, and the squares are
@@ -52,7 +54,7 @@ class R2(Metric):
     compute = staticmethod(r2)
 
 
-def _r2(probe: Any, data: Dataset) -> jax.Array:
+def _r2(probe: Scorer, data: Dataset) -> jax.Array:
     scores = probe.scores(data.x)
     scores = scores[:, None] if scores.ndim == 1 else scores
     target, _ = codes(data, scores.dtype)

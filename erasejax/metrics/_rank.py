@@ -1,9 +1,8 @@
 """How many directions an eraser removes."""
 
-from typing import Any
+from jaxtyping import Array, Int
 
-import jax
-
+from erasejax._core.types import FittedEraser
 from erasejax.metrics._base import Metric
 
 __all__ = ["Rank"]
@@ -20,6 +19,6 @@ class Rank(Metric):
     name = "rank"
     of = "eraser"
 
-    def compute(self, eraser: Any) -> jax.Array:
+    def compute(self, eraser: FittedEraser) -> Int[Array, ""]:
         """Returns the rank of a fitted eraser."""
         return eraser.rank

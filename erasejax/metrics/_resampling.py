@@ -1,10 +1,10 @@
 """Intervals for scores, by the bootstrap."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import lax
 from jax.typing import ArrayLike
@@ -14,7 +14,8 @@ from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import poison
-from erasejax.metrics._scoring import labelled
+from erasejax._core.types import Given, Key
+from erasejax.metrics._scoring import Fitted, labelled
 from erasejax.rows import Dataset, number_groups
 
 __all__ = ["Interval", "bootstrap"]
@@ -52,15 +53,15 @@ class Interval(Tree):
 
 def bootstrap(
     metric: Callable[..., jax.Array],
-    probe: Any,
-    x: Any,
-    z: Any = None,
+    probe: Fitted,
+    x: Given | Dataset,
+    z: Given | None = None,
     *,
-    key: jax.Array,
+    key: Key,
     resamples: int = 1000,
     level: ArrayLike = 0.95,
-    weights: Any = None,
-    groups: Any = None,
+    weights: Given | None = None,
+    groups: Given | None = None,
 ) -> Interval:
     """Returns a percentile bootstrap interval for the score of a fitted probe.
 
@@ -125,9 +126,9 @@ def bootstrap(
 def _bootstrap(
     metric: Callable[..., jax.Array],
     resamples: int,
-    probe: Any,
+    probe: Fitted,
     data: Dataset,
-    groups: jax.Array | None,
+    groups: jax.Array | np.ndarray | None,
     level: jax.Array,
     key: jax.Array,
 ) -> Interval:

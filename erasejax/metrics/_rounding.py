@@ -1,11 +1,10 @@
 """Erasing blocks of a file, in the dtype that is written."""
 
-from typing import Any
-
 import jax
 import ml_dtypes
 import numpy as np
 
+from erasejax._core.types import FittedEraser, Given
 from erasejax.rows import features_about, moved
 
 __all__ = ["DTYPES", "erase", "is_coarse", "is_rounded", "named_dtype"]
@@ -48,7 +47,7 @@ def is_coarse(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return (spread > 0) & (spread < 10 * spacing)
 
 
-def erase(eraser: Any, x: np.ndarray, z: Any, dtype: np.dtype) -> np.ndarray:
+def erase(eraser: FittedEraser, x: np.ndarray, z: Given | None, dtype: np.dtype) -> np.ndarray:
     """Returns erased rows in a dtype, float64 also where JAX keeps 32 bits.
 
     float64 rows are erased about their mean, which is added again in float64: to float32's accuracy

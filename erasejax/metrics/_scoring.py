@@ -6,21 +6,76 @@ on fresh rows finds the estimation error of the eraser.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Num, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.foreign import as_jax_or_numpy
 from erasejax._core.programs import program
 from erasejax._core.status import failed
+from erasejax._core.types import Given
 from erasejax.rows import Dataset, as_dataset_about, codes, describe_concept, moved
 
-__all__ = ["checked", "labelled", "mean", "members", "score"]
+__all__ = [
+    "Fitted",
+    "Likelihood",
+    "Predictor",
+    "Scorer",
+    "checked",
+    "labelled",
+    "mean",
+    "members",
+    "score",
+]
 
 
-def checked(probe: Any, x: Any, z: Any, weights: Any) -> tuple[Any, Dataset]:
+class Fitted(Protocol):
+    """What every fitted probe has."""
+
+    @property
+    def status(self) -> UInt32[Array, ""]:
+        """Bits, see `erasejax.Status`."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes it tells apart."""
+        ...
+
+
+class Scorer(Fitted, Protocol):
+    """A fitted probe that scores rows."""
+
+    def scores(self, x: Given) -> Float[Array, " n *c"]:
+        """Returns the scores of rows (n, d)."""
+        ...
+
+
+class Predictor(Fitted, Protocol):
+    """A fitted probe that predicts labels."""
+
+    def predict(self, x: Given) -> Num[Array, " n *c"]:
+        """Returns the labels of rows (n, d)."""
+        ...
+
+
+class Likelihood(Fitted, Protocol):
+    """A fitted probe that gives probabilities."""
+
+    def log_proba(self, x: Given) -> Float[Array, "n k"]:
+        """Returns the log-probabilities of the classes for rows (n, d), in nats."""
+        ...
+
+
+P = TypeVar("P", bound=Fitted)
+
+
+def checked(
+    probe: P, x: Given | Dataset, z: Given | None, weights: Given | None
+) -> tuple[P, Dataset]:
     """Returns the rows, with the number of classes the probe knows, and the probe for such rows."""
     classes = None
     if not isinstance(x, Dataset):
@@ -32,7 +87,9 @@ def checked(probe: Any, x: Any, z: Any, weights: Any) -> tuple[Any, Dataset]:
     return moved(probe, None if origin is None else -origin), data
 
 
-def labelled(probe: Any, x: Any, z: Any, weights: Any) -> tuple[Any, Dataset]:
+def labelled(
+    probe: P, x: Given | Dataset, z: Given | None, weights: Given | None
+) -> tuple[P, Dataset]:
     """Returns a probe and rows, with as many classes as it tells apart.
 
     Of float64 rows both may be about an origin of their own.
@@ -47,7 +104,7 @@ def labelled(probe: Any, x: Any, z: Any, weights: Any) -> tuple[Any, Dataset]:
 
 
 @program(static_argnums=0)
-def score(core: Callable[[Any, Dataset], jax.Array], probe: Any, data: Dataset) -> jax.Array:
+def score(core: Callable[[P, Dataset], jax.Array], probe: P, data: Dataset) -> jax.Array:
     """Returns core(probe, data), NaN where the probe failed."""
     return jnp.where(failed(probe.status), jnp.nan, core(probe, data))
 

@@ -10,10 +10,11 @@ Neither statistic takes another factorisation for another set of signs.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from erasejax._linalg.products import product, safe_reciprocal
@@ -212,7 +213,7 @@ def _reciprocal_other(share: jax.Array) -> jax.Array:
 def _p_value(
     statistic: Callable[[jax.Array], jax.Array],
     n: int,
-    dtype: Any,
+    dtype: np.dtype,
     key: jax.Array,
     flips: int,
     *,

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Iterable
 from html import escape
-from typing import Any
 
 from erasejax.pages._style import CSS
 
@@ -28,12 +27,12 @@ class Html(str):
     """A string that is HTML. Any other value is text, and escaped when it enters an element."""
 
 
-def join(parts: Iterable[Any], between: str = "") -> Html:
+def join(parts: Iterable[object], between: str = "") -> Html:
     """Returns Html and text one after another, with HTML between them."""
     return Html(between.join(p if isinstance(p, Html) else escape(str(p)) for p in parts))
 
 
-def element(name: str, /, *content: Any, **attributes: Any) -> Html:
+def element(name: str, /, *content: object, **attributes: object) -> Html:
     """Returns an element.
 
     Args:
@@ -49,7 +48,7 @@ def element(name: str, /, *content: Any, **attributes: Any) -> Html:
     return Html(f"<{name}{written}>{join(content)}{'' if name in _VOID else f'</{name}>'}")
 
 
-def page(title: str, *body: Any) -> Html:
+def page(title: str, *body: object) -> Html:
     """Returns a whole document, with the style of all pages."""
     head = [
         element("meta", charset="utf-8"),
@@ -77,18 +76,18 @@ def image(source: str, alt: str) -> Html:
     return element("img", src=source, alt=alt)
 
 
-def figure(picture: Html, *caption: Any) -> Html:
+def figure(picture: Html, *caption: object) -> Html:
     """Returns a picture with its caption."""
     scrolls = element("div", picture, class_="wide")
     return element("figure", scrolls, element("figcaption", *caption))
 
 
-def details(summary: Any, *content: Any) -> Html:
+def details(summary: object, *content: object) -> Html:
     """Returns content that can be folded away; it is open at first."""
     return element("details", element("summary", summary), *content, open="")
 
 
-def row(keys: Iterable[Any], cells: Iterable[Any]) -> Html:
+def row(keys: Iterable[object], cells: Iterable[object]) -> Html:
     """Returns a row of a table: what it is about, and its cells."""
     heads = [element("th", key, scope="row") for key in keys]
     return element("tr", *heads, *(element("td", cell) for cell in cells))

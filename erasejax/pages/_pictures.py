@@ -5,7 +5,7 @@ erasers colours. A configuration that does not have the axis of the curves is a 
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -13,9 +13,18 @@ from erasejax._core.extras import require
 from erasejax.pages._plots import blank, legend, open_axes
 from erasejax.pages._style import CHANCE, LINES
 
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 __all__ = ["Picture", "pictures"]
 
 _PANELS, _BANDS, _BINS = 12, 4, 41  # panels a picture, lines with light bands, bins
+
+
+# A `pandas.DataFrame`, whose own annotations do not tell a column from a frame.
+Frame: TypeAlias = Any
 
 
 class Picture(NamedTuple):
@@ -30,12 +39,12 @@ class Picture(NamedTuple):
 
     title: str
     caption: str
-    figure: Any
-    data: Any
+    figure: "Figure"
+    data: Frame
 
 
 def pictures(
-    frame: Any, columns: tuple[str, ...], *, classes: int | None = 2, most: int = 8
+    frame: Frame, columns: tuple[str, ...], *, classes: int | None = 2, most: int = 8
 ) -> Iterator[Picture]:
     """Yields the pictures of a table.
 
@@ -63,7 +72,7 @@ def pictures(
             yield _heat_map(rows, column, along, across, others + rest)
 
 
-def _axes(rows: Any, keys: list[str]) -> tuple[list[str], list[str]]:
+def _axes(rows: Frame, keys: list[str]) -> tuple[list[str], list[str]]:
     """Returns the axes to draw along, the one with the most values first, and all others."""
     axes = [name for name in keys if rows[name].nunique(dropna=False) > 1]
     numeric = [name for name in axes if rows[name].dtype.kind in "iuf" and rows[name].nunique() > 1]
@@ -81,7 +90,7 @@ def _chance(column: str, classes: int | None) -> float | None:
     return 1 / classes if decides and classes else None
 
 
-def _groups(frame: Any, axes: list[str]) -> list[tuple[str, Any]]:
+def _groups(frame: Frame, axes: list[str]) -> list[tuple[str, Frame]]:
     """Returns (title, rows) of every combination of axes."""
     if not axes:
         return [("", frame)]
@@ -92,13 +101,13 @@ def _groups(frame: Any, axes: list[str]) -> list[tuple[str, Any]]:
     ]
 
 
-def _word(axis: str, value: Any) -> str:
+def _word(axis: str, value: object) -> str:
     if isinstance(value, str):
         return value
     return "" if value != value else f"{axis.rpartition('.')[2]} {value:g}"
 
 
-def _means(frame: Any, column: str, axes: list[str]) -> Any:
+def _means(frame: Frame, column: str, axes: list[str]) -> Frame:
     """Returns mean, interval of the mean, and quantiles of a number, a row a combination."""
     groups = frame.groupby(axes, dropna=False, observed=True, sort=False)[column]
     found = groups.agg(["mean", "std", "count"]).reset_index()
@@ -109,13 +118,13 @@ def _means(frame: Any, column: str, axes: list[str]) -> Any:
     return found
 
 
-def _split(frame: Any, axes: list[str]) -> tuple[list[str], list[str]]:
+def _split(frame: Frame, axes: list[str]) -> tuple[list[str], list[str]]:
     """Returns which axes become colours and which panels: erasers, or else the last axis."""
     colour = [axis for axis in axes if axis.partition(".")[0] == "eraser"] or axes[-1:]
     return colour, [axis for axis in axes if axis not in colour]
 
 
-def _grid(count: int, height: float = 3.0) -> tuple[Any, list[Any]]:
+def _grid(count: int, height: float = 3.0) -> tuple["Figure", list["Axes"]]:
     """Returns a figure 10 inches wide with so many panels, and the panels."""
     wide = min(count, 3)
     tall = -(-count // wide)
@@ -127,7 +136,7 @@ def _grid(count: int, height: float = 3.0) -> tuple[Any, list[Any]]:
 
 
 def _curves(
-    frame: Any, column: str, along: str, others: list[str], chance: float | None
+    frame: Frame, column: str, along: str, others: list[str], chance: float | None
 ) -> Picture:
     colour, panel = _split(frame, others)
     data = _means(frame, column, [*others, along])
@@ -172,7 +181,7 @@ def _curves(
     return Picture(column, caption, figure, data)
 
 
-def _heat_map(frame: Any, column: str, along: str, across: str, others: list[str]) -> Picture:
+def _heat_map(frame: Frame, column: str, along: str, across: str, others: list[str]) -> Picture:
     data = _means(frame, column, [*others, across, along])
     panels = _groups(data, others)
     shown = panels[:_PANELS]
@@ -202,12 +211,13 @@ def _heat_map(frame: Any, column: str, along: str, across: str, others: list[str
         axes.set_xlabel(along, fontsize=11)
     places[0].set_ylabel(across, fontsize=11)
     _margins(figure, bottom=0.6)
+    assert image is not None
     figure.colorbar(image, ax=figure.axes, label=f"mean {column}", shrink=0.9, pad=0.02)
     caption = f"Mean over the seeds, against {along} and {across}; one colour scale for all panels."
     return Picture(column, caption + _left_out(len(panels) - len(shown), "panels"), figure, data)
 
 
-def _histograms(frame: Any, column: str, axes_: list[str]) -> Picture:
+def _histograms(frame: Frame, column: str, axes_: list[str]) -> Picture:
     colour, panel = _split(frame, axes_) if axes_ else ([], [])
     panels = _groups(frame, panel)
     shown = panels[:_PANELS]
@@ -237,7 +247,7 @@ def _histograms(frame: Any, column: str, axes_: list[str]) -> Picture:
     return Picture(column, caption, figure, data)
 
 
-def _legend(figure: Any, handles: dict[str, Any]) -> None:
+def _legend(figure: "Figure", handles: dict[str, "Artist"]) -> None:
     _margins(figure, bottom=0.75 + 0.25 * -(-len(handles) // 4))
     if handles:
         legend(figure, handles, columns=4)
@@ -247,7 +257,7 @@ def _left_out(count: int, what: str) -> str:
     return f" {count} more {what} are in the table only." if count > 0 else ""
 
 
-def _margins(figure: Any, bottom: float) -> None:
+def _margins(figure: "Figure", bottom: float) -> None:
     """Sets the room around the panels, below them in inches."""
     height = figure.get_figheight()
     figure.subplots_adjust(

@@ -11,6 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 from erasejax._core.extras import require
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["blank", "legend", "open_axes", "save"]
@@ -33,12 +35,14 @@ def blank(width: float, height: float) -> "Figure":
     return figure
 
 
-def open_axes(axes: Any) -> None:
+def open_axes(axes: "Axes") -> None:
     """Takes the upper and the right line of a frame away."""
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def legend(figure: "Figure", handles: Mapping[str, Any], columns: int, title: str = "") -> None:
+def legend(
+    figure: "Figure", handles: Mapping[str, "Artist"], columns: int, title: str = ""
+) -> None:
     """Says below the panels what is what.
 
     Args:

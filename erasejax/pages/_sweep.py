@@ -2,16 +2,15 @@
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from erasejax.files import replacing
 from erasejax.pages import _html as html
 from erasejax.pages._html import Html, element, join
-from erasejax.pages._pictures import Picture, pictures
+from erasejax.pages._pictures import Frame, Picture, pictures
 from erasejax.pages._plots import save
-from erasejax.sweep import Sweep
+from erasejax.sweep import Config, Grid, Sweep
 
 __all__ = ["report"]
 
@@ -69,7 +68,7 @@ def _page(sweep: Sweep, title: str) -> Html:
     )
 
 
-def _facts(sweep: Sweep, frame: Any, summary: Any) -> Iterator[str]:
+def _facts(sweep: Sweep, frame: Frame, summary: Frame) -> Iterator[str]:
     """Yields how much there is, and what is missing."""
     there, planned = sweep.trials
     of = "" if there == planned else f" of {planned:,} that were asked for"
@@ -101,12 +100,12 @@ def _figure(picture: Picture) -> Html:
     ])
 
 
-def _csv(frame: Any, name: str) -> Html:
+def _csv(frame: Frame, name: str) -> Html:
     """Returns a link to a table as CSV."""
     return html.download(f"{name}.csv", frame.to_csv(index=False, float_format="%.7g"))
 
 
-def _table(summary: Any, sweep: Sweep) -> tuple[Html, Html]:
+def _table(summary: Frame, sweep: Sweep) -> tuple[Html, Html]:
     """Returns means and intervals, a row a cell, and how to read them."""
     names = [name for name in sweep.columns if name != "status"]
     flat = summary.reset_index()
@@ -140,13 +139,13 @@ def _interval(mean: float, se: float) -> Html:
     return join([f"{mean:.4f}", *half], " ")
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, str):
         return value
     return "" if value != value else f"{value:g}"
 
 
-def _parts(grid: Any) -> Iterator[Html]:
+def _parts(grid: Grid) -> Iterator[Html]:
     """Yields what was asked for, as lists."""
     for part in grid.parts:
         first, end = part.seeds
@@ -164,7 +163,7 @@ def _parts(grid: Any) -> Iterator[Html]:
         yield html.details(title, html.table([], lines, class_="text"))
 
 
-def _configs(configs: Any) -> Iterator[Html]:
+def _configs(configs: Sequence[Config]) -> Iterator[Html]:
     """Yields a line for each name: its fields, and the values they take."""
     by_name: dict[str, dict[str, dict[str, None]]] = {}
     for config in configs:

@@ -13,6 +13,8 @@ from erasejax.probes._base import (
 )
 from erasejax.probes._ccs import CCS, CCSClassifier, recursive_ccs
 from erasejax.probes._contrast import CRC, ContrastClassifier, ContrastProbe, RandomDirection
+from erasejax.probes._convex.lbfgs import Prepared as Prepared
+from erasejax.probes._convex.lbfgs import Start as Start
 from erasejax.probes._convex.lbfgs import Until as Until
 from erasejax.probes._kernel import FourierProbe, KernelRidge
 from erasejax.probes._linear import LDA, LeastSquares, MeanDifferenceProbe

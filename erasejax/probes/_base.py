@@ -1,18 +1,20 @@
 """What all probes share: how `fit` checks its arguments, and what a fitted probe can do."""
 
-from typing import Any
+from typing import Generic, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
+from erasejax._core.types import Given, Key
 from erasejax._linalg.products import product
 from erasejax.names import Named
+from erasejax.probes._convex.lbfgs import Prepared, Start, Until
 from erasejax.projection import Projection
 from erasejax.rows import (
     Dataset,
@@ -37,8 +39,14 @@ __all__ = [
 ]
 
 
-class Probe(Named, Tree):
+P = TypeVar("P", bound="FittedProbe", covariant=True)
+L = TypeVar("L", bound="LinearProbe")
+
+
+class Probe(Named, Tree, Generic[P]):
     """A probe before it is fitted: its options, and `fit`. Subclasses write `_fit(data, key)`.
+
+    `Probe[P]` is one whose `fit` returns a P, such as `Probe[LinearClassifier]`.
 
     Example:
       >>> from flax import struct
@@ -59,15 +67,15 @@ class Probe(Named, Tree):
 
     def fit(
         self,
-        x: Any,
-        z: Any = None,
+        x: Given | Dataset,
+        z: Given | None = None,
         *,
-        weights: Any = None,
-        class_weights: Any = None,
+        weights: Given | None = None,
+        class_weights: Given | str | None = None,
         num_classes: int | None = None,
-        key: jax.Array | None = None,
+        key: Key | None = None,
         throw: bool = True,
-    ) -> Any:
+    ) -> P:
         """Fits the probe to rows.
 
         Args:
@@ -100,7 +108,7 @@ class Probe(Named, Tree):
         fitted = _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), data, key, origin)
         return thrown(fitted, throw)
 
-    def _check(self, data: Dataset, key: jax.Array | None) -> jax.Array | None:
+    def _check(self, data: Dataset, key: Key | None) -> jax.Array | None:
         """Checks that the probe is made for this kind of concept; returns the key, if it draws.
 
         Raises:
@@ -112,16 +120,16 @@ class Probe(Named, Tree):
             raise TypeError(f"z: {name} predicts class labels, integers (n,); got {got}")
         return inputs.drawing_key(name, key, draws=self.needs_key)
 
-    def _fit(self, data: Dataset, key: jax.Array | None) -> Any:
+    def _fit(self, data: Dataset, key: jax.Array | None) -> P:
         raise NotImplementedError
 
-    def _prepare(self, data: Dataset) -> Any:
+    def _prepare(self, data: Dataset) -> Prepared | None:
         """Returns what fits to the same rows through different projections have in common."""
         return None
 
     def _fit_through(
-        self, prepared: Any, data: Dataset, through: Projection, key: jax.Array | None
-    ) -> Any:
+        self, prepared: Prepared | None, data: Dataset, through: Projection, key: jax.Array | None
+    ) -> P:
         """Returns the probe fitted to rows as an orthogonal projection about the mean leaves them.
 
         Args:
@@ -132,18 +140,18 @@ class Probe(Named, Tree):
         """
         return self._fit(data.replace(x=through(data.x)), key)
 
-    def _begin(self, prepared: Any) -> Any:
+    def _begin(self, prepared: Prepared | None) -> Start | None:
         """Returns where the first of several fits begins, the next of which follow each other."""
         return None
 
     def _follow_through(
         self,
-        prepared: Any,
+        prepared: Prepared | None,
         data: Dataset,
         through: Projection,
-        start: Any,
-        until: Any,
-    ) -> tuple[Any, Any]:
+        start: Start | None,
+        until: Until | None,
+    ) -> tuple[P, Start | None]:
         """Returns the probe fitted as by `_fit_through`, and where the next fit may begin.
 
         Args:
@@ -158,8 +166,8 @@ class Probe(Named, Tree):
 
 @program
 def _fit(
-    probe: Probe, data: Dataset, key: jax.Array | None, origin: jax.Array | None = None
-) -> Any:
+    probe: Probe[P], data: Dataset, key: jax.Array | None, origin: jax.Array | None = None
+) -> P:
     return moved(probe._fit(data, key), origin)
 
 
@@ -173,14 +181,15 @@ class FittedProbe(Tree):
       ((6,), 2, 2, 0)
     """
 
-    status: jax.Array
+    status: UInt32[Array, ""]
+    num_classes: int
 
     @property
     def dims(self) -> int:
         """How many features the probe was fitted on, d."""
         raise NotImplementedError
 
-    def scores(self, x: Any) -> jax.Array:
+    def scores(self, x: Given) -> Float[Array, " n *c"]:
         """Returns the scores of rows.
 
         Args:
@@ -219,7 +228,7 @@ class Classifier(FittedProbe):
       [0, 0, 0, 1, 1, 1]
     """
 
-    def predict(self, x: Any) -> jax.Array:
+    def predict(self, x: Given) -> Int[Array, " n"]:
         """Returns the predicted labels of rows (n, d): (n,) int32, ties to the lowest label.
 
         Where fitting failed every label is -1.
@@ -237,7 +246,7 @@ class Likelihood(Classifier):
       True
     """
 
-    def log_proba(self, x: Any) -> jax.Array:
+    def log_proba(self, x: Given) -> Float[Array, "n k"]:
         """Returns the log-probabilities of the classes for rows (n, d): (n, classes), nats."""
         return log_softmax(self.scores(x))
 
@@ -272,7 +281,7 @@ class LinearProbe(FittedProbe):
         return self.weight.shape[1] if self.weight.ndim == 2 else 2
 
     @property
-    def bias(self) -> jax.Array:
+    def bias(self) -> Float[Array, "*c"]:
         """() or (c,), the score at the origin: scores = x . weight + bias."""
         return self.offset - product("d,d...->...", self.center, self.weight)
 
@@ -281,7 +290,7 @@ class LinearProbe(FittedProbe):
         """How many features the probe was fitted on, d."""
         return self.weight.shape[0]
 
-    def _moved(self, origin: jax.Array) -> Any:
+    def _moved(self, origin: jax.Array) -> Self:
         center, lag = move_point(self.center, origin)
         offset = self.offset - product("d,d...->...", lag, self.weight)
         return self.replace(center=center, offset=offset)
@@ -302,7 +311,7 @@ class LinearRegressor(LinearProbe):
       True
     """
 
-    def predict(self, x: Any) -> jax.Array:
+    def predict(self, x: Given) -> Float[Array, " n *c"]:
         """Returns the predicted values, as `scores`."""
         return self.scores(x)
 
@@ -346,13 +355,13 @@ def log_softmax(scores: jax.Array) -> jax.Array:
 
 
 def linear_classifier(
-    kind: type[LinearClassifier],
+    kind: type[L],
     weight: jax.Array,
     offset: jax.Array,
     moments: Moments,
     share: jax.Array,
     status: jax.Array,
-) -> Any:
+) -> L:
     """Builds a fitted classifier from one column a class; the null model where no gap is left.
 
     Args:
@@ -377,12 +386,12 @@ def linear_classifier(
 
 
 def linear_probe(
-    kind: type[LinearProbe],
+    kind: type[L],
     weight: jax.Array,
     offset: jax.Array,
     moments: Moments,
     status: jax.Array,
-) -> Any:
+) -> L:
     """Builds a fitted linear probe; NaN, and NONFINITE, where a weight overflows.
 
     Args:

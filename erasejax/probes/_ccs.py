@@ -1,7 +1,7 @@
 """Contrast-consistent search (CCS), and one search after another."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import static
 from erasejax._core.status import poison
+from erasejax._core.types import Given, Key
 from erasejax._linalg import platforms, products
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.probes._contrast import (
@@ -61,8 +62,13 @@ class CCSClassifier(ContrastClassifier):
     start_signs: Float[Array, " s"]
 
     def proba(
-        self, x_pos: Any, x_neg: Any = None, *, templates: Any = None, statistics: str = "training"
-    ) -> jax.Array:
+        self,
+        x_pos: Given | Pairs,
+        x_neg: Given | None = None,
+        *,
+        templates: Given | None = None,
+        statistics: str = "training",
+    ) -> Float[Array, " n"]:
         """Returns (p+ + 1 - p-) / 2 for pairs, (n,) in [0, 1]: how far yes is taken for true.
 
         Args:
@@ -74,8 +80,13 @@ class CCSClassifier(ContrastClassifier):
         return 0.5 + self.scores(x_pos, x_neg, templates=templates, statistics=statistics)
 
     def mean_scores(
-        self, x_pos: Any, x_neg: Any = None, *, templates: Any = None, statistics: str = "training"
-    ) -> jax.Array:
+        self,
+        x_pos: Given | Pairs,
+        x_neg: Given | None = None,
+        *,
+        templates: Given | None = None,
+        statistics: str = "training",
+    ) -> Float[Array, " n"]:
         """Returns the mean of the scores of all starts, each with its sign: (n,).
 
         Which start has the lowest loss is largely chance; their mean is the steadier answer.
@@ -106,13 +117,13 @@ class CCSClassifier(ContrastClassifier):
 
     def loss_on(
         self,
-        x_pos: Any,
-        x_neg: Any = None,
+        x_pos: Given | Pairs,
+        x_neg: Given | None = None,
         *,
-        weights: Any = None,
-        templates: Any = None,
+        weights: Given | None = None,
+        templates: Given | None = None,
         statistics: str = "training",
-    ) -> jax.Array:
+    ) -> Float[Array, ""]:
         """Returns the loss on other pairs, ().
 
         Above 0.2 the probe does worse there than the constant p = 0.4.
@@ -143,7 +154,7 @@ def _loss_on(probe: CCSClassifier, pairs: Pairs, statistics: str) -> jax.Array:
 
 
 @struct.dataclass(kw_only=True)
-class CCS(ContrastProbe):
+class CCS(ContrastProbe[CCSClassifier]):
     """Contrast-consistent search: a direction along which yes and no exclude each other.
 
     Minimises mean((p+ - (1 - p-))^2) + mean(min(p+, p-)^2) over a weight and a bias, without
@@ -285,11 +296,13 @@ def _gradient_in_blocks(rows: jax.Array, share: jax.Array) -> Callable:
     pairs = jax.lax.optimization_barrier(rows.reshape(2, -1, rows.shape[1]).swapaxes(0, 1))
 
     def gradient(weights, biases):
-        def part(pairs, share, fresh):
+        def part(
+            pairs: jax.Array, share: jax.Array, fresh: jax.Array | None
+        ) -> tuple[jax.Array, jax.Array]:
             share = share if fresh is None else jnp.where(fresh, share, 0)
             rows = pairs.reshape(-1, pairs.shape[2])
             outputs = product("md,nd->mn", weights, rows) + biases[:, None]
-            slope = _slope(outputs.reshape(len(outputs), -1, 2).swapaxes(1, 2), share)  # pyright: ignore
+            slope = _slope(outputs.reshape(len(outputs), -1, 2).swapaxes(1, 2), share)
             flat = slope.swapaxes(1, 2).reshape(len(outputs), -1)
             return product("mn,nd->md", flat, rows), jnp.sum(flat, axis=1)
 
@@ -318,13 +331,13 @@ def _row_loss(outputs: jax.Array) -> jax.Array:
 
 def recursive_ccs(
     probe: CCS,
-    x_pos: Any,
-    x_neg: Any = None,
+    x_pos: Given | Pairs,
+    x_neg: Given | None = None,
     *,
     rounds: int,
-    weights: Any = None,
-    key: jax.Array | None = None,
-    templates: Any = None,
+    weights: Given | None = None,
+    key: Key | None = None,
+    templates: Given | None = None,
     num_templates: int | None = None,
 ) -> CCSClassifier:
     """Searches again and again, each time orthogonal to all the directions found before.

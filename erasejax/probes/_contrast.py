@@ -1,16 +1,17 @@
 """Probes of contrast pairs that see no labels: what they share, and the two in closed form."""
 
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
+from erasejax._core.types import Given, Key
 from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.names import Named
@@ -35,7 +36,10 @@ class Halves(NamedTuple):
     status: jax.Array
 
 
-class ContrastProbe(Named, Tree):
+Q = TypeVar("Q", bound="ContrastClassifier", covariant=True)
+
+
+class ContrastProbe(Named, Tree, Generic[Q]):
     """A probe of contrast pairs before it is fitted: its options, and `fit`.
 
     Subclasses write `_fit(halves, key)`.
@@ -55,15 +59,15 @@ class ContrastProbe(Named, Tree):
 
     def fit(
         self,
-        x_pos: Any,
-        x_neg: Any = None,
+        x_pos: Given | Pairs,
+        x_neg: Given | None = None,
         *,
-        weights: Any = None,
-        key: jax.Array | None = None,
-        templates: Any = None,
+        weights: Given | None = None,
+        key: Key | None = None,
+        templates: Given | None = None,
         num_templates: int | None = None,
         throw: bool = True,
-    ) -> Any:
+    ) -> Q:
         """Fits the probe to pairs, without labels.
 
         Args:
@@ -92,11 +96,17 @@ class ContrastProbe(Named, Tree):
         fitted = _fit(inputs.numbers(self, inputs.compute_dtype(pairs.positive)), pairs, key)
         return thrown(fitted, throw)
 
-    def _fit(self, halves: Halves, key: jax.Array | None) -> Any:
+    def _fit(self, halves: Halves, key: jax.Array | None) -> Q:
         raise NotImplementedError
 
 
-def _unlabelled(x_pos, x_neg, weights, templates, num_templates) -> Pairs:
+def _unlabelled(
+    x_pos: Given | Pairs,
+    x_neg: Given | None,
+    weights: Given | None,
+    templates: Given | None,
+    num_templates: int | None,
+) -> Pairs:
     """Returns checked pairs without labels and distractor."""
     pairs = as_pairs(
         x_pos, x_neg, weights=weights, templates=templates, num_templates=num_templates
@@ -105,7 +115,7 @@ def _unlabelled(x_pos, x_neg, weights, templates, num_templates) -> Pairs:
 
 
 @program
-def _fit(probe: ContrastProbe, pairs: Pairs, key: jax.Array | None) -> Any:
+def _fit(probe: ContrastProbe[Q], pairs: Pairs, key: jax.Array | None) -> Q:
     halves = normalized_halves(pairs, probe.scale)
     return poison(probe._fit(halves, key), halves.status)
 
@@ -169,8 +179,13 @@ class ContrastClassifier(Tree):
         return self.weight.shape[-1]
 
     def scores(
-        self, x_pos: Any, x_neg: Any = None, *, templates: Any = None, statistics: str = "training"
-    ) -> jax.Array:
+        self,
+        x_pos: Given | Pairs,
+        x_neg: Given | None = None,
+        *,
+        templates: Given | None = None,
+        statistics: str = "training",
+    ) -> Float[Array, " n"]:
         """Returns the scores of pairs, positive where yes is taken for true.
 
         Args:
@@ -192,8 +207,13 @@ class ContrastClassifier(Tree):
         return self._read(as_pairs(x_pos, x_neg, templates=templates), statistics)
 
     def predict(
-        self, x_pos: Any, x_neg: Any = None, *, templates: Any = None, statistics: str = "training"
-    ) -> jax.Array:
+        self,
+        x_pos: Given | Pairs,
+        x_neg: Given | None = None,
+        *,
+        templates: Given | None = None,
+        statistics: str = "training",
+    ) -> Int[Array, " n"]:
         """Returns the predicted labels of pairs, (n,) int32: 1 where yes is taken for true.
 
         Ties are 0; -1 where the score is NaN.
@@ -208,15 +228,15 @@ class ContrastClassifier(Tree):
 
     def accuracy(
         self,
-        x_pos: Any,
-        x_neg: Any = None,
-        z: Any = None,
+        x_pos: Given | Pairs,
+        x_neg: Given | None = None,
+        z: Given | None = None,
         *,
-        weights: Any = None,
-        templates: Any = None,
+        weights: Given | None = None,
+        templates: Given | None = None,
         statistics: str = "training",
         sign: str = "free",
-    ) -> jax.Array:
+    ) -> Float[Array, ""]:
         """Returns the share of pairs whose label the probe predicts.
 
         Args:
@@ -244,14 +264,14 @@ class ContrastClassifier(Tree):
 
     def oriented(
         self,
-        x_pos: Any,
-        x_neg: Any = None,
-        z: Any = None,
+        x_pos: Given | Pairs,
+        x_neg: Given | None = None,
+        z: Given | None = None,
         *,
-        weights: Any = None,
-        templates: Any = None,
+        weights: Given | None = None,
+        templates: Given | None = None,
         statistics: str = "training",
-    ) -> Any:
+    ) -> Self:
         """Returns the probe with the sign that predicts most labels of these pairs right.
 
         Args:
@@ -307,7 +327,7 @@ def _share_right(scores: jax.Array, pairs: Pairs) -> jax.Array:
 
 
 @struct.dataclass(kw_only=True)
-class CRC(ContrastProbe):
+class CRC(ContrastProbe[ContrastClassifier]):
     """The top principal component of x+ - x- (CRC-TPC, contrastive representation clustering).
 
     Two clusters, true and not, would lie along it; so would those of any feature with more spread.
@@ -343,7 +363,7 @@ class CRC(ContrastProbe):
 
 
 @struct.dataclass(kw_only=True)
-class RandomDirection(ContrastProbe):
+class RandomDirection(ContrastProbe[ContrastClassifier]):
     """A random direction of x+ - x-: the baseline that shows how easy the pairs are.
 
     `fit` needs a key.

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float, Num, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.pytrees import Inner, static
 from erasejax._core.status import poison
+from erasejax._core.types import Given
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.probes._base import FittedProbe, LinearClassifier, LinearRegressor, Probe, decide
 from erasejax.probes._linear import LeastSquares
@@ -21,7 +22,7 @@ __all__ = ["FourierProbe", "KernelRidge"]
 
 
 @struct.dataclass(kw_only=True)
-class KernelRidge(Probe):
+class KernelRidge(Probe["FourierProbe"]):
     """Ridge regression with the kernel exp(-|x - y|^2 / (2 b^2 d)), in standardised features.
 
     The kernel is approximated by the products of random cosines of the rows, and `LeastSquares`
@@ -126,7 +127,7 @@ class FourierProbe(FittedProbe):
         x = x.astype(inputs.compute_dtype(x, self.center)) - self.center
         return self.linear._scores(_cosines(x, self.frequencies, self.phases))
 
-    def predict(self, x: jax.Array) -> jax.Array:
+    def predict(self, x: Given) -> Num[Array, " n *c"]:
         """Returns the predicted labels of rows (n, d), (n,) int32; of real concepts their values.
 
         Ties go to the lowest label. Where fitting failed every label is -1.

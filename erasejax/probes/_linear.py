@@ -24,7 +24,7 @@ __all__ = ["LDA", "LeastSquares", "MeanDifferenceProbe"]
 
 
 @struct.dataclass(kw_only=True)
-class LeastSquares(Probe):
+class LeastSquares(Probe[LinearClassifier | LinearRegressor]):
     """Linear regression, ridge if `l2` > 0.
 
     Minimises the mean of half the squared error plus (l2 / 2) |weight|^2, bias unpenalised. Two
@@ -69,7 +69,7 @@ class LeastSquares(Probe):
 
 
 @struct.dataclass(kw_only=True)
-class LDA(Probe):
+class LDA(Probe[LinearLikelihood]):
     """Linear discriminant analysis: Gaussian classes of one covariance, maximum likelihood.
 
     The within-class covariance divides by the total weight. Its log-odds are a likelihood.
@@ -108,7 +108,7 @@ class LDA(Probe):
 
 
 @struct.dataclass(kw_only=True)
-class MeanDifferenceProbe(Probe):
+class MeanDifferenceProbe(Probe[LinearClassifier]):
     """Nearest class mean: the weight is the difference of the means, the threshold half way.
 
     Euclidean, so it depends on the features' scales. It has no likelihood.

@@ -1,9 +1,10 @@
 """Logistic regression, binary and multinomial."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
@@ -18,7 +19,7 @@ __all__ = ["Logistic"]
 
 
 @struct.dataclass(kw_only=True)
-class Logistic(ConvexClassifier):
+class Logistic(ConvexClassifier[LinearLikelihood]):
     """Logistic regression: minimises the mean log-loss in nats plus (l2 / 2) |weight|^2.
 
     The bias is not penalised. scikit-learn's C is 1 / (l2 n). Two classes have one weight vector;
@@ -48,7 +49,7 @@ class Logistic(ConvexClassifier):
     l2: ArrayLike = 1e-3
     max_steps: int = static(100)
 
-    def _loss(self, classes: int, dtype: Any) -> LogLoss:
+    def _loss(self, classes: int, dtype: np.dtype) -> LogLoss:
         return log_loss(classes, dtype)
 
     def _fitted(

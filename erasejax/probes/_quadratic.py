@@ -76,7 +76,7 @@ class QuadraticClassifier(Likelihood):
 
 
 @struct.dataclass(kw_only=True)
-class QDA(Probe):
+class QDA(Probe[QuadraticClassifier]):
     """Quadratic discriminant analysis: Gaussian classes, maximum likelihood.
 
     The covariance of a class divides by its weight, as scikit-learn's does from 1.8 on; before, it

@@ -1,6 +1,6 @@
 """One probe after another, each blind to the directions of those before it."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Inner, Tree
 from erasejax._core.status import Status, flag, poison
+from erasejax._core.types import DTypeLike, Given, Key
 from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.probes._base import LinearProbe, Probe, decide
@@ -61,15 +62,15 @@ class Recursion(Tree):
 
 
 def recursive(
-    probe: Probe,
-    x: Any,
-    z: Any = None,
+    probe: Probe[LinearProbe],
+    x: Given | Dataset,
+    z: Given | None = None,
     *,
     rounds: int,
     stop_at: ArrayLike | None = None,
-    weights: Any = None,
+    weights: Given | None = None,
     num_classes: int | None = None,
-    key: jax.Array | None = None,
+    key: Key | None = None,
 ) -> Recursion:
     """Fits a linear probe again and again, each time orthogonal to all the weights before.
 
@@ -111,12 +112,22 @@ def recursive(
 
 
 @program(static_argnames="rounds")
-def _recursive(probe, stop_at, data: Dataset, key, rounds: int) -> Recursion:
+def _recursive(
+    probe: Probe[LinearProbe],
+    stop_at: ArrayLike | None,
+    data: Dataset,
+    key: jax.Array | None,
+    rounds: int,
+) -> Recursion:
     return recurse(probe, stop_at, data, key, rounds)
 
 
 def recurse(
-    probe: Probe, stop_at: jax.Array | None, data: Dataset, key: jax.Array | None, rounds: int
+    probe: Probe[LinearProbe],
+    stop_at: ArrayLike | None,
+    data: Dataset,
+    key: jax.Array | None,
+    rounds: int,
 ) -> Recursion:
     """Returns what `recursive` does, for checked input.
 
@@ -167,7 +178,7 @@ def recurse(
     contrasts = _contrasts(found.weight.shape[1:], data.is_classes, dtype)
     width = contrasts.shape[1]
 
-    def running(carry):
+    def running(carry) -> jax.Array:
         _, i, stopped = carry
         return (i < rounds) & ~stopped
 
@@ -215,7 +226,7 @@ def recurse(
     return poison(last, last.status)
 
 
-def _contrasts(shape: tuple[int, ...], classes: bool, dtype: Any) -> jax.Array:
+def _contrasts(shape: tuple[int, ...], classes: bool, dtype: DTypeLike) -> jax.Array:
     """Returns what turns a weight (d, c) into the columns that matter: (c, m).
 
     Of classes only differences of scores do.
@@ -241,13 +252,13 @@ def _score(scores: jax.Array, data: Dataset, share: jax.Array, status: jax.Array
     """Returns the accuracy, or R^2, of scores of rows that have shares (n,) of the weight: ()."""
     if data.is_classes:
         right = decide(scores, status) == data.z
-        return jnp.sum(jnp.where(share != 0, share * right, 0))  # pyright: ignore
+        return jnp.sum(jnp.where(share != 0, share * right, 0))
     z, _ = codes(data, share.dtype)
     found = scores.reshape(z.shape)
     share = share[:, None]
 
-    def mean(rows):
-        return jnp.sum(jnp.where(share != 0, share * rows, 0), axis=0)  # pyright: ignore
+    def mean(rows: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.where(share != 0, share * rows, 0), axis=0)
 
     spread = mean((z - mean(z)) ** 2)
     varies = spread > 0

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax.core import Tracer
 from jax.typing import ArrayLike
@@ -13,6 +14,7 @@ from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import failed
+from erasejax._core.types import Given, Key
 from erasejax._linalg.products import safe_reciprocal
 from erasejax.probes._base import FittedProbe, Likelihood, Probe
 from erasejax.rows import Dataset, as_dataset_about, codes, count_groups, moved, number_groups
@@ -50,16 +52,16 @@ class Selection(Tree):
 
 
 def select_l2(
-    probe: Probe,
-    x: Any,
-    z: Any = None,
+    probe: Probe[FittedProbe],
+    x: Given | Dataset,
+    z: Given | None = None,
     *,
     l2: ArrayLike,
-    key: jax.Array,
+    key: Key,
     folds: int = 5,
-    weights: Any = None,
+    weights: Given | None = None,
     num_classes: int | None = None,
-    groups: Any = None,
+    groups: Given | None = None,
 ) -> Selection:
     """Fits a probe with each of several penalties to all but each fold, and keeps the best.
 
@@ -124,9 +126,9 @@ def select_l2(
 
 @program(static_argnames="folds")
 def _select(
-    probe: Any,
+    probe: Probe[FittedProbe],
     data: Dataset,
-    groups: jax.Array | None,
+    groups: jax.Array | np.ndarray | None,
     l2: jax.Array,
     key: jax.Array,
     folds: int,
@@ -137,12 +139,12 @@ def _select(
 
     def held_out(fold):
         inside = own == fold
-        training: Any = data.replace(weights=jnp.where(inside, 0, weights))
+        training = data.replace(weights=jnp.where(inside, 0, weights))
         share = jnp.where(inside, weights, 0)
 
         def one(value):
             fitted = probe.replace(l2=value)._fit(training, second)
-            lost = jnp.where(share != 0, share * _losses(fitted, data), 0)  # pyright: ignore
+            lost = jnp.where(share != 0, share * _losses(fitted, data), 0)
             lost = jnp.sum(lost) * safe_reciprocal(jnp.sum(share), jnp.sum(share) > 0)
             return jnp.where(failed(fitted.status), jnp.nan, lost)
 
@@ -156,7 +158,9 @@ def _select(
     return Selection(probe=fitted, l2=chosen, losses=losses.T, status=fitted.status)
 
 
-def _assign(data: Dataset, groups: jax.Array | None, key: jax.Array, folds: int) -> jax.Array:
+def _assign(
+    data: Dataset, groups: jax.Array | np.ndarray | None, key: jax.Array, folds: int
+) -> jax.Array:
     """Returns the fold of each row, (n,) int32; rows that count, and classes, spread evenly.
 
     Of a group the first row that counts goes where such a row would, and takes the others along.

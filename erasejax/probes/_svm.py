@@ -1,9 +1,10 @@
 """The linear support vector machine with the squared hinge loss."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
@@ -17,7 +18,7 @@ __all__ = ["LinearSVM"]
 
 
 @struct.dataclass(kw_only=True)
-class LinearSVM(ConvexClassifier):
+class LinearSVM(ConvexClassifier[LinearClassifier]):
     """Minimises the mean of max(0, 1 - y score)^2, with y -1 or 1, plus (l2 / 2) |weight|^2.
 
     The bias is not penalised; scikit-learn's `LinearSVC`, whose C is 1 / (l2 n), penalises it as a
@@ -44,7 +45,7 @@ class LinearSVM(ConvexClassifier):
     l2: ArrayLike = 1e-3
     max_steps: int = static(100)
 
-    def _loss(self, classes: int, dtype: Any) -> SquaredHinge:
+    def _loss(self, classes: int, dtype: np.dtype) -> SquaredHinge:
         return squared_hinge(classes, dtype)
 
     def _fitted(

@@ -17,7 +17,7 @@ __all__ = ["ZeroOne"]
 
 
 @struct.dataclass(kw_only=True)
-class ZeroOne(Probe):
+class ZeroOne(Probe[LinearClassifier]):
     """Looks for the affine threshold that predicts most labels of two classes right.
 
     Erasing makes every convex loss blind; the 0-1 loss is not convex, and a threshold may still

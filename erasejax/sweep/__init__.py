@@ -2,6 +2,7 @@
 
 from os import PathLike
 
+from erasejax.sweep._cells import Config as Config
 from erasejax.sweep._cells import Grid
 from erasejax.sweep._grid import grid, read_spec
 from erasejax.sweep._run import Estimate, estimate, run

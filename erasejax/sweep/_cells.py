@@ -8,14 +8,16 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from erasejax.sweep._columns import Columns
 
-__all__ = ["BLOCK", "Cell", "Config", "Grid", "Product", "canonical"]
+__all__ = ["BLOCK", "Cell", "Config", "Grid", "Product", "Table", "canonical"]
+
+Table: TypeAlias = Mapping[str, Any]  # of a spec or a manifest, by names, as JSON has it
 
 BLOCK = 1024  # seeds that are stored together
 
@@ -32,11 +34,11 @@ class Config:
     """
 
     name: str
-    fields: Mapping[str, Any]
+    fields: Table
     value: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     @functools.cached_property
-    def json(self) -> dict[str, Any]:
+    def json(self) -> Table:
         """The configuration as JSON."""
         return {"name": self.name, **self.fields}
 
@@ -56,12 +58,12 @@ class Cell(NamedTuple):
     labels: str
 
     @property
-    def key(self) -> tuple[Any, ...]:
+    def key(self) -> tuple[Hashable, ...]:
         """What it is, hashable."""
         return (*(config.words.tobytes() for config in self[:3]), self.labels)
 
     @property
-    def json(self) -> dict[str, Any]:
+    def json(self) -> Table:
         """The cell as JSON."""
         return {
             "dataset": self.dataset.json,
@@ -116,7 +118,7 @@ class Grid:
     parts: tuple[Product, ...]
 
     @property
-    def json(self) -> list[dict[str, Any]]:
+    def json(self) -> list[Table]:
         """The grid as JSON, which `from_json` reads."""
         return [
             {
@@ -132,10 +134,10 @@ class Grid:
         ]
 
     @classmethod
-    def from_json(cls, parts: Sequence[Mapping[str, Any]]) -> "Grid":
+    def from_json(cls, parts: Sequence[Table]) -> "Grid":
         """Returns the grid of a manifest; its configurations have no objects."""
 
-        def configs(tables: Sequence[Mapping[str, Any]]) -> tuple[Config, ...]:
+        def configs(tables: Sequence[Table]) -> tuple[Config, ...]:
             return tuple(
                 Config(table["name"], {k: v for k, v in table.items() if k != "name"})
                 for table in tables
@@ -156,6 +158,6 @@ class Grid:
         )
 
 
-def canonical(value: Any) -> str:
+def canonical(value: object) -> str:
     """Returns JSON with sorted keys and no spaces: the same value is the same text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -15,13 +15,13 @@ import runpy
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
 from erasejax.names import known, look_up, name_of
-from erasejax.sweep._cells import BLOCK, Config, Grid, Product, canonical
+from erasejax.sweep._cells import BLOCK, Config, Grid, Product, Table, canonical
 from erasejax.sweep._columns import PROTOCOLS, Columns, metric_names
 from erasejax.sweep._trial import LABELS
 
@@ -29,7 +29,7 @@ __all__ = ["ROLES", "grid", "read_spec"]
 
 ROLES = ("dataset", "eraser", "probe")
 
-_DEFAULTS: Mapping[str, Any] = {
+_DEFAULTS: Table = {
     "eraser": ["identity", "mean-difference"],
     "probe": "logistic",
     "labels": "true",
@@ -38,11 +38,14 @@ _DEFAULTS: Mapping[str, Any] = {
     "seeds": 1024,
     "first_seed": 0,
 }
+# A table, tables whose grids are joined, the path of a spec, or a grid.
+Spec: TypeAlias = Table | Sequence[Table] | str | Path | Grid
+
 _KEYS = ("dataset", *_DEFAULTS)
 _MAX_SEED = 2**32
 
 
-def read_spec(path: str | Path) -> Any:
+def read_spec(path: str | Path) -> Spec:
     """Reads a spec from a file: TOML, or Python that sets the name `spec`.
 
     Args:
@@ -77,7 +80,7 @@ def read_spec(path: str | Path) -> Any:
     raise ValueError(f"{path}: expected the extension .toml or .py")
 
 
-def grid(spec: Any) -> Grid:
+def grid(spec: Spec) -> Grid:
     """Returns the grid that a spec stands for, every name and value checked.
 
     Args:
@@ -118,7 +121,7 @@ def grid(spec: Any) -> Grid:
     return Grid(tuple(_product({**top, **part}) for part in parts))
 
 
-def _product(table: Mapping[str, Any]) -> Product:
+def _product(table: Table) -> Product:
     """Resolves one product.
 
     Raises:
@@ -145,7 +148,7 @@ def _product(table: Mapping[str, Any]) -> Product:
     return Product(*roles, labels=labels, seeds=(first, first + seeds), columns=columns)
 
 
-def _configs(role: str, value: Any) -> list[Config]:
+def _configs(role: str, value: object) -> list[Config]:
     """Returns the configurations that the value of a role stands for.
 
     Raises:
@@ -167,7 +170,7 @@ def _configs(role: str, value: Any) -> list[Config]:
     raise ValueError(f"{role}: expected a name, a table or a configuration object, got {value!r}")
 
 
-def _expand(role: str, table: Mapping[str, Any]) -> list[Config]:
+def _expand(role: str, table: Table) -> list[Config]:
     """Returns the product of the axes of a table.
 
     Raises:
@@ -208,7 +211,7 @@ def _config(role: str, value: Any) -> Config:
     return Config(name_of(value), {key: _json(role, v) for key, v in given.items()}, value)
 
 
-def _value(where: str, field: dataclasses.Field, value: Any) -> Any:
+def _value(where: str, field: dataclasses.Field, value: Any) -> object:
     """Returns the value of a field in the type that the field has.
 
     Numbers that a sweep can map over become floats of the working precision, arrays become numpy;
@@ -265,7 +268,7 @@ def _shortest(where: str, value: Any) -> float:
     return float(str(found)) + 0.0  # -0.0 is 0.0
 
 
-def _json(role: str, value: Any) -> Any:
+def _json(role: str, value: object) -> object:
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, tuple):
@@ -277,17 +280,17 @@ def _json(role: str, value: Any) -> Any:
     return value
 
 
-def _fields(cls: Any) -> dict[str, dataclasses.Field]:
+def _fields(cls: type) -> dict[str, dataclasses.Field]:
     return {field.name: field for field in dataclasses.fields(cls) if field.init}
 
 
-def _default(field: dataclasses.Field) -> Any:
+def _default(field: dataclasses.Field) -> object:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return None if field.default is dataclasses.MISSING else field.default
 
 
-def _whole(where: str, value: Any) -> int:
+def _whole(where: str, value: object) -> int:
     """Returns a whole number.
 
     Raises:
@@ -299,7 +302,7 @@ def _whole(where: str, value: Any) -> int:
     return int(value)
 
 
-def _words(key: str, value: Any, known: Sequence[str]) -> tuple[str, ...]:
+def _words(key: str, value: object, known: Sequence[str]) -> tuple[str, ...]:
     """Returns words of a list, or of one word.
 
     Raises:
@@ -314,7 +317,7 @@ def _words(key: str, value: Any, known: Sequence[str]) -> tuple[str, ...]:
     return words
 
 
-def _names(key: str, value: Any) -> list[str]:
+def _names(key: str, value: object) -> list[str]:
     """Returns names of a list, or of one name.
 
     Raises:

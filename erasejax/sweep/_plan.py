@@ -10,7 +10,7 @@ import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -21,6 +21,8 @@ from erasejax.sweep._store import Block, DamagedBlockError, Numerics, Store, ran
 from erasejax.sweep._trial import Batch
 
 __all__ = ["batches", "Item", "Plan", "Program", "plan", "share", "share_in_words"]
+
+T = TypeVar("T")
 
 _FEW = 4  # items that are not worth a program of their own
 _ARRAY = ("ID", "MIN", "MAX", "COUNT", "STEP")  # variables of a SLURM job array
@@ -279,13 +281,13 @@ def batches(configs: Sequence[Config]) -> list[Batch]:
     ]
 
 
-def leaves_of(value: Any) -> Any:
+def leaves_of(value: T) -> T:
     """Returns a configuration with numpy leaves of the working precision."""
     dtype = jax.dtypes.canonicalize_dtype(float)
     return jax.tree.map(lambda leaf: np.asarray(leaf, dtype), value)
 
 
-def _structure(value: Any) -> Hashable:
+def _structure(value: object) -> Hashable:
     """Returns what configurations have in common that run through one program."""
     leaves, tree = jax.tree.flatten(leaves_of(value))
     return tree, tuple(leaf.shape for leaf in leaves)

@@ -6,11 +6,11 @@ import warnings
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
-from erasejax.sweep._grid import grid
+from erasejax.sweep._grid import Spec, grid
 from erasejax.sweep._plan import Plan, plan, share, share_in_words
 from erasejax.sweep._progress import Progress
 from erasejax.sweep._store import Store, numerics
@@ -55,7 +55,7 @@ class Estimate(NamedTuple):
 
 
 def run(
-    spec: Any,
+    spec: Spec,
     *,
     out: str | Path,
     progress: bool = False,
@@ -139,7 +139,7 @@ def run(
 
 
 def estimate(
-    spec: Any,
+    spec: Spec,
     *,
     out: str | Path | None = None,
     shard: str | None = None,

@@ -15,7 +15,7 @@ import platform
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import numpy as np
@@ -24,6 +24,9 @@ from erasejax._core.extras import require
 from erasejax.files import package_version, remove_orphans, replacing
 from erasejax.sweep._cells import BLOCK, Cell, Grid, Product, canonical
 from erasejax.sweep._columns import Columns
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["Block", "DamagedBlockError", "Numerics", "Store", "blocks", "numerics"]
 
@@ -121,7 +124,7 @@ class Manifest:
 
     grid: Grid
     numerics: Numerics
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, object]
 
 
 class Store:
@@ -207,7 +210,7 @@ class Store:
                 str(self.path),
             ) from None
 
-    def read(self, block: Block, numerics: Numerics) -> Any:
+    def read(self, block: Block, numerics: Numerics) -> "pa.Table":
         """Returns a block as a `pyarrow.Table`: seed and the asked-for columns.
 
         Raises:
@@ -276,7 +279,7 @@ def _damage(file: Path, error: Exception) -> str:
     return f"{file}: damaged ({str(error).splitlines()[0]})"
 
 
-def _provenance() -> dict[str, Any]:
+def _provenance() -> dict[str, object]:
     from importlib import metadata
 
     packages = ("erasejax", "jax", "jaxlib", "numpy")

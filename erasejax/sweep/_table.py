@@ -3,9 +3,9 @@
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -14,7 +14,15 @@ from erasejax.sweep._cells import Cell
 from erasejax.sweep._grid import ROLES
 from erasejax.sweep._store import Block, Manifest, Numerics, Store, blocks
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    import xarray as xr
+
 __all__ = ["Sweep"]
+
+Kind: TypeAlias = tuple[tuple[str, bool | str], ...]  # numerics, hashable
+Value: TypeAlias = str | float | None  # of a field, in a table
 
 
 class _Piece(NamedTuple):
@@ -103,7 +111,7 @@ class Sweep:
         )
         return (*(name for name in found if name != "status"), "status")
 
-    def missing(self) -> Any:
+    def missing(self) -> "pd.DataFrame":
         """Returns a `pandas.DataFrame` of what was asked for and is not stored, a row a block."""
         pd = require("pandas", "sweep")
         lacking = [(i, p.missing) for i, p in enumerate(self._pieces) if p.missing is not None]
@@ -112,7 +120,7 @@ class Sweep:
         rows["last_seed"] = [block.last - 1 for _, block in lacking]
         return pd.DataFrame(rows)
 
-    def to_arrow(self) -> Any:
+    def to_arrow(self) -> "pa.Table":
         """Returns a `pyarrow.Table`, a row a trial: axes, seed, numbers and status.
 
         Raises:
@@ -136,7 +144,7 @@ class Sweep:
         columns = {}
         for name, values in self._described().items():
             words = [word for word in dict.fromkeys(values) if word is not None]
-            places = {word: i for i, word in enumerate(words)}
+            places: dict[Value, int] = {word: i for i, word in enumerate(words)}
             codes = [places.get(values[i], -1) for i in chosen]
             codes = np.repeat(codes, sizes).astype(np.int32)
             codes = pa.array(codes, mask=codes < 0)
@@ -147,12 +155,12 @@ class Sweep:
             columns[name] = joined[name] if there else pa.nulls(joined.num_rows, pa.float32())
         return pa.table(columns)
 
-    def _read(self, piece: _Piece) -> Any:
+    def _read(self, piece: _Piece) -> "pa.Table":
         tables = [self._store.read(block, piece.numerics) for block in piece.stored]
         return tables[0] if len(tables) == 1 else _merged(tables)
 
     def _warn_of_gaps(self) -> None:
-        cells: dict[Any, bool] = {}  # whether all seeds are there
+        cells: dict[Hashable, bool] = {}  # whether all seeds are there
         for piece in self._pieces:
             whole = piece.seeds == piece.planned
             cells[piece.cell.key] = cells.get(piece.cell.key, True) and whole
@@ -174,10 +182,10 @@ class Sweep:
                 stacklevel=4,
             )
 
-    def _described(self) -> dict[str, list[Any]]:
+    def _described(self) -> dict[str, list[Value]]:
         return _describe([piece.cell for piece in self._pieces])
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> "pd.DataFrame":
         """Returns a `pandas.DataFrame`, a row a trial.
 
         Columns: `dataset`, `eraser` and `probe`, and `labels` where both kinds were run; a column
@@ -190,7 +198,7 @@ class Sweep:
         """
         return self.to_arrow().to_pandas()
 
-    def to_xarray(self) -> Any:
+    def to_xarray(self) -> "xr.Dataset":
         """Returns an `xarray.Dataset` with a dimension for every axis that has several values.
 
         Combinations that were not run are NaN. Axes with one value are attributes. An axis that
@@ -204,17 +212,19 @@ class Sweep:
         frame = self.to_pandas()
         axes = [name for name in frame.columns if name not in (*self.columns, "seed")]
         fixed = {
-            name: frame[name].iloc[0] for name in axes if frame[name].nunique(dropna=False) == 1
+            name: frame[name].iloc[0]
+            for name in axes
+            if bool(frame[name].nunique(dropna=False) == 1)
         }
         frame = frame.drop(columns=list(fixed))
         keys = [name for name in axes if name not in fixed]
         for name in keys:
-            if frame[name].dtype == "category" or frame[name].isna().any():
+            if bool(frame[name].dtype == "category" or frame[name].isna().any()):
                 frame[name] = [_word(value) for value in frame[name]]
         found = frame.set_index([*keys, "seed"]).to_xarray()
         return found.assign_attrs({name: str(value) for name, value in fixed.items()})
 
-    def summary(self, frame: Any = None) -> Any:
+    def summary(self, frame: "pd.DataFrame | None" = None) -> "pd.DataFrame":
         """Returns a `pandas.DataFrame` with a row a cell and, for every number, its statistics.
 
         Columns are pairs (number, statistic): mean, sd (from dataset to dataset), se (of the mean),
@@ -266,7 +276,7 @@ class Sweep:
 def _pieces(manifests: Sequence[Manifest], store: Store) -> list[_Piece]:
     """Returns the pieces of all specs in a folder, in the order in which they were asked for."""
     there = store.names()
-    found: dict[Any, dict[Any, dict[Any, Block]]] = {}
+    found: dict[Hashable, dict[Kind, dict[Hashable, Block]]] = {}
     for manifest in manifests:
         numerics = tuple(sorted(manifest.numerics.items()))
         for product in manifest.grid.parts:
@@ -308,7 +318,7 @@ def _covered(block: Block, stored: Sequence[Block]) -> bool:
     return there.issuperset(block.columns.names)
 
 
-def _merged(tables: Sequence[Any]) -> Any:
+def _merged(tables: Sequence["pa.Table"]) -> "pa.Table":
     """Returns tables of the same seeds as one; seeds that one does not have are null there."""
     pa = require("pyarrow", "sweep")
     rows = max(table.num_rows for table in tables)
@@ -322,9 +332,9 @@ def _merged(tables: Sequence[Any]) -> Any:
     return pa.table({**columns, "status": status})
 
 
-def _describe(cells: Sequence[Cell]) -> dict[str, list[Any]]:
+def _describe(cells: Sequence[Cell]) -> dict[str, list[Value]]:
     """Returns the columns that tell cells apart: names of roles, and fields that differ."""
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, list[Value]] = {}
     for role in ROLES:
         configs = [getattr(cell, role) for cell in cells]
         columns[role] = [config.name for config in configs]
@@ -343,7 +353,7 @@ def _describe(cells: Sequence[Cell]) -> dict[str, list[Any]]:
     return columns
 
 
-def _key(values: Sequence[Any]) -> tuple:
+def _key(values: Sequence[Value]) -> tuple:
     """Returns values of axes as a key: numbers as floats, and None where there is none."""
 
     def plain(value):
@@ -354,12 +364,12 @@ def _key(values: Sequence[Any]) -> tuple:
     return tuple(plain(value) for value in values)
 
 
-def _flat(value: Any) -> Any:
+def _flat(value: Any) -> Value:
     """Returns a value of a field as a number or a word."""
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 
-def _of_one_kind(values: Sequence[Any]) -> list[Any]:
+def _of_one_kind(values: Sequence[Value]) -> list[Value]:
     """Returns values that are all numbers or all words, None where there is none."""
     kinds = {isinstance(value, str) for value in values if value is not None}
     if len(kinds) == 1:
@@ -370,7 +380,7 @@ def _of_one_kind(values: Sequence[Any]) -> list[Any]:
         return [None if value is None else _word(value) for value in values]
 
 
-def _word(value: Any) -> str:
+def _word(value: Value) -> str:
     if isinstance(value, str):
         return value
     return "" if value is None or value != value else f"{value:g}"

@@ -1,7 +1,7 @@
 """Programs of a sweep, traced: what goes through them is cut into chunks of one shape."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -9,6 +9,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from erasejax._core.programs import own_rules
 from erasejax._linalg import platforms
+from erasejax.datasets import Generator
 from erasejax.sweep._cells import Config
 from erasejax.sweep._plan import Item, Program, batches, leaves_of
 from erasejax.sweep._trial import drawn, lane_key, trials
@@ -37,7 +38,7 @@ class Traced:
     def __init__(
         self,
         program: Program,
-        devices: Sequence[Any],
+        devices: Sequence[platforms.Device],
         chunk: int | None = None,
         memory: int | None = None,
     ):
@@ -73,7 +74,7 @@ class Traced:
             permuted = null[of] if null.any() else None
             yield pieces, (seeds, self.table.words[of], permuted, self.table.rows(of))
 
-    def _lanes(self, devices: Sequence[Any]) -> Callable:
+    def _lanes(self, devices: Sequence[platforms.Device]) -> Callable:
         """Returns the function of (seeds, words, permuted, varying, erasers, probes)."""
         columns, table = self.program.columns, self.table
 
@@ -118,11 +119,11 @@ class _Datasets:
         self._varying = [v for v, varies in zip(stacked, self._varies, strict=True) if varies]
         self.words = np.stack([config.words for config in configs])
 
-    def rows(self, items: np.ndarray, lane: Any = slice(None)) -> list[np.ndarray]:
+    def rows(self, items: np.ndarray, lane: slice | int = slice(None)) -> list[np.ndarray]:
         """Returns the varying fields of items, by number."""
         return [values[items][lane] for values in self._varying]
 
-    def merge(self, varying: Sequence[Any]) -> Any:
+    def merge(self, varying: Sequence[jax.Array | np.ndarray]) -> Generator:
         """Returns the dataset of a lane."""
         rest = iter(varying)
         leaves = [
@@ -132,7 +133,7 @@ class _Datasets:
         return jax.tree.unflatten(self._tree, leaves)
 
 
-def _suitable(size: int, program: Program, device: Any, memory: int | None) -> int:
+def _suitable(size: int, program: Program, device: platforms.Device, memory: int | None) -> int:
     """Returns how many lanes, a power of two, suit a device or a budget.
 
     Args:

@@ -7,7 +7,7 @@ to be scored. A protocol says which part a probe is fitted to, and which is scor
 import dataclasses
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from erasejax._core import inputs
+from erasejax._core.types import FittedEraser
 from erasejax.datasets import Generator
 from erasejax.erasers import Eraser
 from erasejax.metrics import Metric, offered
@@ -23,6 +24,8 @@ from erasejax.rows import Dataset, PairNormalization, Pairs
 from erasejax.sweep._columns import PROTOCOLS, TASK, Columns, metric_names
 
 __all__ = ["LABELS", "Batch", "drawn", "lane_key", "trial", "trials"]
+
+T = TypeVar("T")
 
 LABELS = ("true", "permuted")
 
@@ -209,7 +212,7 @@ def trials(
     return _by_column(found, facts, columns)
 
 
-def _numbers(metrics: dict[str, Metric], there: frozenset[str], *given: Any) -> Numbers:
+def _numbers(metrics: dict[str, Metric], there: frozenset[str], *given: object) -> Numbers:
     """Returns metrics of what is given, () each; NaN where what they need is not there."""
     return {
         name: metric.compute(*given) if metric.needs <= there else jnp.float32(jnp.nan)
@@ -274,7 +277,7 @@ def _features(rows: Rows) -> jax.Array:
     return rows.x
 
 
-def _erased(eraser: Any, rows: Rows) -> Rows:
+def _erased(eraser: FittedEraser, rows: Rows) -> Rows:
     """Returns rows after erasing; both halves of pairs.
 
     Raises:
@@ -342,7 +345,7 @@ def _of_task(data: Dataset) -> Dataset:
     return Dataset(x=data.x, z=(data.task.reshape(-1) > 0.5).astype(jnp.int32), num_classes=2)
 
 
-def _join(trees: Sequence[Any]) -> Any:
+def _join(trees: Sequence[T]) -> T:
     """Returns trees as one, joined along their first axes."""
     if len(trees) == 1:
         return trees[0]

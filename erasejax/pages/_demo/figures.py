@@ -1,7 +1,7 @@
 """The pictures of the experiment: one dataset, and the histograms over all."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,6 +9,10 @@ from erasejax.pages._demo.example import Example
 from erasejax.pages._demo.runs import DATA, ERASERS, PROBES, PROTOCOLS, Results
 from erasejax.pages._plots import blank, legend, open_axes, save
 from erasejax.pages._style import CHANCE, COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["pictures"]
 
@@ -34,7 +38,7 @@ def pictures(example: Example, results: Results, folder: Path) -> None:
     save(_accuracy(results), folder / "accuracy.png")
 
 
-def _before_after(example: Example) -> Any:
+def _before_after(example: Example) -> "Figure":
     """Draws rows before and after the projection, side by side on the same axes.
 
     The first panel has an arrow along the direction, the last the plane that the rows lie in.
@@ -117,7 +121,7 @@ def _plane(axes: Any, center, normal, low, high) -> None:
     )
 
 
-def _boundaries(example: Example) -> Any:
+def _boundaries(example: Example) -> "Figure":
     """Draws the informative columns before and after the projection, with every probe's boundary.
 
     The boundary is where weight . x + bias = 0; a probe of weight zero has none. A third panel
@@ -139,7 +143,7 @@ def _boundaries(example: Example) -> Any:
         ),
     )
     for i, (title, note, height, side) in enumerate(notes):
-        axes: Any = figure.add_subplot(grid[i])
+        axes = figure.add_subplot(grid[i])
         for label, (name, colour, marker) in enumerate(_CLASSES):
             x = (example.plane[i] + noise)[example.z == label]
             rows[name] = axes.scatter(*x.T, c=colour, marker=marker, s=22, alpha=0.6, linewidths=0)
@@ -168,7 +172,7 @@ def _boundaries(example: Example) -> Any:
     return figure
 
 
-def _along_the_line(axes: Any, example: Example) -> None:
+def _along_the_line(axes: "Axes", example: Example) -> None:
     """Draws how many rows of each class lie where on the line that is left."""
     along = np.array([example.plane_direction[1], -example.plane_direction[0]])
     place = example.plane[1] @ along
@@ -208,7 +212,7 @@ def _along_the_line(axes: Any, example: Example) -> None:
     open_axes(axes)
 
 
-def _accuracy(results: Results) -> Any:
+def _accuracy(results: Results) -> "Figure":
     """Draws histograms of accuracy over the raw datasets, a row of panels an eraser."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -216,13 +220,13 @@ def _accuracy(results: Results) -> Any:
     raw = DATA.index("raw")
     logistic = results.convex["accuracy"][:, raw, :, :, PROBES.index("Logistic")]
     best = results.zero_one["accuracy"][:, raw]
-    columns: dict[str, tuple[Any, Any]] = {
+    columns: dict[str, tuple[np.ndarray, np.ndarray | None]] = {
         f"Logistic, {protocol}\n{len(logistic):,} datasets": (logistic[:, :, k], None)
         for k, protocol in enumerate(PROTOCOLS)
     }
     columns[f"ZeroOne, {PROTOCOLS[0]}\n{len(best):,} datasets"] = best[:, :, 0], best[:, :, 2]
     figure = blank(10, 1.6 * len(ERASERS) + 1.6)
-    grid: Any = figure.subplots(len(ERASERS), len(columns), sharex=True)
+    grid: np.ndarray = figure.subplots(len(ERASERS), len(columns), sharex=True)
     least = min(0.5, *(float(found.min()) for found, _ in columns.values()))
     edges = np.arange(np.floor(least / _BIN) * _BIN - 2.25 * _BIN, 1 + 2 * _BIN, _BIN)
     for j, (title, (found, null)) in enumerate(columns.items()):
@@ -242,7 +246,9 @@ def _accuracy(results: Results) -> Any:
     return figure
 
 
-def _histogram(axes: Any, scores: np.ndarray, null: np.ndarray | None, edges: np.ndarray) -> None:
+def _histogram(
+    axes: "Axes", scores: np.ndarray, null: np.ndarray | None, edges: np.ndarray
+) -> None:
     """Draws scores, over them the outline of their null, and says their mean and spread."""
     axes.stairs(_share(scores, edges), edges, fill=True, color=COLOURS["blue"])
     spread = scores.std()

@@ -2,11 +2,12 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from erasejax import sweep
+from erasejax.pages._pictures import Frame
 
 __all__ = ["DATA", "ERASERS", "PROBES", "PROTOCOLS", "ZERO_ONE_DATASETS", "Results", "run", "spec"]
 
@@ -36,7 +37,9 @@ class Results(NamedTuple):
     zero_one: dict[str, np.ndarray]
 
 
-def spec(*, datasets: int, seed: int, zero_one_datasets: int = ZERO_ONE_DATASETS) -> dict[str, Any]:
+def spec(
+    *, datasets: int, seed: int, zero_one_datasets: int = ZERO_ONE_DATASETS
+) -> dict[str, object]:
     """Returns the spec of the experiment, for `erasejax.sweep.run`.
 
     Args:
@@ -104,7 +107,9 @@ def run(
     return Results(convex, zero_one)
 
 
-def _cube(frame: Any, probes: tuple[str, ...], protocols: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _cube(
+    frame: Frame, probes: tuple[str, ...], protocols: tuple[str, ...]
+) -> dict[str, np.ndarray]:
     """Returns numbers (datasets, data, eraser, protocol, probe) by name from rows of the table."""
     names = [method if isinstance(method, str) else method["name"] for method in _METHODS]
     places = (

@@ -1,11 +1,14 @@
 """The results as a long table, for the file."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from erasejax._core.extras import require
 from erasejax.pages._demo.runs import DATA, ERASERS, PROBES, PROTOCOLS, Results
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["to_table"]
 
@@ -29,7 +32,10 @@ _COLUMNS = {
 }
 
 
-def to_table(results: Results) -> Any:
+Columns: TypeAlias = dict[str, Any]  # arrays, and pairs of codes and words
+
+
+def to_table(results: Results) -> "pa.Table":
     """Returns the results in long format: one row a dataset, data, eraser, probe and protocol.
 
     Args:
@@ -66,7 +72,7 @@ def _long(
     protocols: tuple[str, ...],
     labels: tuple[str, ...],
     names: tuple[str, ...],
-) -> dict[str, Any]:
+) -> Columns:
     """Returns columns from scores (dataset, data, eraser, protocol, probe).
 
     A column is an array, or a pair of codes and words.
@@ -74,7 +80,7 @@ def _long(
     shape = scores["accuracy"].shape
     index = [np.tile(grid.ravel(), shape[0]) for grid in np.indices(shape[1:], np.int8)]
     empty = np.full(index[0].size, np.nan, np.float32)
-    columns: dict[str, Any] = {name: empty for name in _COLUMNS}
+    columns: Columns = {name: empty for name in _COLUMNS}
     columns |= {name: value.ravel() for name, value in scores.items()}
     return columns | {
         "dataset": np.repeat(np.arange(shape[0], dtype=np.int32), np.prod(shape[1:])),

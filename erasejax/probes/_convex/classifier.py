@@ -1,9 +1,11 @@
 """Linear classifiers fitted to the optimum of a convex loss: which solver, and the null model."""
 
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._linalg.products import safe_reciprocal
@@ -11,32 +13,32 @@ from erasejax.probes._base import LinearClassifier, Probe
 from erasejax.probes._convex.lbfgs import Prepared, Start, Until, begin, prepare, search
 from erasejax.probes._convex.losses import Loss
 from erasejax.probes._convex.newton import newton
-from erasejax.probes._convex.problem import Point, standardized
+from erasejax.probes._convex.problem import Point, Problem, standardized
 from erasejax.projection import Projection
 from erasejax.rows import Dataset
 from erasejax.statistics import Moments, null_model, whitening
 
 __all__ = ["ConvexClassifier"]
 
+C = TypeVar("C", bound=LinearClassifier, covariant=True)
+
 _NEWTON_PARAMETERS = 128
 
 
-class ConvexClassifier(Probe):
+class ConvexClassifier(Probe[C]):
     """A probe that minimises the mean of a convex loss plus (l2 / 2) |weight|^2, bias free.
 
     Up to 128 parameters by Newton's method with backtracking, beyond them by L-BFGS. Subclasses
     have fields `l2` and `max_steps`, and write `_loss` and `_fitted`.
     """
 
-    l2: Any
+    l2: ArrayLike
     max_steps: int
 
-    def _loss(self, classes: int, dtype: Any) -> Loss:
+    def _loss(self, classes: int, dtype: np.dtype) -> Loss:
         raise NotImplementedError
 
-    def _fitted(
-        self, weight: jax.Array, offset: jax.Array, moments: Moments, idle: jax.Array
-    ) -> LinearClassifier:
+    def _fitted(self, weight: jax.Array, offset: jax.Array, moments: Moments, idle: jax.Array) -> C:
         """Returns the probe from weight (d, m) and offset (m,), with a status of 0.
 
         Args:
@@ -47,7 +49,7 @@ class ConvexClassifier(Probe):
         """
         raise NotImplementedError
 
-    def _fit(self, data: Dataset, key: jax.Array | None) -> LinearClassifier:
+    def _fit(self, data: Dataset, key: jax.Array | None) -> C:
         small = self._is_small(data)
         moments = Moments.of(data, covariance=False)
         problem = self._problem(data, moments)
@@ -72,7 +74,7 @@ class ConvexClassifier(Probe):
 
     def _fit_through(
         self, prepared: Prepared | None, data: Dataset, through: Projection, key: jax.Array | None
-    ) -> LinearClassifier:
+    ) -> C:
         if prepared is None:
             return super()._fit_through(prepared, data, through, key)
         return self._search_through(prepared, through, None, None)[0]
@@ -84,7 +86,7 @@ class ConvexClassifier(Probe):
         through: Projection,
         start: Start | None,
         until: Until | None,
-    ) -> tuple[LinearClassifier, Start | None]:
+    ) -> tuple[C, Start | None]:
         if prepared is None:
             return super()._follow_through(prepared, data, through, start, until)
         problem = prepared.problem._replace(l2=jnp.asarray(self.l2))
@@ -96,7 +98,7 @@ class ConvexClassifier(Probe):
         through: Projection,
         start: Start | None,
         until: Until | None,
-    ) -> tuple[LinearClassifier, Start | None]:
+    ) -> tuple[C, Start | None]:
         moments, basis = prepared.moments, through.kernel
         idle, status = _null(moments._off(basis))
         most = 10 * self.max_steps
@@ -104,10 +106,10 @@ class ConvexClassifier(Probe):
         return self._assemble(point, converged, moments, idle, status), end
 
     def _is_small(self, data: Dataset) -> bool:
-        columns = self._loss(data.num_classes or 2, jnp.float32).columns
+        columns = self._loss(data.num_classes or 2, np.dtype(jnp.float32)).columns
         return (data.x.shape[1] + 1) * columns <= _NEWTON_PARAMETERS
 
-    def _problem(self, data: Dataset, moments: Moments):
+    def _problem(self, data: Dataset, moments: Moments) -> Problem:
         loss = self._loss(data.num_classes or 2, moments.xz.dtype)
         return standardized(data, moments, loss, jnp.asarray(self.l2))
 
@@ -118,7 +120,7 @@ class ConvexClassifier(Probe):
         moments: Moments,
         idle: jax.Array,
         status: jax.Array,
-    ) -> LinearClassifier:
+    ) -> C:
         inverse = safe_reciprocal(moments.sd, moments.sd > 0)[:, None]
         probe = self._fitted(inverse * point.weight, point.offset, moments, idle)
         status = status | flag(~converged & ~idle, Status.NOT_CONVERGED)

@@ -74,8 +74,8 @@ class _State(NamedTuple):
     u: jax.Array  # (d + 1, m)
     value: jax.Array
     gradient: jax.Array  # (d + 1, m)
-    pairs: Any  # of the steps so far
-    found: Any  # by the last line search
+    pairs: object  # of the steps so far
+    found: object  # by the last line search
     least: jax.Array  # () curvature along any step so far
     rest: jax.Array  # () what should be left to gain
     count: jax.Array
@@ -165,8 +165,8 @@ def search(
     p, m = len(basis) + 1, len(null.offset)
     # The weights of standardised features are orthogonal to this.
     scaled = jnp.pad(problem.inverse_sd[:, None] * basis, ((0, 1), (0, 0)))
-    memory = optax.scale_by_lbfgs(memory_size=10)
-    line = optax.scale_by_zoom_linesearch(20, initial_guess_strategy="one")
+    memory: Any = optax.scale_by_lbfgs(memory_size=10)
+    line: Any = optax.scale_by_zoom_linesearch(20, initial_guess_strategy="one")
 
     def run(factors, point, seen, count, length):
         """Searches from a point, for as long as one Hessian is good for.
@@ -204,23 +204,23 @@ def search(
         def body(state: _State) -> _State:
             downhill, pairs = memory.update(state.gradient, state.pairs, state.u)
             change, found = line.update(
-                -downhill,  # pyright: ignore
+                -downhill,
                 state.found,
                 state.u,
                 value=state.value,
                 grad=state.gradient,
                 value_fn=loss,
             )
-            gradient, moved = found.grad, jnp.sum(change * change)  # pyright: ignore
-            along = jnp.sum(change * (gradient - state.gradient))  # pyright: ignore
+            gradient, moved = found.grad, jnp.sum(change * change)
+            along = jnp.sum(change * (gradient - state.gradient))
             along = along * safe_reciprocal(moved, moved > 0)
             least = jnp.where(along > 0, jnp.minimum(state.least, along), state.least)
-            squares = jnp.sum(gradient * gradient)  # pyright: ignore
+            squares = jnp.sum(gradient * gradient)
             # Without a step that went anywhere nothing is known of the rest.
             bound = squares / (2 * jnp.where(least < jnp.inf, least, 0))
             return _State(
-                u=state.u + change,  # pyright: ignore
-                value=found.value,  # pyright: ignore
+                u=state.u + change,
+                value=found.value,
                 gradient=gradient,
                 pairs=pairs,
                 found=found,
@@ -245,7 +245,7 @@ def search(
         enough = least * (last.value + eps**0.5)
         downhill, _ = memory.update(last.gradient, last.pairs, last.u)
         near = last.rest <= enough
-        end = place(jnp.where(near, last.u - downhill, last.u))  # pyright: ignore
+        end = place(jnp.where(near, last.u - downhill, last.u))
         # A run that gains nothing, with the Hessian of where it began, ends in rounding.
         stuck = (factors.lower.ndim > 2) & (value - last.value <= 16 * eps * last.value)
         # Not what is not near: a lane of NaN has nothing left, and is not there either.
@@ -275,7 +275,7 @@ def search(
         first = run(prepared.factors, point, seen, none, _RUN + p // 8)
     (end, done, *_), kept = jax.lax.while_loop(unfinished, again, (first, kept))
     weight = jnp.where(idle, 0, end.weight)
-    point = Point(weight, jnp.where(idle, null.offset, end.offset))  # pyright: ignore
+    point = Point(weight, jnp.where(idle, null.offset, end.offset))
     return point, done, None if kept is None else Start(end, kept)
 
 
@@ -287,10 +287,10 @@ def _null_pull(prepared: Prepared) -> jax.Array:
 def _factors_at(problem: Problem, point: Point) -> _Factors:
     """Returns the Hessian at a point, without what it has between different columns."""
 
-    def part(x, y, share, fresh):
+    def part(x: jax.Array, y: jax.Array, share: jax.Array, fresh: jax.Array | None) -> jax.Array:
         scores = product("nd,dm->nm", x, point.weight) + point.offset
         share = share if fresh is None else jnp.where(fresh, share, 0)
-        heavy = share[:, None] * problem.loss.curvature(scores, y)  # pyright: ignore
+        heavy = share[:, None] * problem.loss.curvature(scores, y)
         x = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
         return _each(lambda one: products.gram(x, x * one[:, None]), heavy.T)
 

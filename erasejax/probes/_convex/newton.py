@@ -59,7 +59,7 @@ def newton(
         step = -_solve_positive(hessian, gradient.reshape(-1)).reshape(gradient.shape)
         gap = -jnp.sum(step * gradient) / 2
         turn = product("pn,pm->nm", x, step)
-        largest = jnp.max(jnp.where(problem.share[:, None] != 0, jnp.abs(turn), 0))  # pyright: ignore
+        largest = jnp.max(jnp.where(problem.share[:, None] != 0, jnp.abs(turn), 0))
         rest = gap * problem.loss.bend(largest) ** 2
         return _State(
             v=jnp.where(taken, trial, state.v),
