@@ -25,7 +25,7 @@ N, D = 96, 6
 KEY = jax.random.key(11)
 SPEC = sweeps.SPEC | {"seeds": 48}
 PAIRS_SPEC = {
-    "dataset": {"name": "contrast-pairs", "rows": 12, "dims": 4},
+    "dataset": {"name": "contrast-pairs", "rows": 12, "dims": 6},
     "eraser": ["identity", "mean-difference"],
     "probe": ["crc", {"name": "ccs", "starts": 2, "epochs": 10}, "logistic"],
     "seeds": 8,
@@ -123,7 +123,7 @@ def statistics():
     a, b = np.cov(rows("two")[0].T), np.cov(rows("three")[0].T)
     yield "map", np.asarray(ej.transport.ot_map(a, b))
     yield "distance", np.asarray(ej.transport.distance(a, b))
-    yield "barycenter", np.asarray(ej.transport.barycenter(np.stack([a, b])))
+    yield "barycenter", np.asarray(ej.transport.barycenter(np.stack([a, b]), np.array([0.3, 0.7])))
 
 
 def draws():
