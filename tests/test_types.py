@@ -20,7 +20,8 @@ import numpy as np
 import erasejax as ej
 
 x, z = np.ones((6, 2), np.float32), np.arange(6) % 2
-data = ej.Dataset(x=ej.datasets.GaussianClasses().sample(np.zeros(2, np.uint32)).x, z=x)
+data = ej.datasets.GaussianClasses().sample(np.zeros(2, np.uint32))
+reveal_type(data)
 reveal_type(ej.LEACE().fit(x, z))
 reveal_type(ej.LEACE().fit(data).kernel)
 reveal_type(ej.INLP().fit(x.tolist(), z.tolist()))
@@ -35,8 +36,8 @@ reveal_type(ej.metrics.accuracy(ej.probes.LDA().fit(x, z), x, z))
 fitted: ej.erasers.FittedEraser = ej.QLEACE().fit(x, z)
 """
 REVEALED = """
-Projection, Array, TracedProjection, OracleProjection, ClassTransport, LinearLikelihood, Array,
-QuadraticClassifier, CCSClassifier, Pairs, Array
+Dataset, Projection, Array, TracedProjection, OracleProjection, ClassTransport, LinearLikelihood,
+Array, QuadraticClassifier, CCSClassifier, Pairs, Array
 """
 WRONG = """
 import erasejax as ej

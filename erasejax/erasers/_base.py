@@ -17,13 +17,11 @@ from erasejax.statistics import Moments
 
 __all__ = ["ClosedForm", "Eraser"]
 
-F = TypeVar("F", bound=FittedEraser, covariant=True)
+F = TypeVar("F", bound=FittedEraser, covariant=True)  # what `fit` returns
 
 
 class Eraser(Named, Tree, Generic[F]):
     """An eraser before it is fitted: its options, and `fit`. Subclasses write `_fit`.
-
-    `Eraser[F]` is one whose `fit` returns an F, such as `Eraser[Projection]`.
 
     `_fit(data, key)` fits it to one `Dataset`. It is compiled once for each shape of the rows and
     each value of the static fields. The numeric fields are leaves of a pytree, so that new numbers

@@ -38,15 +38,12 @@ __all__ = [
     "Probe",
 ]
 
-
-P = TypeVar("P", bound="FittedProbe", covariant=True)
+P = TypeVar("P", bound="FittedProbe", covariant=True)  # what `fit` returns
 L = TypeVar("L", bound="LinearProbe")
 
 
 class Probe(Named, Tree, Generic[P]):
     """A probe before it is fitted: its options, and `fit`. Subclasses write `_fit(data, key)`.
-
-    `Probe[P]` is one whose `fit` returns a P, such as `Probe[LinearClassifier]`.
 
     Example:
       >>> from flax import struct

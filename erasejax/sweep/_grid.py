@@ -38,8 +38,7 @@ _DEFAULTS: Table = {
     "seeds": 1024,
     "first_seed": 0,
 }
-# A table, tables whose grids are joined, the path of a spec, or a grid.
-Spec: TypeAlias = Table | Sequence[Table] | str | Path | Grid
+Spec: TypeAlias = Table | str | Path | Grid
 
 _KEYS = ("dataset", *_DEFAULTS)
 _MAX_SEED = 2**32
