@@ -187,6 +187,10 @@ def cases():
     found["ClassMoments.merge"] = lambda a, b: b(moments("ClassMoments")).merge(
         a(moments("ClassMoments", other=True))
     )
+    found["certify"] = lambda a, b: ej.metrics.certify(b(fitted("LEACE")), a(moments("Moments")))
+    found["certify_rows"] = lambda a, b: ej.metrics.certify_rows(
+        b(fitted("LEACE")), rows(a, b), dtype=np.dtype("f4")
+    )
     found["sharded_moments"] = lambda a, b: ej.sharded_moments(
         a(X), a(Z), mesh=MESH, weights=b(WEIGHTS)
     )
@@ -274,10 +278,19 @@ ARRAYLESS = {
     "ClassMoments.init", "Moments.init", "Projection.affine", "Projection.matrix",
     "Projection.restrict", "TracedProjection.affine", "TracedProjection.matrix",
     "TracedProjection.of", "TracedProjection.restrict", "CCSClassifier.each_start",
-    "raise_if_failed",
+    "raise_if_failed", "register",
     # Given files; `test_files` overwrites those.
     "load", "save", "stream_moments",
 }  # fmt: skip
+
+
+# Classes whose methods are those of the probes with cases, by the names of these.
+BASES = {
+    "Classifier", "ContrastProbe", "FittedProbe", "Likelihood", "LinearClassifier",
+    "LinearLikelihood", "LinearProbe", "LinearRegressor", "MLPLikelihood", "Probe",
+}  # fmt: skip
+# Methods that take words, what was fitted, or moments, and metrics whose functions have cases.
+TOLD = {"check_options", "compute", "damage", "erased_moments", "remarks"}
 
 
 def public_calls():
@@ -288,8 +301,8 @@ def public_calls():
             value = getattr(module, name)
             if inspect.isfunction(value):
                 found.add(name)
-            elif inspect.isclass(value) and value is not ej.Status:
-                for method in dir(value):
+            elif inspect.isclass(value) and value is not ej.Status and name not in BASES:
+                for method in set(dir(value)) - TOLD:
                     member = inspect.getattr_static(value, method)
                     if isinstance(member, classmethod):
                         member = member.__func__

@@ -142,18 +142,22 @@ def test_a_sweep_by_name_is_killed_and_goes_on(installed, here):
     argv = [sys.executable, "-c", _SWEPT, "spec.toml", "killed"]
     process = subprocess.Popen(argv, env=environment(installed), stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
-    while not list(here.glob("killed/blocks/*.parquet")) and time.monotonic() < deadline:
+    while not list(here.glob("killed/blocks/[!.]*.parquet")) and time.monotonic() < deadline:
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=60)
-    there = {path.name: path.stat().st_mtime_ns for path in here.glob("killed/blocks/*.parquet")}
+    there = {
+        path.name: path.stat().st_mtime_ns for path in here.glob("killed/blocks/[!.]*.parquet")
+    }
     assert there
     rows, wrong, damage = python(installed, _SWEPT, "spec.toml", "killed")
     assert rows == 4096 * 6
     assert wrong < 1e-6
     assert damage["identity"] == 0 < damage["partly"]
-    after = {path.name: path.stat().st_mtime_ns for path in here.glob("killed/blocks/*.parquet")}
+    after = {
+        path.name: path.stat().st_mtime_ns for path in here.glob("killed/blocks/[!.]*.parquet")
+    }
     assert len(after) == 24
     assert there.items() <= after.items()
     python(installed, _SWEPT, "spec.toml", "whole")

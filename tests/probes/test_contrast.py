@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import erasejax as ej
-from erasejax.probes import _ccs as ccs
+from erasejax._linalg import platforms
 from tests.common import EPS, enable_x64
 
 KEY = jax.random.key(0)
@@ -91,9 +91,9 @@ def test_rows_that_outgrow_the_cache_are_trained_on_alike(monkeypatch):
         share = jnp.arange(1.0, 701.0) / jnp.sum(jnp.arange(1.0, 701.0))
         starts = jax.random.normal(jax.random.key(1), (3, 5))
         probe = ej.probes.CCS(epochs=5)
-        monkeypatch.setattr(ccs, "_CACHED", rows.nbytes)
+        monkeypatch.setattr(platforms, "_CACHED", rows.nbytes)
         at_once = probe._train(rows, share, starts)
-        monkeypatch.setattr(ccs, "_CACHED", 0)  # three blocks, the last one starts early
+        monkeypatch.setattr(platforms, "_CACHED", 0)  # three blocks, the last one starts early
         in_blocks = probe._train(rows, share, starts)
     assert np.abs(at_once[0] - starts).max() > 1e-2
     for a, b in zip(at_once, in_blocks, strict=True):

@@ -46,4 +46,5 @@ class OneFeature(ej.probes.Probe):
         weight = jnp.where(jnp.arange(len(sd)) == best, fitted.weight, 0)
         failed = jnp.isnan(fitted.weight).any()
         weight = jnp.where(failed, jnp.nan, weight)
-        return Cut(weight, fitted.center @ weight, fitted.status)
+        cut = jnp.einsum("d,d->", fitted.center, weight, precision="highest")
+        return Cut(weight, cut, fitted.status)
