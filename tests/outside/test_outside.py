@@ -126,6 +126,11 @@ def test_what_they_fit_is_loaded_where_the_package_is_and_nowhere_else(installed
         ej.load("e.safetensors")
 
 
+def stored(here):
+    """Finished blocks of the sweep, and when they were written."""
+    return {p.name: p.stat().st_mtime_ns for p in here.glob("killed/blocks/[!.]*.parquet")}
+
+
 _SWEPT = """
 import json, sys
 import erasejax as ej
@@ -142,7 +147,7 @@ def test_a_sweep_by_name_is_killed_and_goes_on(installed, here):
     argv = [sys.executable, "-c", _SWEPT, "spec.toml", "killed"]
     process = subprocess.Popen(argv, env=environment(installed), stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
-    while not list(here.glob("killed/blocks/[!.]*.parquet")) and time.monotonic() < deadline:
+    while not stored(here) and time.monotonic() < deadline:
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
