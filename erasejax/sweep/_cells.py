@@ -13,11 +13,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from erasejax._core.types import Json
 from erasejax.sweep._columns import Columns
 
 __all__ = ["BLOCK", "Cell", "Config", "Grid", "Product", "Table", "canonical"]
 
-Table: TypeAlias = Mapping[str, Any]  # of a spec or a manifest, by names, as JSON has it
+Table: TypeAlias = Mapping[str, Json]  # of a spec or a manifest, by names, as JSON has it
 
 BLOCK = 1024  # seeds that are stored together
 
@@ -158,6 +159,6 @@ class Grid:
         )
 
 
-def canonical(value: object) -> str:
+def canonical(value: Any) -> str:
     """Returns JSON with sorted keys and no spaces: the same value is the same text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
