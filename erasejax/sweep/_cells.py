@@ -159,6 +159,6 @@ class Grid:
         )
 
 
-def canonical(value: Any) -> str:
+def canonical(value: object) -> str:
     """Returns JSON with sorted keys and no spaces: the same value is the same text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

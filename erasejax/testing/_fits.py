@@ -153,7 +153,7 @@ def _fit(config: Any, rows: Rows, key: Key | None, *, told: bool = True) -> Any:
         count = rows.num_templates if told else None
         options = {"templates": rows.templates, "num_templates": count}
         return config.fit(rows.positive, rows.negative, **options, key=key)
-    options: dict[str, Any] = {"num_classes": rows.num_classes if told else None}
+    options: dict[str, object] = {"num_classes": rows.num_classes if told else None}
     if "task" in inspect.signature(config.fit).parameters:
         options["task"] = rows.task
     return config.fit(rows.x, rows.z, **options, key=key)
