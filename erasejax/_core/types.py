@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, UInt32
 
-__all__ = ["DTypeLike", "FittedEraser", "Given", "Key", "SupportsArray", "SupportsDLPack"]
+__all__ = ["DTypeLike", "FittedEraser", "Given", "Json", "Key", "SupportsArray", "SupportsDLPack"]
 
 
 class SupportsArray(Protocol):
@@ -25,6 +25,8 @@ class SupportsDLPack(Protocol):
 
 # An array, or what becomes one: see `foreign.as_jax_or_numpy`.
 Given: TypeAlias = ArrayLike | SupportsArray | SupportsDLPack | Sequence[object]
+# What `json` reads: held to what it should be where it is read.
+Json: TypeAlias = Any
 DTypeLike: TypeAlias = str | type | np.dtype
 # One typed `jax.random.key`, or a raw one of `jax.random.PRNGKey`.
 Key: TypeAlias = jax.Array | np.ndarray

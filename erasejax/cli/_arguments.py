@@ -118,7 +118,7 @@ def command(function: Callable[..., T], words: Mapping[str, str]) -> Callable[..
     return later
 
 
-def configure(name: str, given: Mapping[str, Any], encoding: str | None = None) -> Any:
+def configure(name: str, given: Mapping[str, Any], encoding: str | None = None) -> Eraser:
     """Builds an eraser from its name and the options that were given.
 
     Args:
@@ -152,7 +152,7 @@ def configure(name: str, given: Mapping[str, Any], encoding: str | None = None) 
     return eraser(**values)
 
 
-def files_among(given: Mapping[str, Any]) -> list[str]:
+def files_among(given: Mapping[str, object]) -> list[str]:
     """Returns the options that were given which are names of files."""
     return [
         str(given[name]) for name, o in _options().items() if o.kind == "file" and name in given
@@ -236,7 +236,7 @@ def _literals(hint: object) -> tuple[str, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
 
 
-def _argument(option: _Option) -> Any:
+def _argument(option: _Option) -> object:
     """Returns what tyro reads of an option."""
     kind = {"number": float | None, "whole": int | None, "flag": bool}.get(option.kind, str | None)
     metavar = {

@@ -2,13 +2,14 @@
 
 import os
 import typing
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
 from erasejax import files
 from erasejax._core.annotations import is_a
 from erasejax._core.status import raise_if_failed
+from erasejax._core.types import Json
 from erasejax.erasers import FittedEraser
 from erasejax.files import Features, check_target, output_format, parse
 
@@ -69,7 +70,7 @@ def check_output(
     check_target(out, overwrite=force)
 
 
-def load_eraser(path: str) -> tuple[FittedEraser, dict[str, Any]]:
+def load_eraser(path: str) -> tuple[FittedEraser, dict[str, Json]]:
     """Returns a saved eraser and its notes.
 
     Raises:
@@ -86,7 +87,7 @@ def load_eraser(path: str) -> tuple[FittedEraser, dict[str, Any]]:
     return eraser, check_notes(path, header.notes)
 
 
-def check_notes(path: str, notes: dict[str, Any]) -> dict[str, Any]:
+def check_notes(path: str, notes: dict[str, Json]) -> dict[str, Json]:
     """Returns the notes of a saved object if they are as `fit` writes them.
 
     Raises:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -147,7 +147,7 @@ def fit(
 
 
 def fit_eraser(
-    config: Eraser[Any],
+    config: Eraser,
     features: Features,
     labels: ReadLabels,
     *,

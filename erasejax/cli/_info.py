@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +132,7 @@ def _status(status: np.ndarray) -> str:
     return f"{status.size} lanes of shape {status.shape}: " + ", ".join(words)
 
 
-def _shape(shape: tuple[int, ...], dtype: Any) -> str:
+def _shape(shape: tuple[int, ...], dtype: object) -> str:
     return f"{' x '.join(map(str, shape)) or 'one number'}, {dtype}"
 
 
@@ -192,7 +191,7 @@ def _table(source: Source, drop: str | None) -> list[tuple[str, str]]:
     return [*lines, *_more(names, "columns")]
 
 
-def _counts(values: Any, counts: Any) -> str:
+def _counts(values: Sequence[object] | np.ndarray, counts: Sequence[int] | np.ndarray) -> str:
     if len(values) > _SHOWN:
         return f"{len(values)} different"
     pairs = [f"{show(str(v))} ({c})" for v, c in zip(values, counts, strict=True)]

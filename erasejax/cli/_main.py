@@ -11,14 +11,17 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from erasejax._core.text import lines_of, plain, prepare_streams
+
+if TYPE_CHECKING:
+    from tyro.extras import SubcommandApp
 
 __all__ = ["main"]
 
 
-def _app() -> Any:
+def _app() -> "SubcommandApp":
     """Returns the commands as a tyro application."""
     import tyro
 

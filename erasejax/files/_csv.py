@@ -5,7 +5,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from erasejax._core.text import show
 from erasejax.files._formats import Format, Names, Opened, Shape
 from erasejax.files._sources import MessageError, Source, not_text
 from erasejax.files._tables import Table, batch_of, schema_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["CSV"]
 
@@ -32,7 +35,7 @@ class CSV(Format):
         """Reads the table."""
         data = _read(source)
 
-        def batches(columns: list[str], rows: int) -> Iterator[Any]:
+        def batches(columns: list[str], rows: int) -> "Iterator[pa.RecordBatch]":
             return iter(data.select(columns).to_batches(max_chunksize=rows))
 
         return Table(source, data.schema, data.num_rows, batches)
@@ -48,7 +51,7 @@ class CSV(Format):
             yield lambda block: file.write_batch(batch_of(block.astype(wide), schema))
 
 
-def _read(source: Source) -> Any:
+def _read(source: Source) -> "pa.Table":
     """Reads a file of comma-separated values.
 
     What stands in quotes is text, line breaks and words like NA included; without quotes NA, null
@@ -99,7 +102,7 @@ def _encoding(source: Source) -> str:
     return "utf8"
 
 
-def _parse(source: Source, encoding: str) -> Any:
+def _parse(source: Source, encoding: str) -> "pa.Table":
     """Returns what pyarrow reads.
 
     It reads in one thread. With several it can leave tasks behind where a row is wrong, and then
@@ -162,7 +165,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _check_closed(source: Source, last: Any) -> None:
+def _check_closed(source: Source, last: object) -> None:
     """Checks that the last entry of the file has not swallowed the rows behind an open quote.
 
     Raises:
@@ -179,7 +182,7 @@ def _check_closed(source: Source, last: Any) -> None:
         )
 
 
-def _trimmed(column: Any) -> Any:
+def _trimmed(column: "pa.ChunkedArray") -> "pa.ChunkedArray":
     """Returns a column without spaces around its entries, as numbers if those are left.
 
     pyarrow takes " 1" for an integer, but " 1.5" and " NA" for text.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,7 @@ __all__ = ["Arrays", "Format", "Names", "Opened", "Shape", "Writer"]
 Arrays: TypeAlias = Mapping[str, Callable[[], Stored]]
 Names: TypeAlias = tuple[str, ...]
 Shape: TypeAlias = tuple[int, int]
-Writer: TypeAlias = Callable[[np.ndarray], Any]
+Writer: TypeAlias = Callable[[np.ndarray], object]
 Opened: TypeAlias = Generator[Writer, None, None]
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from erasejax.files._arrays import open_array, read_array
 from erasejax.files._features import open_features
 from erasejax.files._sources import Source, not_text, parse
 from erasejax.files._tables import is_list, open_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["Labels", "read_groups", "read_labels", "read_labels_again", "read_task"]
 
@@ -207,7 +210,7 @@ def _is_wide(spec: str | os.PathLike[str]) -> bool:
     return len(names) != 1 or is_list(table.types[names[0]])
 
 
-def _check_finite(spec: Any, values: np.ndarray) -> None:
+def _check_finite(spec: str | os.PathLike[str], values: np.ndarray) -> None:
     """Checks floats.
 
     Raises:
@@ -257,7 +260,7 @@ def _values(spec: str | os.PathLike[str]) -> np.ndarray:
     raise ValueError(f"{spec}: expected integers, booleans, floats or text, got {array.dtype}")
 
 
-def _column(source: Source, name: str, column: Any) -> np.ndarray:
+def _column(source: Source, name: str, column: "pa.Array") -> np.ndarray:
     """Returns a column of a table as labels.
 
     Raises:
@@ -287,7 +290,7 @@ def _column(source: Source, name: str, column: Any) -> np.ndarray:
     return column.cast(pa.string()).to_numpy(zero_copy_only=False).astype(object)
 
 
-def _whole_or_real(spec: Any, values: np.ndarray, concept: str) -> np.ndarray:
+def _whole_or_real(spec: str | os.PathLike[str], values: np.ndarray, concept: str) -> np.ndarray:
     """Returns float labels as float64 quantities or as integers for classes.
 
     Raises:

@@ -8,7 +8,7 @@ import contextlib
 import io
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class NPY(Format):
             yield lambda block: file.write(block.tobytes())
 
 
-def read_header(file: Any) -> tuple[tuple[int, ...], str, np.dtype, int]:
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], str, np.dtype, int]:
     """Reads the header of a .npy file.
 
     Returns:
@@ -89,7 +89,7 @@ def read_header(file: Any) -> tuple[tuple[int, ...], str, np.dtype, int]:
     return shape, "F" if by_columns else "C", dtype, begin + length
 
 
-def write_header(file: Any, shape: tuple[int, int], dtype: np.dtype) -> None:
+def write_header(file: IO[bytes], shape: tuple[int, int], dtype: np.dtype) -> None:
     """Writes the header of a .npy file."""
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)

@@ -15,7 +15,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 
@@ -107,7 +107,7 @@ def _describe(source: Source, name: str) -> Stored:
 
 
 @contextlib.contextmanager
-def _member(source: Source, name: str) -> Generator[tuple[Any, int], None, None]:
+def _member(source: Source, name: str) -> Generator[tuple[IO[bytes], int], None, None]:
     """Opens a member whose declared length can be true.
 
     Yields:
@@ -130,7 +130,9 @@ def _member(source: Source, name: str) -> Generator[tuple[Any, int], None, None]
             yield file, length
 
 
-def _filled(file: Any, shape: tuple[int, ...], dtype: np.dtype, order: str = "C") -> np.ndarray:
+def _filled(
+    file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype, order: str = "C"
+) -> np.ndarray:
     """Reads an array from a stream.
 
     Raises:

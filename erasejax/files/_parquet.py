@@ -4,13 +4,16 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from erasejax.files._formats import Format, Names, Opened, Shape
 from erasejax.files._sources import Source
 from erasejax.files._tables import Table, batch_of, schema_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["Parquet"]
 
@@ -29,7 +32,7 @@ class Parquet(Format):
         with parquet.ParquetFile(source.path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
 
-        def batches(columns: list[str], rows: int) -> Iterator[Any]:
+        def batches(columns: list[str], rows: int) -> "Iterator[pa.RecordBatch]":
             with parquet.ParquetFile(source.path) as file:
                 # Larger batches take more memory and are slower.
                 yield from file.iter_batches(batch_size=min(rows, 65536), columns=columns)
@@ -46,7 +49,7 @@ class Parquet(Format):
             yield lambda block: file.write_batch(batch_of(block, schema))
 
 
-def _index(schema: Any) -> tuple[str, ...]:
+def _index(schema: "pa.Schema") -> tuple[str, ...]:
     """Returns the columns that pandas wrote as an index, with a name of its own or without."""
     try:
         said = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]

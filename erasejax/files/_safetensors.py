@@ -14,12 +14,13 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import BinaryIO, NamedTuple, NoReturn
 
 import ml_dtypes
 import numpy as np
 
 from erasejax._core.text import show
+from erasejax._core.types import Json
 from erasejax.files._formats import Arrays, Format, Names, Opened, Shape
 from erasejax.files._sources import Source
 from erasejax.files._stored import Stored, Tensor, nothing
@@ -95,7 +96,7 @@ class Entry(NamedTuple):
         return Stored(source, self.shape, np.dtype(np.void), self.kind, self.problem, nothing)
 
 
-def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Entry]]:
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Entry]]:
     """Reads the header of a file.
 
     Args:
@@ -134,14 +135,14 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
     }
 
 
-def write_header(file: Any, entries: Mapping[str, Any]) -> None:
+def write_header(file: BinaryIO, entries: Mapping[str, Json]) -> None:
     """Writes the header of a file, to a whole number of words."""
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)
 
 
-def read_json(text: str | bytes) -> Any:
+def read_json(text: str | bytes) -> Json:
     """Parses JSON as its standard has it: every name once, and no NaN.
 
     Raises:
@@ -153,7 +154,7 @@ def read_json(text: str | bytes) -> Any:
         raise ValueError("its JSON is nested too deeply") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     """Returns a JSON object.
 
     Raises:
@@ -165,7 +166,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _refuse(text: str) -> Any:
+def _refuse(text: str) -> NoReturn:
     """Refuses NaN and infinity.
 
     Raises:
@@ -174,7 +175,7 @@ def _refuse(text: str) -> Any:
     raise ValueError(f"{text} is no JSON")
 
 
-def _place(name: str, entry: Any) -> tuple[int, int]:
+def _place(name: str, entry: Json) -> tuple[int, int]:
     """Returns where the numbers of a tensor begin, and how many bytes they take.
 
     Raises:
@@ -197,7 +198,7 @@ def _place(name: str, entry: Any) -> tuple[int, int]:
     return offsets[0], size
 
 
-def _entry(path: Path, offset: int, entry: dict[str, Any]) -> Entry:
+def _entry(path: Path, offset: int, entry: dict[str, Json]) -> Entry:
     shape, kind = tuple(entry["shape"]), entry["dtype"]
     if kind in DTYPES:
         return Entry(shape, kind, Tensor(path, offset, shape, DTYPES[kind]), "")

@@ -21,6 +21,7 @@ import safetensors.numpy
 from erasejax._core.foreign import own
 from erasejax._core.pytrees import tree_classes
 from erasejax._core.text import show
+from erasejax._core.types import Json
 from erasejax.files._replacing import replacing
 from erasejax.files._safetensors import Entry, read_json, read_tensors, write_header
 from erasejax.files._sources import check_file
@@ -53,16 +54,16 @@ class Header:
     name: str
     version: str
     format_version: int
-    tree: Any
-    notes: dict[str, Any]
+    tree: Json
+    notes: dict[str, Json]
 
 
 def save(
-    obj: Any,
+    obj: object,
     path: str | os.PathLike[str],
     *,
     overwrite: bool = True,
-    notes: Mapping[str, Any] | None = None,
+    notes: Mapping[str, Json] | None = None,
 ) -> None:
     """Saves what this package makes or is given, or dicts, lists and tuples of it.
 

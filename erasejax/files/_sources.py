@@ -9,10 +9,13 @@ import os
 import re
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from erasejax._core.text import plain
 from erasejax.names import known
+
+if TYPE_CHECKING:
+    from erasejax.files._formats import Format
 
 __all__ = ["MessageError", "Source", "check_file", "find_format", "not_text", "parse", "readable"]
 
@@ -85,7 +88,7 @@ def parse(spec: str | os.PathLike[str], encoding: str | None = None) -> Source:
     return Source(Path(path), part, form.name, encoding)
 
 
-def find_format(path: str | os.PathLike[str]) -> Any:
+def find_format(path: str | os.PathLike[str]) -> "Format":
     """Returns the `Format` that the extension of a file says.
 
     Raises:

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from erasejax._core.extras import require
 from erasejax._core.text import show
 from erasejax.files._memory import check_memory
 from erasejax.files._sources import MessageError, Source, not_text, parse, readable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["Table", "batch_of", "is_list", "open_table", "same_table_columns", "schema_of"]
 
@@ -32,13 +35,13 @@ class Table:
     """
 
     source: Source
-    schema: Any
+    schema: "pa.Schema"
     rows: int
-    read: Callable[[list[str], int], Iterator[Any]]
+    read: Callable[[list[str], int], "Iterator[pa.RecordBatch]"]
     index: tuple[str, ...] = ()
 
     @functools.cached_property
-    def types(self) -> dict[str, Any]:
+    def types(self) -> "dict[str, pa.DataType]":
         """Pyarrow type of each column, by name."""
         return dict(zip(self.schema.names, self.schema.types, strict=True))
 
@@ -47,7 +50,7 @@ class Table:
         """Names of the columns that are no index."""
         return tuple(name for name in self.types if name not in self.index)
 
-    def batches(self, columns: list[str], rows: int) -> Iterator[Any]:
+    def batches(self, columns: list[str], rows: int) -> "Iterator[pa.RecordBatch]":
         """Yields columns as pyarrow record batches.
 
         Raises:
@@ -146,7 +149,7 @@ class Table:
             return ()
         return tuple(name for name in names if pa.types.is_integer(self.types[name]))
 
-    def _first(self, name: str, rows: int) -> Any:
+    def _first(self, name: str, rows: int) -> "pa.Array":
         """Returns the first entries of a column."""
         return next(b for b in self.batches([name], rows) if b.num_rows).column(name)
 
@@ -155,7 +158,7 @@ class Table:
         first = next((v for v in self._first(name, 1024).to_pylist() if v is not None), "")
         return first.lstrip().startswith("[")
 
-    def _number(self, name: str, kind: Any) -> np.dtype:
+    def _number(self, name: str, kind: "pa.DataType") -> np.dtype:
         """Returns the float dtype that holds a column of numbers.
 
         Raises:
@@ -216,7 +219,7 @@ class Table:
                 yield block
             start += batch.num_rows
 
-    def _lists_of(self, name: str, column: Any, start: int) -> Any:
+    def _lists_of(self, name: str, column: "pa.Array", start: int) -> "pa.Array":
         """Returns a column of lists of numbers, which may have been written as text, as lists.
 
         Raises:
@@ -241,7 +244,7 @@ class Table:
             lists.append(numbers)
         return pa.array(lists, pa.list_(pa.float64()))
 
-    def _rectangle(self, name: str, column: Any, width: int, start: int) -> np.ndarray:
+    def _rectangle(self, name: str, column: "pa.Array", width: int, start: int) -> np.ndarray:
         """Returns a column of lists of numbers as a matrix.
 
         Raises:
@@ -259,7 +262,7 @@ class Table:
             )
         return _floats(column.flatten()).reshape(len(column), width)
 
-    def column(self, name: str) -> Any:
+    def column(self, name: str) -> "pa.Array":
         """Returns a whole column as a pyarrow array.
 
         Raises:
@@ -313,14 +316,14 @@ def same_table_columns(table: Table, other: str | os.PathLike[str] | None) -> tu
     return table.choose(named.part)
 
 
-def is_list(kind: Any) -> bool:
+def is_list(kind: "pa.DataType") -> bool:
     """Returns whether the entries of a pyarrow type are lists."""
     import pyarrow as pa
 
     return pa.types.is_nested(kind) and hasattr(kind, "value_type")
 
 
-def _is_text(kind: Any) -> bool:
+def _is_text(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -332,7 +335,7 @@ def _short(text: Any) -> str:
     return repr(text) if len(text) <= 40 else f"{text[:40]!r}..."
 
 
-def _floats(column: Any) -> np.ndarray:
+def _floats(column: "pa.Array") -> np.ndarray:
     """Returns a pyarrow array of numbers as floats, NaN where they are missing."""
     import pyarrow as pa
 
@@ -343,7 +346,7 @@ def _floats(column: Any) -> np.ndarray:
     return column.to_numpy(zero_copy_only=False)
 
 
-def schema_of(names: tuple[str, ...], dtype: np.dtype) -> Any:
+def schema_of(names: tuple[str, ...], dtype: np.dtype) -> "pa.Schema":
     """Returns the pyarrow schema of features that are to be written.
 
     Raises:
@@ -353,7 +356,7 @@ def schema_of(names: tuple[str, ...], dtype: np.dtype) -> Any:
     return pa.schema([(name, pa.from_numpy_dtype(dtype)) for name in names])
 
 
-def batch_of(block: np.ndarray, schema: Any) -> Any:
+def batch_of(block: np.ndarray, schema: "pa.Schema") -> "pa.RecordBatch":
     """Returns rows of features as a pyarrow record batch."""
     import pyarrow as pa
 

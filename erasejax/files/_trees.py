@@ -6,9 +6,10 @@ must have are those of its annotations, such as `Float[Array, "d r"]`.
 
 import dataclasses
 import functools
+import os
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +20,15 @@ from jaxtyping import AbstractArray, Float
 from erasejax._core.annotations import is_a
 from erasejax._core.pytrees import Inner, tree_classes, tree_name
 from erasejax._core.text import show
+from erasejax._core.types import Json
 from erasejax.files._safetensors import DTYPES
 
 __all__ = ["decode", "encode"]
 
+Path: TypeAlias = str | os.PathLike[str]
 
-def encode(obj: Any, name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+
+def encode(obj: Any, name: str, tensors: dict[str, np.ndarray]) -> dict[str, Json]:
     """Describes `obj` as JSON and puts its arrays into `tensors`.
 
     Raises:
@@ -32,7 +36,7 @@ def encode(obj: Any, name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any
       ValueError: two arrays have one name.
     """
 
-    def inner(key: Any, value: Any) -> dict[str, Any]:
+    def inner(key: object, value: object) -> dict[str, Json]:
         return encode(value, f"{name}.{key}" if name else str(key), tensors)
 
     if obj is None or isinstance(obj, bool | int | float | str):
@@ -74,8 +78,11 @@ def encode(obj: Any, name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any
 
 
 def decode(
-    path: Any, tree: Any, tensor: Callable[[str], jax.Array], known: Callable[[str], type | None]
-) -> Any:
+    path: str | os.PathLike[str],
+    tree: Json,
+    tensor: Callable[[str], jax.Array],
+    known: Callable[[str], type | None],
+) -> object:
     """Rebuilds an object from its description.
 
     Args:
@@ -88,7 +95,7 @@ def decode(
       ValueError: the description makes no sense here.
     """
 
-    def inner(part: Any) -> Any:
+    def inner(part: Json) -> object:
         return decode(path, part, tensor, known)
 
     try:
@@ -119,8 +126,11 @@ def decode(
 
 
 def _find(
-    path: Any, name: str, given: Mapping[str, Any], known: Callable[[str], type | None]
-) -> Any:
+    path: str | os.PathLike[str],
+    name: str,
+    given: Mapping[str, Json],
+    known: Callable[[str], type | None],
+) -> type:
     """Returns a class whose fields are those of a description.
 
     Raises:
@@ -251,9 +261,9 @@ _FLOATS = frozenset(Float.dtypes)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: type) -> dict[str, object]:
     return typing.get_type_hints(cls, include_extras=True)
 
 
-def _is_typed(kind: Any) -> bool:
+def _is_typed(kind: object) -> TypeGuard[type[AbstractArray]]:
     return isinstance(kind, type) and issubclass(kind, AbstractArray)

@@ -3,10 +3,10 @@
 import contextlib
 import os
 from collections.abc import Generator
-from typing import Any
 
 import numpy as np
 
+from erasejax._core.types import DTypeLike
 from erasejax.files._formats import Format, Writer
 from erasejax.files._replacing import replacing
 from erasejax.files._sources import find_format
@@ -18,7 +18,7 @@ __all__ = ["open_writer", "output_format", "written_dtype"]
 def open_writer(
     path: str | os.PathLike[str],
     shape: tuple[int, int],
-    dtype: Any,
+    dtype: DTypeLike,
     *,
     columns: tuple[str, ...] | None = None,
     overwrite: bool = True,
@@ -61,7 +61,7 @@ def open_writer(
             raise ValueError(f"{path}: expected {shape[0]} rows to write, got {rows}")
 
 
-def written_dtype(path: str | os.PathLike[str], dtype: Any) -> np.dtype:
+def written_dtype(path: str | os.PathLike[str], dtype: DTypeLike) -> np.dtype:
     """Returns the dtype in which features are written: float32 for what the format lacks.
 
     Args:

@@ -1,7 +1,7 @@
 """A multilayer perceptron, the probe for what no linear probe sees."""
 
 import itertools
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -239,7 +239,7 @@ class _Rows(NamedTuple):
 
 class _State(NamedTuple):
     layers: _Layers
-    optimiser: Any
+    optimiser: object
     best: _Layers  # those with the lowest loss so far
     best_loss: jax.Array
     loss: jax.Array

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from erasejax._core.types import Json
 from erasejax.sweep._columns import Columns
 
 __all__ = ["BLOCK", "Cell", "Config", "Grid", "Product", "Table", "canonical"]
 
-Table: TypeAlias = Mapping[str, Any]  # of a spec or a manifest, by names, as JSON has it
+Table: TypeAlias = Mapping[str, Json]  # of a spec or a manifest, by names, as JSON has it
 
 BLOCK = 1024  # seeds that are stored together
 

@@ -253,7 +253,7 @@ def _value(where: str, field: dataclasses.Field, value: Any) -> object:
     return value if isinstance(value, str) and usual is None else _whole(where, value)
 
 
-def _shortest(where: str, value: Any) -> float:
+def _shortest(where: str, value: np.ndarray) -> float:
     """Returns the number with the fewest digits that is the same in the working precision.
 
     Raises:

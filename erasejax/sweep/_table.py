@@ -5,11 +5,12 @@ import os
 import warnings
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
 from erasejax._core.extras import require
+from erasejax._core.types import Json
 from erasejax.sweep._cells import Cell
 from erasejax.sweep._grid import ROLES
 from erasejax.sweep._store import Block, Manifest, Numerics, Store, blocks
@@ -364,7 +365,7 @@ def _key(values: Sequence[Value]) -> tuple:
     return tuple(plain(value) for value in values)
 
 
-def _flat(value: Any) -> Value:
+def _flat(value: Json) -> Value:
     """Returns a value of a field as a number or a word."""
     return json.dumps(value) if isinstance(value, list | dict) else value
 

@@ -7,7 +7,7 @@ to be scored. A protocol says which part a probe is fitted to, and which is scor
 import dataclasses
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
       words: (v, 4) uint32, what each one's draws are keyed by.
     """
 
-    configs: Any
+    configs: object
     words: ArrayLike
 
 

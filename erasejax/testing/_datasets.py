@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from erasejax._core.foreign import wide
-from erasejax.rows import Pairs
+from erasejax._core.types import DTypeLike
+from erasejax.datasets import Generator
+from erasejax.rows import Dataset, Pairs
 from erasejax.testing._rules import (
     gap,
     hold,
@@ -22,7 +24,7 @@ from erasejax.testing._rules import (
 __all__ = ["check_dataset"]
 
 
-def check_dataset(config: Any) -> None:
+def check_dataset(config: Generator) -> None:
     """Holds a synthetic dataset to the contract.
 
     - Nothing depends on values while tracing, and every product is at HIGHEST precision.
@@ -52,20 +54,20 @@ def check_dataset(config: Any) -> None:
     is_precise(config, _sample, config, key, 0)
     is_traced_once(config, "_sample", lambda config: config.sample(key))
     text = "key: expected a jax.random.key"
-    refuses(config, "what is no key is refused", lambda: config.sample(0), TypeError, text)
+    refuses(config, "what is no key is refused", lambda: config.sample(0), TypeError, text)  # pyright: ignore[reportArgumentType]
     _samples_by_key_and_part(config)
 
 
-def _sample(config: Any, key: jax.Array, part: Any) -> Any:
+def _sample(config: Generator, key: jax.Array, part: int | jax.Array) -> Dataset | Pairs:
     return config.sample(key, part=part)
 
 
-def _labels(sampled: Any) -> tuple[Any, int | None]:
+def _labels(sampled: Dataset | Pairs) -> tuple[Any, int | None]:
     """Returns the labels, and how many classes they are of."""
     return (sampled.labels, 2) if isinstance(sampled, Pairs) else (sampled.z, sampled.num_classes)
 
 
-def _has_dtypes(config: Any, sampled: Any, dtype: Any) -> None:
+def _has_dtypes(config: Generator, sampled: Dataset | Pairs, dtype: DTypeLike) -> None:
     """Checks the dtypes of rows and labels."""
     halves = isinstance(sampled, Pairs)
     for x in (sampled.positive, sampled.negative) if halves else (sampled.x,):
@@ -75,7 +77,7 @@ def _has_dtypes(config: Any, sampled: Any, dtype: Any) -> None:
     hold(config, "the dtype of labels", z.dtype == wanted, wanted, z.dtype)
 
 
-def _samples_by_key_and_part(config: Any) -> None:
+def _samples_by_key_and_part(config: Generator) -> None:
     """Holds one program of four lanes to the rules that take numbers."""
     one, two = jax.random.split(jax.random.key(3))
     keys, parts = [one, two, one, one], [0, 0, 1, 0]
@@ -97,7 +99,7 @@ def _samples_by_key_and_part(config: Any) -> None:
         hold(config, f"another {what} draws other rows", fact, "other rows", "the same")
 
 
-def _has_sorted_labels(config: Any, sampled: Any) -> None:
+def _has_sorted_labels(config: Generator, sampled: Dataset | Pairs) -> None:
     z, classes = _labels(sampled)
     if classes is not None:
         z = np.asarray(z)

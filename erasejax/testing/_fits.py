@@ -3,7 +3,8 @@
 import inspect
 import os
 import tempfile
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,12 @@ import numpy as np
 
 from erasejax._core.foreign import wide
 from erasejax._core.status import FailedLanesError, Status, raise_if_failed
+from erasejax._core.types import DTypeLike, Key
 from erasejax.datasets import ContrastPairs
+from erasejax.erasers import Eraser
 from erasejax.files import load, save
 from erasejax.metrics import accuracy
-from erasejax.probes import ContrastProbe
+from erasejax.probes import ContrastProbe, Probe
 from erasejax.rows import Dataset, Pairs
 from erasejax.testing._rules import (
     gap,
@@ -30,11 +33,18 @@ from erasejax.testing._rules import (
 
 __all__ = ["check_eraser", "check_probe"]
 
+Config: TypeAlias = Eraser | Probe | ContrastProbe
+Rows: TypeAlias = Dataset | Pairs
+# What was fitted, what it makes of the rows, and a probe's labels and accuracy.
+_Outcome: TypeAlias = tuple[Any, jax.Array, tuple]
+
 _ROWS = 48
 _ERRORS = 0xFFFF  # of a status
 
 
-def check_eraser(config: Any, *, dims: int = 5, classes: int = 2, tolerance: float = 2e-5) -> None:
+def check_eraser(
+    config: Eraser, *, dims: int = 5, classes: int = 2, tolerance: float = 2e-5
+) -> None:
     """Holds an eraser to the contract, on random classes of rows.
 
     - Nothing depends on values while tracing, and bare labels need `num_classes` under jit.
@@ -67,7 +77,9 @@ def check_eraser(config: Any, *, dims: int = 5, classes: int = 2, tolerance: flo
     _check(_Trial(config, [_draw(seed, dims, classes) for seed in range(3)], tolerance))
 
 
-def check_probe(config: Any, *, dims: int = 5, classes: int = 2, tolerance: float = 2e-5) -> None:
+def check_probe(
+    config: Probe | ContrastProbe, *, dims: int = 5, classes: int = 2, tolerance: float = 2e-5
+) -> None:
     """Holds a probe to the contract, on random classes of rows, or on pairs if it reads pairs.
 
     The rules are those of `check_eraser`, of scores where those are of erased rows. And where a
@@ -107,7 +119,7 @@ class _Trial(NamedTuple):
       tolerance: how far numbers may differ between programs.
     """
 
-    config: Any
+    config: Config
     rows: list[Any]
     tolerance: float
 
@@ -135,19 +147,19 @@ def _check(trial: _Trial) -> None:
     _runs_in_lanes(trial)
 
 
-def _fit(config: Any, rows: Any, key: Any, *, told: bool = True) -> Any:
+def _fit(config: Any, rows: Rows, key: Key | None, *, told: bool = True) -> Any:
     """Fits to bare arrays, `told` how many classes or templates there are."""
     if isinstance(rows, Pairs):
         count = rows.num_templates if told else None
         options = {"templates": rows.templates, "num_templates": count}
         return config.fit(rows.positive, rows.negative, **options, key=key)
-    options: dict[str, Any] = {"num_classes": rows.num_classes if told else None}
+    options: dict[str, object] = {"num_classes": rows.num_classes if told else None}
     if "task" in inspect.signature(config.fit).parameters:
         options["task"] = rows.task
     return config.fit(rows.x, rows.z, **options, key=key)
 
 
-def _read(fitted: Any, rows: Any) -> jax.Array:
+def _read(fitted: Any, rows: Rows) -> jax.Array:
     """Returns what a fitted object makes of rows: the rows erased, or their scores."""
     if isinstance(rows, Pairs):
         return fitted.scores(rows)
@@ -156,15 +168,15 @@ def _read(fitted: Any, rows: Any) -> jax.Array:
     return fitted(rows.x, rows.z) if _is_told_labels(fitted) else fitted(rows.x)
 
 
-def _erases(fitted: Any) -> bool:
+def _erases(fitted: object) -> bool:
     return not hasattr(fitted, "scores")
 
 
-def _is_told_labels(eraser: Any) -> bool:
+def _is_told_labels(eraser: Callable) -> bool:
     return "z" in inspect.signature(eraser).parameters
 
 
-def _outcome(config: Any, rows: Any, key: Any) -> tuple[Any, jax.Array, tuple]:
+def _outcome(config: Config, rows: Rows, key: Key | None) -> _Outcome:
     """Returns what was fitted, what it makes of the rows, and a probe's labels and accuracy."""
     fitted = _fit(config, rows, key)
     judged = ()
@@ -183,7 +195,7 @@ def _has_a_status(trial: _Trial) -> None:
     hold(config, "what is fitted has a status", fact, "() uint32", got)
 
 
-def _keeps_dtypes(trial: _Trial, dtype: Any, wanted: Any) -> None:
+def _keeps_dtypes(trial: _Trial, dtype: DTypeLike, wanted: DTypeLike) -> None:
     """Checks what features of a dtype give: parameters of the dtype `wanted`, rows as they were."""
     config, key = trial.config, jax.random.key(0)
     dtype, wanted = jnp.dtype(dtype), jnp.dtype(wanted)
@@ -271,13 +283,13 @@ def _runs_in_lanes(trial: _Trial) -> None:
     _is_saved(trial.config, lane_of(good[0], 0))
 
 
-def _differ(a: Any, b: Any, tolerance: float) -> bool:
+def _differ(a: object, b: object, tolerance: float) -> bool:
     """Returns whether two fitted objects differ by more than rounding."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return not all(np.allclose(x, y, rtol=tolerance, atol=tolerance) for x, y in pairs)
 
 
-def _is_a_loop(trial: _Trial, own: Any, rows: Any, key: jax.Array, lane: Any) -> None:
+def _is_a_loop(trial: _Trial, own: Config, rows: Rows, key: jax.Array, lane: _Outcome) -> None:
     """Checks one lane of a program against the eager call, and the program of that call alone."""
     config, tolerance = trial.config, trial.tolerance
     fitted, read, _ = lane
@@ -296,7 +308,7 @@ def _is_a_loop(trial: _Trial, own: Any, rows: Any, key: jax.Array, lane: Any) ->
         hold(config, rule, False, f"the eager values, to {tolerance}", alone or got)
 
 
-def _fails_alone(config: Any, good: Any, bad: Any, reads_rows: bool) -> None:
+def _fails_alone(config: Config, good: _Outcome, bad: _Outcome, reads_rows: bool) -> None:
     for lane in (0, 2):
         fact = same_bits(lane_of(good, lane), lane_of(bad, lane))
         rule = "a failing lane is alone"
@@ -318,7 +330,7 @@ def _fails_alone(config: Any, good: Any, bad: Any, reads_rows: bool) -> None:
     refuses(config, "a failure is named", lambda: raise_if_failed(first), FailedLanesError, text)
 
 
-def _is_saved(config: Any, fitted: Any) -> None:
+def _is_saved(config: Config, fitted: object) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "fitted.safetensors")
         try:

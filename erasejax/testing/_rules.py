@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Jaxpr
 
 __all__ = [
     "gap",
@@ -22,8 +23,10 @@ __all__ = [
     "traced",
 ]
 
+R = TypeVar("R")  # a result, or a pytree
 
-def hold(config: Any, rule: str, fact: Any, expected: Any, got: Any) -> None:
+
+def hold(config: object, rule: str, fact: object, expected: object, got: object) -> None:
     """Raises where a rule is broken.
 
     Raises:
@@ -33,7 +36,9 @@ def hold(config: Any, rule: str, fact: Any, expected: Any, got: Any) -> None:
         raise AssertionError(f"{type(config).__name__}: {rule}: expected {expected}, got {got}")
 
 
-def refuses(config: Any, rule: str, call: Callable[[], Any], kind: type, text: str = "") -> None:
+def refuses(
+    config: object, rule: str, call: Callable[[], object], kind: type, text: str = ""
+) -> None:
     """Checks that a call raises an exception of a kind, with a text in its message."""
     try:
         got = call()
@@ -43,7 +48,7 @@ def refuses(config: Any, rule: str, call: Callable[[], Any], kind: type, text: s
     hold(config, rule, fact, f"{kind.__name__} {text!r}", repr(got))
 
 
-def traced(config: Any, function: Callable, *args: Any) -> Any:
+def traced(config: object, function: Callable[..., R], *args: object) -> R:
     """Returns the shapes of what a function gives, from no more than those of its arguments.
 
     Raises:
@@ -58,7 +63,7 @@ def traced(config: Any, function: Callable, *args: Any) -> Any:
         raise AssertionError(text) from error
 
 
-def is_precise(config: Any, function: Callable, *args: Any) -> None:
+def is_precise(config: object, function: Callable, *args: object) -> None:
     """Checks that every product in a function is at HIGHEST precision."""
     highest = jax.lax.Precision.HIGHEST
     for primitive, shapes, precision in products(function, *args):
@@ -67,7 +72,7 @@ def is_precise(config: Any, function: Callable, *args: Any) -> None:
         hold(config, "every product is precise", fact, "Precision.HIGHEST", got)
 
 
-def products(function: Callable, *args: Any) -> Iterator[tuple[str, list, Any]]:
+def products(function: Callable, *args: object) -> Iterator[tuple[str, list, object]]:
     """Yields each product in a function: its primitive, the shapes multiplied, the precision."""
     for equation in _equations(jax.make_jaxpr(function)(*args).jaxpr):
         if "precision" in equation.params:
@@ -75,7 +80,7 @@ def products(function: Callable, *args: Any) -> Iterator[tuple[str, list, Any]]:
             yield equation.primitive.name, shapes, equation.params["precision"]
 
 
-def _equations(jaxpr: Any) -> Iterator[Any]:
+def _equations(jaxpr: Jaxpr) -> Iterator[Any]:
     """Yields every equation, those in loops and calls included."""
     for equation in jaxpr.eqns:
         yield equation
@@ -85,7 +90,7 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
                 yield from _equations(getattr(value, "jaxpr", value))
 
 
-def is_traced_once(config: Any, method: str, run: Callable[[Any], Any]) -> None:
+def is_traced_once(config: R, method: str, run: Callable[[R], object]) -> None:
     """Checks that numbers of every type, in the fields of a configuration, are one trace.
 
     Args:
@@ -112,7 +117,7 @@ def is_traced_once(config: Any, method: str, run: Callable[[Any], Any]) -> None:
     hold(config, "numbers of every type are one trace", traces <= 1, "one trace", traces)
 
 
-def in_lanes(config: Any, factors: list[float]) -> Any:
+def in_lanes(config: R, factors: list[float]) -> R:
     """Returns a configuration in lanes, its numbers multiplied by a factor a lane."""
 
     def stacked(leaf):
@@ -122,12 +127,12 @@ def in_lanes(config: Any, factors: list[float]) -> Any:
     return jax.tree.map(stacked, config)
 
 
-def lane_of(tree: Any, lane: int) -> Any:
+def lane_of(tree: R, lane: int) -> R:
     """Returns one lane of a batch."""
     return jax.tree.map(lambda leaf: leaf[lane], tree)
 
 
-def same_bits(a: Any, b: Any) -> bool:
+def same_bits(a: object, b: object) -> bool:
     """Returns whether two trees have the same structure, and arrays of the same bits."""
     if jax.tree.structure(a) != jax.tree.structure(b):
         return False

@@ -13,6 +13,7 @@ from erasejax.pages._style import CHANCE, COLOURS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from mpl_toolkits.mplot3d import Axes3D
 
 __all__ = ["pictures"]
 
@@ -100,7 +101,7 @@ def _arrow(axes: Any, center: np.ndarray, normal: np.ndarray, lift: float) -> No
     )
 
 
-def _plane(axes: Any, center, normal, low, high) -> None:
+def _plane(axes: "Axes3D", center, normal, low, high) -> None:
     """Adds the part of a plane that lies in a box, for a normal mostly along the first two axes."""
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
