@@ -27,7 +27,7 @@ class Tree:
             ...
 
 
-def static(default: Any = dataclasses.MISSING, *, kw_only: bool = False) -> Any:
+def static(default: object = dataclasses.MISSING, *, kw_only: bool = False) -> Any:
     """Returns a field of a `flax.struct.dataclass` that is no leaf but part of its structure.
 
     Programs are compiled anew for each of its values, and no `vmap` maps over it.

@@ -27,7 +27,7 @@ _GAIN = 1e-3  # of the null model's log-loss; patience waits for so much
 
 
 @struct.dataclass(kw_only=True)
-class MLP(Probe):
+class MLP(Probe["MLPLikelihood"]):
     """A multilayer perceptron: ReLU layers, log-loss, AdamW on minibatches, early stopping.
 
     A random share of the rows is held out for validation and never trained on. About once an epoch
