@@ -1,5 +1,6 @@
 import json
 import os
+import stat
 
 import jax
 import jax.numpy as jnp
@@ -605,3 +606,24 @@ def test_oracle_projections_come_back(data, tmp_path):
     eraser = ej.OracleLEACE().fit(data)
     ej.save(eraser, tmp_path / "e.safetensors")
     same(ej.load(tmp_path / "e.safetensors"), eraser)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_file_is_on_the_disk_before_it_has_its_name(overwrite, tmp_path, monkeypatch):
+    done = []
+
+    def told(name):
+        real = getattr(os, name)
+
+        def call(first, *rest):
+            on_disk = {False: "file", True: "folder"}
+            folder = name == "fsync" and stat.S_ISDIR(os.fstat(first).st_mode)
+            done.append(on_disk[folder] if name == "fsync" else "name")
+            return real(first, *rest)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("fsync", "link", "replace"):
+        told(name)
+    ej.save(jnp.ones(3), tmp_path / "a.safetensors", overwrite=overwrite)
+    assert done == ["file", "name", "folder"]
