@@ -15,6 +15,7 @@ import erasejax as ej
 from erasejax.files import _saved as io
 from erasejax.files import open_features, open_writer, read_labels
 from erasejax.files._streaming import read_blocks, stream_moments
+from tests.common import enable_x64
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_64_bits_come_back_or_are_spoken_of(tmp_path):
     ej.save({"a": np.full(2, 1e-3)}, tmp_path / "a.safetensors")
     with pytest.warns(UserWarning, match="a hold 64-bit numbers.*jax_enable_x64"):
         assert ej.load(tmp_path / "a.safetensors")["a"].dtype == jnp.float32
-    with jax.enable_x64(True):
+    with enable_x64():
         back = ej.load(tmp_path / "a.safetensors")["a"]
         assert back.dtype == jnp.float64
         assert float(back[0]) == 1e-3
@@ -256,7 +257,7 @@ def test_blocks(kind, dtype, tmp_path):
 
 def test_dtypes(tmp_path):
     path = write(tmp_path / "x.npy", X.astype("f8") / 3)
-    with jax.enable_x64(True):
+    with enable_x64():
         assert open_features(path).array().dtype == np.float64
     for x in (X.astype("f2"), X.astype(">f4"), np.asfortranarray(X), X > 1, X.astype("longdouble")):
         features = open_features(write(tmp_path / "x.npy", x))
@@ -552,7 +553,7 @@ def test_float64_survives_where_it_is_used(tmp_path):
     for kind in KINDS:
         with open_writer(tmp_path / f"y{kind}", x.shape, x.dtype) as put:
             put(x)
-        with jax.enable_x64(True):
+        with enable_x64():
             np.testing.assert_array_equal(open_features(tmp_path / f"y{kind}").array(), x)
 
 
