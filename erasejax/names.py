@@ -101,13 +101,18 @@ def known(role: str, *, entry_points: bool = True) -> Mapping[str, Any]:
     return found
 
 
-def look_up(role: str, name: str) -> Any:
+def look_up(role: str, name: str, base: type = object) -> Any:
     """Returns the class that a name stands for.
+
+    Args:
+      role: see `Named`.
+      name: the name.
+      base: of what it must be a subclass, where not all of the role will do.
 
     Raises:
       ValueError: there is none; the message suggests the nearest name.
     """
-    table = known(role)
+    table = {key: cls for key, cls in known(role).items() if issubclass(cls, base)}
     if name in table:
         return table[name]
     near = difflib.get_close_matches(name.lower().replace("_", "-"), table, n=1)

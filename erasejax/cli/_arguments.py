@@ -19,6 +19,7 @@ from erasejax._core.pytrees import Within
 from erasejax.erasers import Eraser
 from erasejax.files import Source, open_features, parse, read_array
 from erasejax.names import Named, known, look_up
+from erasejax.probes import Probe
 
 __all__ = [
     "Columns",
@@ -145,7 +146,7 @@ def configure(name: str, given: Mapping[str, Any], encoding: str | None = None) 
         if option.range and value is not None and value not in option.range:
             raise ValueError(f"{_flag(key)}: expected a number {option.range}, got {value:g}")
     eraser.check_options(given)
-    build = {"probe": lambda value: look_up("probe", value)(), "file": _array(encoding)}
+    build = {"probe": lambda value: look_up("probe", value, Probe)(), "file": _array(encoding)}
     values = {
         key: build.get(fields[key].kind, lambda value: value)(value) for key, value in given.items()
     }

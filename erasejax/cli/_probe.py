@@ -40,6 +40,7 @@ from erasejax.files import (
     read_labels_again,
 )
 from erasejax.names import known, look_up
+from erasejax.probes import Probe
 from erasejax.rows import Dataset, split_groups, split_rows
 
 __all__ = ["Line", "Protocol", "probe", "render", "scores"]
@@ -193,7 +194,7 @@ def scores(
             raise ValueError(f"{method}: fit it first and give the file as --eraser")
         config = configure(method, {} if keep_mean else {"keep_mean": False})
     names = list(dict.fromkeys(name.strip() for name in probes.split(",")))
-    kinds = {name: look_up("probe", name)() for name in names}
+    kinds = {name: look_up("probe", name, Probe)() for name in names}
     columns = notes.get("columns")
     features = open_features(
         parse(x, encoding), labels=labels, groups=groups, columns=columns, drop=drop

@@ -180,3 +180,14 @@ def test_metrics_of_others_have_a_column_where_they_have_a_title(here, capsys, m
     line = next(line for line in out.splitlines() if "before" in line)
     cells = [cell.strip() for cell in line.split("│")[3:-1]]
     assert float(cells[0]) + float(cells[-1]) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "probe x.npy two.npy --probes ccs",
+        "fit x.npy two.npy --out e.safetensors --method inlp --probe ccs",
+    ],
+)
+def test_probes_of_pairs_are_no_probes_of_rows(argv, here, capsys):
+    assert "unknown probe 'ccs'" in bad(capsys, *argv.split())
