@@ -8,6 +8,7 @@ host, before the call goes on. JAX may then alias the copy.
 
 import contextlib
 import importlib
+import math
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ import numpy as np
 
 from erasejax._core.types import DTypeLike
 
-__all__ = ["as_jax_or_numpy", "own", "wide"]
+__all__ = ["aligned", "as_jax_or_numpy", "own", "wide"]
 
 _ALIGNMENT = 64  # bytes; JAX aliases aligned buffers and copies others, a second time
 
@@ -29,13 +30,18 @@ def own(array: np.ndarray, dtype: DTypeLike | None = None) -> jax.Array:
       dtype: of the result; None for that of `array`, as JAX has it (32 bits without x64 mode).
     """
     dtype = jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("=") if dtype is None else dtype)
-    size = array.size * dtype.itemsize
-    buffer = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -buffer.__array_interface__["data"][0] % _ALIGNMENT
-    copy = buffer[start : start + size].view(dtype).reshape(array.shape)
+    copy = aligned(array.shape, dtype)
     with np.errstate(over="ignore", invalid="ignore"):  # infinity is for the status to say
         np.copyto(copy, array, casting="unsafe")
     return jnp.asarray(copy)
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Returns a new array of zeros where JAX may alias it; its pages are made when they are used."""
+    size = math.prod(shape) * dtype.itemsize
+    buffer = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -buffer.__array_interface__["data"][0] % _ALIGNMENT
+    return buffer[start : start + size].view(dtype).reshape(shape)
 
 
 def as_jax_or_numpy(name: str, value: Any) -> jax.Array | np.ndarray:

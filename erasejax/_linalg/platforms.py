@@ -18,6 +18,8 @@ __all__ = [
     "on_cpu",
     "outgrows_cache",
     "rows_at_once",
+    "rows_in_block",
+    "rows_of_room",
 ]
 
 
@@ -34,6 +36,8 @@ _LARGE = 1024  # beyond it the work outlasts the spinning, and many blocks are s
 _COLUMNS = 4  # right-hand sides of a block that the BLAS solves for in one thread
 _CACHED = 1 << 22  # bytes of rows that stay in the last-level cache, twice
 _CHUNK = 3 << 20  # bytes of a chunk's rows of one part: more leaves the last-level cache
+_SMALL = 1 << 21  # numbers that take no time: rows up to as many share one program
+_MIDDLE = 1 << 23  # numbers up to which sizes double; beyond, an eighth at a time
 _ELSEWHERE = 1 << 17  # rows in a block where there is no such cache
 
 
@@ -45,6 +49,30 @@ def on_cpu() -> bool:
 def rows_at_once(limit: int) -> int:
     """Returns the most rows in a block that is read once: `limit` on a CPU, elsewhere many more."""
     return limit if on_cpu() else _ELSEWHERE
+
+
+def rows_of_room(n: int, d: int) -> int:
+    """Returns for how many rows to compile where there are n of d features: one of few sizes.
+
+    Coarse where computing takes no time, and at most an eighth more than there are where it does.
+    """
+    size = min(max(1 << (_SMALL // d).bit_length() - 1, 64), 1 << 12)
+    while size < n:
+        size *= 2
+    if n * d <= _MIDDLE:
+        return size
+    step = size // 16
+    return -(-n // step) * step
+
+
+def rows_in_block(size: int) -> int:
+    """Returns how many rows of such a buffer are read at a time.
+
+    Few, since on average half a block is read that no rows fill; but the sums of each block cost a
+    pass over all sums.
+    """
+    block = 1 << (max(size // 8, 1) - 1).bit_length()
+    return min(block, 1 << 9) if size < 1 << 15 else 1 << 11
 
 
 def outgrows_cache(size: int) -> bool:

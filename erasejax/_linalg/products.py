@@ -140,7 +140,11 @@ def gram(a: jax.Array, b: jax.Array | None = None) -> jax.Array:
 
 
 def sum_over_rows(
-    part: Callable[..., T], rows: tuple[jax.Array | None, ...], *, limit: int = 1 << 11
+    part: Callable[..., T],
+    rows: tuple[jax.Array | None, ...],
+    *,
+    limit: int = 1 << 11,
+    filled: jax.Array | None = None,
 ) -> T:
     """Returns the sum of a function of rows over blocks of rows, each read once while in cache.
 
@@ -148,26 +152,39 @@ def sum_over_rows(
     which of its rows are new.
 
     Args:
-      part: maps blocks of `rows`, and fresh, (m,) bool or None for all, to a pytree of sums.
+      part: maps blocks of `rows`, and fresh, (m,) bool or None for all, to a pytree of sums. It is
+        traced once.
       rows: arrays (n, ...), or None where `part` takes None.
       limit: most rows in a block on a CPU; elsewhere many more.
+      filled: () how many of the leading rows there are in a buffer of `platforms.rows_of_room`;
+        only their blocks are read. None for all.
     """
     first = next(a for a in rows if a is not None)
     n = first.shape[0]
-    count = -(-n // platforms.rows_at_once(limit))
-    if count <= 1:
-        return part(*rows, None)
-    size = -(-n // count)
+    if filled is None:
+        count = -(-n // platforms.rows_at_once(limit))
+        if count <= 1:
+            return part(*rows, None)
+        size = -(-n // count)
+    else:
+        size = min(platforms.rows_in_block(n), limit)
+        count = (filled + size - 1) // size
+        if size >= n:
+            return part(*rows, jnp.arange(n) < filled)
 
     def block(i):
         start = jnp.minimum(i * size, n - size)
         cut = [a if a is None else lax.dynamic_slice_in_dim(a, start, size) for a in rows]
-        return part(*cut, start + jnp.arange(size) >= i * size)
+        place = start + jnp.arange(size)
+        fresh = place >= i * size
+        return part(*cut, fresh if filled is None else fresh & (place < filled))
 
     def add(i, total):
         return jax.tree.map(jnp.add, total, block(i))
 
-    return lax.fori_loop(1, count, add, block(0))
+    sums = jax.eval_shape(block, 0)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
+    return lax.fori_loop(0, count, add, nothing)
 
 
 def two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -12,7 +12,7 @@ from erasejax._core.pytrees import Tree
 from erasejax._core.status import thrown
 from erasejax._core.types import FittedEraser, Given, Key
 from erasejax.names import Named
-from erasejax.rows import Dataset, as_dataset_about, moved
+from erasejax.rows import Dataset, as_dataset_about, moved, roomy
 from erasejax.statistics import Moments
 
 __all__ = ["ClosedForm", "Eraser"]
@@ -81,7 +81,7 @@ class Eraser(Named, Tree, Generic[F]):
         """
         data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes, task=task)
         key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
-        fitted = _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), data, key, origin)
+        fitted = _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), roomy(data), key, origin)
         return thrown(fitted, throw)
 
     @classmethod

@@ -23,6 +23,7 @@ from erasejax.rows import (
     features_about,
     move_point,
     moved,
+    roomy,
     weigh_classes,
 )
 from erasejax.statistics import Moments, null_model
@@ -102,7 +103,7 @@ class Probe(Named, Tree, Generic[P]):
         key = self._check(data, key)
         if class_weights is not None:
             data = weigh_classes(data, class_weights)
-        fitted = _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), data, key, origin)
+        fitted = _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), roomy(data), key, origin)
         return thrown(fitted, throw)
 
     def _check(self, data: Dataset, key: Key | None) -> jax.Array | None:

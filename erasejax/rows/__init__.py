@@ -2,6 +2,7 @@
 
 from erasejax.rows._dataset import (
     Dataset,
+    Room,
     as_dataset,
     centered,
     class_labels,
@@ -12,12 +13,14 @@ from erasejax.rows._dataset import (
 from erasejax.rows._groups import count_groups, number_groups
 from erasejax.rows._origin import as_dataset_about, features_about, move_point, moved, rows_about
 from erasejax.rows._pairs import PairNormalization, Pairs, as_pairs, normalized_rows, shares
+from erasejax.rows._room import roomy
 from erasejax.rows._splits import split_groups, split_rows
 
 __all__ = [
     "Dataset",
     "PairNormalization",
     "Pairs",
+    "Room",
     "as_dataset",
     "as_dataset_about",
     "as_pairs",
@@ -31,6 +34,7 @@ __all__ = [
     "moved",
     "normalized_rows",
     "number_groups",
+    "roomy",
     "rows_about",
     "shares",
     "split_groups",

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.foreign import as_jax_or_numpy
@@ -18,7 +18,22 @@ from erasejax._core.status import Status, flag
 from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg.products import product, safe_reciprocal
 
-__all__ = ["weigh_classes", "centered", "Dataset"]
+__all__ = ["weigh_classes", "centered", "Dataset", "Room"]
+
+
+@struct.dataclass
+class Room(Tree):
+    """How many rows there are in a buffer that has room for more, see `erasejax.rows._room`.
+
+    Attributes:
+      filled: () int32, how many of the leading rows there are; all others have weight 0.
+      plain: static; whether these have weight 1, so that weights say nothing else.
+      few: static; whether there are fewer of them than features.
+    """
+
+    filled: Int[Array, ""]
+    plain: bool = static()
+    few: bool = static()
 
 
 @struct.dataclass
@@ -32,6 +47,7 @@ class Dataset(Tree):
       num_classes: static number of classes, or None where z is not one class label a row.
       task: (n,) or (n, t), a second concept that should survive erasure, or None.
       weights: (n,) row weights >= 0, or None for all equal. Rows of weight 0 are never read.
+      room: set where the last rows are room for more, of weight 0, as eager calls make it.
 
     Example:
       >>> data = ej.Dataset(x=jnp.ones((6, 2)), z=jnp.array([0, 0, 0, 1, 1, 1]), num_classes=2)
@@ -44,6 +60,7 @@ class Dataset(Tree):
     num_classes: int | None = static(None)
     task: Float[Array, " n *t"] | Int[Array, " n *t"] | None = None
     weights: Float[Array, " n"] | None = None
+    room: Room | None = None
 
     @property
     def is_classes(self) -> bool:
@@ -56,6 +73,26 @@ class Dataset(Tree):
         if self.weights is None:
             return jnp.ones(self.x.shape[0], inputs.compute_dtype(self.x))
         return self.weights
+
+    @property
+    def own_weights(self) -> Float[Array, " n"] | None:
+        """(n,) weights that rows were given, None for all equal, whatever room there is."""
+        return None if self.room is not None and self.room.plain else self.weights
+
+    def weighted(self, weights: Float[Array, " n"]) -> "Dataset":
+        """Returns the same rows with other weights (n,), 0 where they were 0."""
+        room = None if self.room is None else self.room.replace(plain=False)
+        return self.replace(weights=weights, room=room)
+
+    @property
+    def seen(self) -> Bool[Array, " n"] | None:
+        """(n,) bool, which rows are read; None for all. A NaN weight counts as seen."""
+        return None if self.weights is None else self.weights != 0
+
+    @property
+    def filled(self) -> Int[Array, ""] | None:
+        """() how many of the leading rows there are, None for all: what passes over rows ends there."""
+        return None if self.room is None else self.room.filled
 
 
 def as_dataset(
@@ -89,7 +126,9 @@ def as_dataset(
     Warns:
       UserWarning: concrete z are floats that are all whole numbers.
     """
+    room = None
     if isinstance(x, Dataset):
+        room = x.room if weights is None else None
         if z is not None:
             raise TypeError("z: a Dataset brings its own concept; leave z out")
         weights = x.weights if weights is None else weights
@@ -120,7 +159,7 @@ def as_dataset(
             _warn_of_whole_numbers(z)
         z = inputs.as_array("z", z)
         z = z.astype(jnp.int32) if z.dtype == bool else z
-        return Dataset(x=x, z=z, task=task, weights=weights)
+        return Dataset(x=x, z=z, task=task, weights=weights, room=room)
     if num_classes is None:
         num_classes = 2 if z.dtype == bool else _count_classes(z, n)
     if num_classes < 2:
@@ -131,6 +170,7 @@ def as_dataset(
         num_classes=int(num_classes),
         task=task,
         weights=weights,
+        room=room,
     )
 
 
@@ -242,8 +282,8 @@ def codes(data: Dataset, dtype: DTypeLike) -> tuple[Float[Array, "n k"], UInt32[
         outside = jnp.zeros(z.shape[0], bool)
         if jnp.issubdtype(z.dtype, jnp.integer):
             outside = ((z < 0) | (z > 1)).any(axis=1)
-    if data.weights is not None:
-        outside &= data.weights != 0
+    if data.seen is not None:
+        outside &= data.seen
     return columns, flag(outside.any(), Status.LABEL_RANGE)
 
 
@@ -257,8 +297,8 @@ def centered(data: Dataset, center: Float[Array, " d"]) -> Dataset:
       center: (d,).
     """
     x = data.x.astype(center.dtype) - center
-    if data.weights is not None:
-        x = jnp.where((data.weights != 0)[:, None], x, 0)
+    if data.seen is not None:
+        x = jnp.where(data.seen[:, None], x, 0)
     return data.replace(x=x)
 
 
@@ -292,4 +332,4 @@ def weigh_classes(data: Dataset, class_weights: Given | str) -> Dataset:
     # A row of no class keeps its weight, and is found by whoever reads it.
     own = product("nk,k->n", members, factors) + (1 - jnp.sum(members, axis=1))
     weights = jnp.where(weights != 0, weights * own, 0)
-    return data.replace(weights=weights)
+    return data.weighted(weights)

@@ -79,8 +79,7 @@ class ClassMoments(Tree):
 
         def one(label: jax.Array) -> Moments:
             own = jnp.where(data.z == label, weights, 0)
-            rows = Dataset(x=data.x, z=data.z, num_classes=data.num_classes, weights=own)
-            return _batch(rows, covariance=True, one_hot=True, task=0)
+            return _batch(data.weighted(own), covariance=True, one_hot=True, task=0)
 
         # One class at a time: side by side they would hold k copies of each block of rows.
         classes = jax.lax.map(one, jnp.arange(data.num_classes))
@@ -279,7 +278,7 @@ def within_classes(
     gaps, share = class_gaps(moments)
     means = (moments.mean[:, None] + gaps * moments.sd[:, None]).T
     z, _ = codes(data, dtype)
-    weights = None if data.weights is None else data.weights.astype(dtype)
+    weights = None if data.own_weights is None else data.own_weights.astype(dtype)
     per_unit = 1 / unit  # exact, of powers of two
 
     def part(x: jax.Array, z: jax.Array, weights: jax.Array | None, fresh: jax.Array | None):
@@ -292,7 +291,7 @@ def within_classes(
             e = jnp.where(seen[:, None], e, 0)
         return products.joint_grams(e, z, weights)
 
-    sums, squares = products.sum_over_rows(part, (data.x, z, weights))
+    sums, squares = products.sum_over_rows(part, (data.x, z, weights), filled=data.filled)
     inverse_n = safe_reciprocal(moments.total, moments.total > 0)
     # What rounding the class means has left of them.
     left = sums * jnp.sqrt(safe_reciprocal(share, share > 0))[:, None] * inverse_n

@@ -129,7 +129,7 @@ def solve_data(data: Dataset, *, rule: str, shrinkage: ArrayLike, task: bool = F
     correlation matrix: R^+ Sigma_xz = X^T (X X^T + c 1 1^T)^+ Z. Rows of weight 0 are masked.
     """
     n, d = data.x.shape
-    if n >= d:
+    if not (n < d if data.room is None else data.room.few):
         return solve_moments(Moments.of(data, task=task), rule=rule, shrinkage=shrinkage)
     moments = Moments.of(data, covariance=False, task=task)
     whiten, status = whitening(moments)
@@ -237,7 +237,7 @@ def standardized(data: Dataset, moments: Moments) -> Float[Array, "n d"]:
     sd = moments.sd
     x = (data.x.astype(sd.dtype) - moments.mean_x[0]) - moments.mean_x[1]
     x = x * safe_reciprocal(sd, sd > 0)
-    return x if data.weights is None else jnp.where((data.weights != 0)[:, None], x, 0)
+    return x if data.seen is None else jnp.where(data.seen[:, None], x, 0)
 
 
 def class_gaps(moments: Moments) -> tuple[Float[Array, "d k"], Float[Array, " k"]]:

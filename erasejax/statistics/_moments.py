@@ -328,23 +328,22 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
     for a probe to find. Each block of rows is read once; the rest is arithmetic on small matrices.
     """
     dtype = inputs.compute_dtype(data.x)
-    x, weights = data.x, data.weights
+    x, weights, seen = data.x, data.own_weights, data.seen
     z, status = codes(data, dtype)
     concept = z.shape[1]
     if task and data.task is not None:
         z = jnp.concatenate([z, data.task.astype(dtype)], axis=1)
+    if seen is not None:
+        z = jnp.where(seen[:, None], z, 0)
     if weights is not None:
         weights = weights.astype(dtype)
-        seen = weights != 0  # a NaN weight counts as seen
-        z = jnp.where(seen[:, None], z, 0)
         status = status | flag((weights < 0).any(), Status.NEGATIVE_WEIGHT)
 
-    about = provisional_fit(x, z, weights, concept, one_hot)
+    about = provisional_fit(x, z, weights, concept, one_hot, data.filled)
     slopes, per_scale = about.slopes, 1 / about.scale  # exact, of powers of two
-    z = z - about.shift_z
-    if weights is not None:
-        z = jnp.where(seen[:, None], z, 0)
-    z_one = jnp.concatenate([z, jnp.ones((z.shape[0], 1), dtype)], axis=1)
+    z_one = jnp.concatenate([z - about.shift_z, jnp.ones((z.shape[0], 1), dtype)], axis=1)
+    if seen is not None:
+        z_one = jnp.where(seen[:, None], z_one, 0)
     heavy = z_one if weights is None else z_one * weights[:, None]
     if one_hot and not task:
         sums = products.row_sum(heavy)  # of labels that are 0 or 1 and exclude each other
@@ -373,7 +372,7 @@ def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Mome
         ee = products.gram(e, heavy) if covariance else products.weighted_sum(heavy * e, z_one)
         return sums, ee
 
-    sums, ee = products.sum_over_rows(part, (x, z_one, weights))
+    sums, ee = products.sum_over_rows(part, (x, z_one, weights), filled=data.filled)
     mean_e = sums[-1] * inverse_n
     ez = sums[:-1].T - total * jnp.outer(mean_e, mean_z)
     xz = ez + product("kd,kj->dj", slopes, zz)

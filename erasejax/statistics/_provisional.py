@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from erasejax._linalg import products, solves
 from erasejax._linalg.products import product, safe_reciprocal
@@ -54,19 +55,27 @@ def units(spread: jax.Array) -> jax.Array:
     return jnp.where((size > 0) & jnp.isfinite(size), size / inside, 1)
 
 
-def _some(rows: jax.Array) -> jax.Array:
-    """Returns runs of rows from all over: labels may come sorted, or take turns."""
-    n = rows.shape[0]
+def _some(n: int, filled: jax.Array | None) -> slice | np.ndarray | jax.Array:
+    """Returns where runs of rows lie all over n rows: labels may come sorted, or take turns."""
+    if filled is not None:  # how many of the leading rows there are
+        runs = min(max(n // (8 * _RUN), 4), _SAMPLE // _RUN)
+        starts = jnp.arange(runs) * jnp.maximum(filled - _RUN, 0) // (runs - 1)
+        places = (starts[:, None] + jnp.arange(_RUN)).reshape(-1)
+        return jnp.minimum(places, filled - 1)
     period = _RUN * max(n // _SAMPLE, 4)
     count = n // period
     if count < 2:
-        return rows
-    parts = rows[: count * period].reshape(count, period, *rows.shape[1:])
-    return parts[:, :_RUN].reshape(count * _RUN, *rows.shape[1:])
+        return slice(None)
+    return (np.arange(count)[:, None] * period + np.arange(_RUN)).reshape(-1)
 
 
 def provisional_fit(
-    x: jax.Array, z: jax.Array, weights: jax.Array | None, concept: int, one_hot: bool
+    x: jax.Array,
+    z: jax.Array,
+    weights: jax.Array | None,
+    concept: int,
+    one_hot: bool,
+    filled: jax.Array | None = None,
 ) -> Provisional:
     """Returns means of x and z, and slopes of x on z, near enough to shift by, from some rows.
 
@@ -76,11 +85,13 @@ def provisional_fit(
       weights: (n,) or None.
       concept: static; how many columns of z are the concept.
       one_hot: static; whether they are class labels.
+      filled: () how many of the leading rows there are, None for all.
     """
-    some_x, some_z = _some(x).astype(z.dtype), _some(z)
+    some = _some(x.shape[0], filled)
+    some_x, some_z = x[some].astype(z.dtype), z[some]
     row = jnp.ones(len(some_z), z.dtype)
     if weights is not None:
-        row = _some(weights)
+        row = weights[some]
         some_x = jnp.where((row != 0)[:, None], some_x, 0)
     total = jnp.sum(row)
     inverse_n = safe_reciprocal(total, total != 0)
