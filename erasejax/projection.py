@@ -26,7 +26,7 @@ from erasejax._linalg.products import (
     small_pinv,
     two_sum,
 )
-from erasejax.rows import features_about, move_point
+from erasejax.rows import features_about, move_point, row_by_row
 from erasejax.statistics import Moments
 
 __all__ = [
@@ -164,7 +164,9 @@ class Projection(Tree):
         d = self.kernel.shape[-2]
         if x.ndim < 1 or x.shape[-1] != d:
             raise ValueError(f"x: this eraser was fitted on {d} features, got shape {x.shape}")
-        return _apply(self, x, origin, inputs.result_dtype(x, dtype))
+        rows = x if x.ndim == 2 else x.reshape(-1, d)
+        found = row_by_row(_apply, (self, origin), rows, inputs.result_dtype(x, dtype))
+        return found if x.ndim == 2 else found.reshape(x.shape)
 
     def erased_moments(self, moments: Moments) -> Moments:
         """Returns the moments of r(x) from those of x: they are linear.
@@ -260,10 +262,10 @@ class TracedProjection(Projection):
         )
 
 
-@program(static_argnums=3)
 def _apply(
-    projection: Projection, x: jax.Array, origin: jax.Array | None, result_dtype: np.dtype
+    shared: tuple[Projection, jax.Array | None], x: jax.Array, result_dtype: np.dtype
 ) -> jax.Array:
+    projection, origin = shared
     if origin is not None:
         projection = projection._moved(-origin)
     dtype = inputs.compute_dtype(x, projection.kernel)

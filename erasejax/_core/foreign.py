@@ -37,7 +37,7 @@ def own(array: np.ndarray, dtype: DTypeLike | None = None) -> jax.Array:
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Returns a new array of zeros where JAX may alias it; its pages are made when they are used."""
+    """Returns zeros that JAX may alias; their pages are made when they are used."""
     size = math.prod(shape) * dtype.itemsize
     buffer = np.zeros(size + _ALIGNMENT, np.uint8)
     start = -buffer.__array_interface__["data"][0] % _ALIGNMENT

@@ -42,6 +42,7 @@ class Eraser(Named, Tree, Generic[F]):
     role = "eraser"
 
     needs_key = False
+    passes = 1  # of a fit over all rows but in blocks, about
     needs_task = False
 
     def fit(
@@ -81,7 +82,8 @@ class Eraser(Named, Tree, Generic[F]):
         """
         data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes, task=task)
         key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
-        fitted = _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), roomy(data), key, origin)
+        own = inputs.numbers(self, inputs.compute_dtype(data.x))
+        fitted = _fit(own, roomy(data, passes=self.passes), key, origin)
         return thrown(fitted, throw)
 
     @classmethod

@@ -9,14 +9,13 @@ from flax import struct
 from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
-from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, check_single, flag, poison
 from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import ClosedForm
 from erasejax.projection import moments_after, relative_spread, share_of_variance
-from erasejax.rows import Dataset, as_dataset_about, codes
+from erasejax.rows import Dataset, as_dataset_about, codes, row_by_row
 from erasejax.statistics import Moments, concept_axes, whitening
 
 __all__ = ["OracleLEACE", "OracleProjection"]
@@ -122,13 +121,13 @@ class OracleProjection(Tree):
                 f"x, z: this eraser was fitted on {d} features and {k} concept columns, got "
                 f"{data.x.shape} and {data.z.shape}"
             )
-        return _apply(self, data, origin, inputs.result_dtype(data.x, dtype))
+        return row_by_row(_apply, (self, origin), data, inputs.result_dtype(data.x, dtype))
 
 
-@program(static_argnums=3)
 def _apply(
-    oracle: OracleProjection, data: Dataset, origin: jax.Array | None, result_dtype: np.dtype
+    shared: tuple[OracleProjection, jax.Array | None], data: Dataset, result_dtype: np.dtype
 ) -> jax.Array:
+    oracle, origin = shared
     dtype = inputs.compute_dtype(data.x, oracle.slopes)
     columns, _ = codes(data, dtype)
     if data.is_classes:

@@ -20,7 +20,14 @@ from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import Eraser, F
 from erasejax.erasers._leace import LEACE
 from erasejax.projection import Projection, TracedProjection, erased_whole
-from erasejax.rows import Dataset, as_dataset_about, class_labels, describe_concept, move_point
+from erasejax.rows import (
+    Dataset,
+    as_dataset_about,
+    class_labels,
+    describe_concept,
+    move_point,
+    row_by_row,
+)
 from erasejax.statistics import ClassMoments, concept_axes, concept_status
 
 __all__ = ["ALFQLEACE", "QLEACE", "ClassTransport"]
@@ -81,7 +88,7 @@ class ClassTransport(Tree):
         data, origin = as_dataset_about(x, class_labels(z), num_classes=k)
         if data.x.shape[1] != d:
             raise ValueError(f"x: this eraser was fitted on {d} features, got {data.x.shape}")
-        return _apply(self, data, origin, inputs.result_dtype(data.x, dtype))
+        return row_by_row(_apply, (self, origin), data, inputs.result_dtype(data.x, dtype))
 
     def _moved(self, origin: jax.Array) -> "ClassTransport":
         """Returns the same eraser for rows moved by an origin (2, d)."""
@@ -93,10 +100,10 @@ class ClassTransport(Tree):
         )
 
 
-@program(static_argnums=3)
 def _apply(
-    eraser: ClassTransport, data: Dataset, origin: jax.Array | None, result_dtype: np.dtype
+    shared: tuple[ClassTransport, jax.Array | None], data: Dataset, result_dtype: np.dtype
 ) -> jax.Array:
+    eraser, origin = shared
     if origin is not None:
         eraser = eraser._moved(-origin)
     dtype = inputs.compute_dtype(data.x, eraser.maps)

@@ -10,7 +10,7 @@ from erasejax._core.types import Given
 from erasejax._linalg.products import power_of_two, safe_reciprocal
 from erasejax.metrics._base import Metric
 from erasejax.metrics._scoring import mean
-from erasejax.rows import Dataset, features_about, rows_about
+from erasejax.rows import Dataset, features_about, roomy, rows_about
 
 __all__ = ["Damage", "damage"]
 
@@ -40,7 +40,7 @@ def damage(x: Given, y: Given, *, weights: Given | None = None) -> Float[Array, 
         raise ValueError(f"y: expected the shape of x {x.shape}, got {y.shape}")
     dtype = inputs.compute_dtype(x, y)
     weights = inputs.row_weights(weights, x.shape[0], dtype)
-    return _damage(Dataset(x=x.astype(dtype), z=y.astype(dtype), weights=weights))
+    return _damage(roomy(Dataset(x=x.astype(dtype), z=y.astype(dtype), weights=weights)))
 
 
 class Damage(Metric):

@@ -8,7 +8,7 @@ from erasejax._core.programs import program
 from erasejax._core.status import failed
 from erasejax._core.types import Given
 from erasejax.metrics._base import Metric
-from erasejax.rows import Dataset, as_dataset_about
+from erasejax.rows import Dataset, as_dataset_about, roomy
 from erasejax.statistics import Moments, correlations, null_model, solve_data, whitening
 
 __all__ = ["LinearR2", "canonical_correlations", "linear_r2", "vanishes"]
@@ -48,7 +48,8 @@ def canonical_correlations(
       >>> ej.metrics.canonical_correlations(ej.LEACE().fit(data)(data.x), data.z).tolist()
       [0.0]
     """
-    return _correlations(as_dataset_about(x, z, weights=weights, num_classes=num_classes)[0])
+    rows, _ = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
+    return _correlations(roomy(rows))
 
 
 def linear_r2(
@@ -84,7 +85,8 @@ def linear_r2(
       >>> float(ej.metrics.linear_r2(ej.LEACE().fit(data)(data.x), data.z))
       0.0
     """
-    return _linear_r2(as_dataset_about(x, z, weights=weights, num_classes=num_classes)[0])
+    rows, _ = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
+    return _linear_r2(roomy(rows))
 
 
 class LinearR2(Metric):

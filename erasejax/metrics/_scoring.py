@@ -17,7 +17,7 @@ from erasejax._core.foreign import as_jax_or_numpy
 from erasejax._core.programs import program
 from erasejax._core.status import failed
 from erasejax._core.types import Given
-from erasejax.rows import Dataset, as_dataset_about, codes, describe_concept, moved
+from erasejax.rows import Dataset, as_dataset_about, codes, describe_concept, moved, roomy
 
 __all__ = [
     "Fitted",
@@ -84,7 +84,7 @@ def checked(
             classes = probe.num_classes
     options = {"weights": weights, "num_classes": classes, "decided": True}
     data, origin = as_dataset_about(x, z, of=probe, **options)
-    return moved(probe, None if origin is None else -origin), data
+    return moved(probe, None if origin is None else -origin), roomy(data)
 
 
 def labelled(

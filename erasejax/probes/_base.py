@@ -24,6 +24,7 @@ from erasejax.rows import (
     move_point,
     moved,
     roomy,
+    row_by_row,
     weigh_classes,
 )
 from erasejax.statistics import Moments, null_model
@@ -61,6 +62,7 @@ class Probe(Named, Tree, Generic[P]):
     role = "probe"
 
     needs_key = False
+    passes = 1  # of a fit over all rows but in blocks, about
     real_concepts = False
 
     def fit(
@@ -103,7 +105,8 @@ class Probe(Named, Tree, Generic[P]):
         key = self._check(data, key)
         if class_weights is not None:
             data = weigh_classes(data, class_weights)
-        fitted = _fit(inputs.numbers(self, inputs.compute_dtype(data.x)), roomy(data), key, origin)
+        own = inputs.numbers(self, inputs.compute_dtype(data.x))
+        fitted = _fit(own, roomy(data, passes=self.passes), key, origin)
         return thrown(fitted, throw)
 
     def _check(self, data: Dataset, key: Key | None) -> jax.Array | None:
@@ -204,14 +207,14 @@ class FittedProbe(Tree):
         x, origin = features_about("x", x, of=self)
         if x.shape[1] != self.dims:
             raise ValueError(f"x: this probe was fitted on {self.dims} features, got {x.shape}")
-        return _scores(self, x, origin)
+        return row_by_row(_scores, (self, origin), x)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         raise NotImplementedError
 
 
-@program
-def _scores(probe: FittedProbe, x: jax.Array, origin: jax.Array | None) -> jax.Array:
+def _scores(shared: tuple[FittedProbe, jax.Array | None], x: jax.Array) -> jax.Array:
+    probe, origin = shared
     return moved(probe, None if origin is None else -origin)._scores(x)
 
 
@@ -231,7 +234,7 @@ class Classifier(FittedProbe):
 
         Where fitting failed every label is -1.
         """
-        return decide(self.scores(x), self.status)
+        return row_by_row(decide, self.status, self.scores(x))
 
 
 class Likelihood(Classifier):
@@ -246,7 +249,7 @@ class Likelihood(Classifier):
 
     def log_proba(self, x: Given) -> Float[Array, "n k"]:
         """Returns the log-probabilities of the classes for rows (n, d): (n, classes), nats."""
-        return log_softmax(self.scores(x))
+        return row_by_row(log_softmax, None, self.scores(x))
 
 
 @struct.dataclass
@@ -339,13 +342,13 @@ class LinearLikelihood(LinearClassifier, Likelihood):
     """
 
 
-def decide(scores: jax.Array, status: jax.Array) -> jax.Array:
+def decide(status: jax.Array, scores: jax.Array) -> jax.Array:
     """Returns labels from scores (n,) or (n, c): int32, -1 where `status` has an error."""
     best = (scores > 0) if scores.ndim == 1 else jnp.argmax(scores, axis=1)
     return jnp.where(failed(status), -1, best.astype(jnp.int32))
 
 
-def log_softmax(scores: jax.Array) -> jax.Array:
+def log_softmax(_: None, scores: jax.Array) -> jax.Array:
     """Returns log-probabilities (n, classes) from log-odds (n,) or scores (n, c)."""
     if scores.ndim == 1:
         return jnp.stack([jax.nn.log_sigmoid(-scores), jax.nn.log_sigmoid(scores)], axis=1)

@@ -15,7 +15,7 @@ from erasejax._core.types import Given
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.probes._base import FittedProbe, LinearClassifier, LinearRegressor, Probe, decide
 from erasejax.probes._linear import LeastSquares
-from erasejax.rows import Dataset, centered, move_point
+from erasejax.rows import Dataset, centered, move_point, row_by_row
 from erasejax.statistics import Moments
 
 __all__ = ["FourierProbe", "KernelRidge"]
@@ -134,7 +134,7 @@ class FourierProbe(FittedProbe):
         """
         scores = self.scores(x)
         if isinstance(self.linear, LinearClassifier):
-            return decide(scores, self.status)
+            return row_by_row(decide, self.status, scores)
         return scores
 
 

@@ -76,6 +76,7 @@ class MLP(Probe["MLPLikelihood"]):
     patience: int = static(8)
 
     needs_key = True
+    passes = 256
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> "MLPLikelihood":
         for name in ("width", "depth", "batch", "steps", "patience"):
@@ -126,7 +127,7 @@ class MLP(Probe["MLPLikelihood"]):
         )
 
         def nats(layers, x, y):
-            return -jnp.sum(y * log_softmax(_log_odds(layers, x)), axis=1)
+            return -jnp.sum(y * log_softmax(None, _log_odds(layers, x)), axis=1)
 
         def held_out(layers):
             return jnp.sum(jnp.where(rows.held, rows.weights * nats(layers, rows.x, rows.y), 0))

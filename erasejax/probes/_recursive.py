@@ -251,7 +251,7 @@ def _orthonormal(columns: jax.Array) -> jax.Array:
 def _score(scores: jax.Array, data: Dataset, share: jax.Array, status: jax.Array) -> jax.Array:
     """Returns the accuracy, or R^2, of scores of rows that have shares (n,) of the weight: ()."""
     if data.is_classes:
-        right = decide(scores, status) == data.z
+        right = decide(status, scores) == data.z
         return jnp.sum(jnp.where(share != 0, share * right, 0))
     z, _ = codes(data, share.dtype)
     found = scores.reshape(z.shape)

@@ -139,7 +139,7 @@ def _select(
 
     def held_out(fold):
         inside = own == fold
-        training = data.replace(weights=jnp.where(inside, 0, weights))
+        training = data.weighted(jnp.where(inside, 0, weights))
         share = jnp.where(inside, weights, 0)
 
         def one(value):

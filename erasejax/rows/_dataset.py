@@ -91,7 +91,7 @@ class Dataset(Tree):
 
     @property
     def filled(self) -> Int[Array, ""] | None:
-        """() how many of the leading rows there are, None for all: what passes over rows ends there."""
+        """() how many of the leading rows there are, where passes over rows end; None for all."""
         return None if self.room is None else self.room.filled
 
 
