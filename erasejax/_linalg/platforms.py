@@ -14,6 +14,7 @@ __all__ = [
     "Device",
     "columns_at_once",
     "is_blocked",
+    "is_coarse",
     "lanes_at_once",
     "on_cpu",
     "outgrows_cache",
@@ -63,6 +64,11 @@ def rows_of_room(n: int, d: int) -> int:
         return size
     step = size // 16
     return -(-n // step) * step
+
+
+def is_coarse(size: int) -> bool:
+    """Returns whether a buffer of so many numbers may have room for as many rows as there are."""
+    return size <= _MIDDLE
 
 
 def rows_in_block(size: int) -> int:

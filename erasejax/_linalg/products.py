@@ -145,6 +145,7 @@ def sum_over_rows(
     *,
     limit: int = 1 << 11,
     filled: jax.Array | None = None,
+    whole: bool = False,
 ) -> T:
     """Returns the sum of a function of rows over blocks of rows, each read once while in cache.
 
@@ -158,9 +159,12 @@ def sum_over_rows(
       limit: most rows in a block on a CPU; elsewhere many more.
       filled: () how many of the leading rows there are in a buffer of `platforms.rows_of_room`;
         only their blocks are read. None for all.
+      whole: static; all rows at once.
     """
     first = next(a for a in rows if a is not None)
     n = first.shape[0]
+    if whole:
+        return part(*rows, None if filled is None else jnp.arange(n) < filled)
     if filled is None:
         count = -(-n // platforms.rows_at_once(limit))
         if count <= 1:

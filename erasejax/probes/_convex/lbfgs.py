@@ -1,7 +1,7 @@
 """L-BFGS with a preconditioner, for convex problems of many parameters."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,27 +14,44 @@ from erasejax.statistics import Moments
 
 __all__ = ["Prepared", "Start", "Until", "begin", "prepare", "search"]
 
+T = TypeVar("T")
+
 _RUN = 20  # iterations before the Hessian is taken anew
+_MEMORY = 10  # pairs of steps and changes of the gradient
+_TRIALS = 20  # points along one line
+_FLAT = 0.9  # share of the slope that may be left along a line, either way
 
 
 class _Factors(NamedTuple):
     """A Hessian that falls apart into a (d + 1, d + 1) matrix a column of the turned parameters.
 
-    The last row is the offset's.
+    The last row is the offset's. Until `whole` is set it is a diagonal.
     """
 
-    lower: jax.Array  # (m, d + 1, d + 1) Cholesky factors, or (m, d + 1) of diagonals alone
+    lower: jax.Array  # (m, d + 1, d + 1) Cholesky factors
     turn: jax.Array  # (m, m) orthogonal: columns of scores from these columns
+    diagonal: jax.Array | None = None  # (d + 1, m) of the factor; None where it is always whole
+    whole: jax.Array | None = None  # () bool
 
     def solve(self, columns: jax.Array, *, transpose: bool = False) -> jax.Array:
         """Returns L^-1 b, or L^-T b, of each column b with its own L: (d + 1, m)."""
-        if self.lower.ndim == 2:
-            return columns / self.lower.T
 
         def one(lower, b):
             return solves.triangular_solve(lower, b[:, None], transpose=transpose)[:, 0]
 
-        return _each(one, self.lower, columns.T).T
+        def solved():
+            return _each(one, self.lower, columns.T).T
+
+        if self.whole is None:
+            return solved()
+        return _once(self.whole, solved, columns / self.diagonal)
+
+    def back(self, columns: jax.Array) -> jax.Array:
+        """Returns L^T b of each column b (d + 1, m) with its own L."""
+        found = product("aqp,qa->pa", self.lower, columns)
+        if self.whole is None:
+            return found
+        return jnp.where(self.whole, found, self.diagonal * columns)
 
 
 class Prepared(NamedTuple):
@@ -70,14 +87,34 @@ class Until(NamedTuple):
     floor: jax.Array
 
 
-class _State(NamedTuple):
-    u: jax.Array  # (d + 1, m)
+class _Search(NamedTuple):
+    """Where a run stands: at a point, with a step to take from there."""
+
+    u: jax.Array  # (p, m)
     value: jax.Array
-    gradient: jax.Array  # (d + 1, m)
-    pairs: object  # of the steps so far
-    found: object  # by the last line search
+    change: Point  # the gradient
+    slope: jax.Array  # (p, m) the gradient in u
+    steps: jax.Array  # (memory, p, m) the latest last; zero where there is none
+    turns: jax.Array  # (memory, p, m) changes of the slope along them
+    step: jax.Array  # (p, m)
+    length: jax.Array  # of the step to try
+    low: jax.Array  # a length that is too short
+    high: jax.Array  # one that is too long
+    trials: jax.Array  # along this step
     least: jax.Array  # () curvature along any step so far
     rest: jax.Array  # () what should be left to gain
+    count: jax.Array  # of steps taken
+
+
+class _Run(NamedTuple):
+    """Where a search stands: between runs."""
+
+    point: Point
+    value: jax.Array
+    change: Point
+    factors: _Factors
+    done: jax.Array
+    left: jax.Array  # whether there is more to gain
     count: jax.Array
 
 
@@ -98,9 +135,11 @@ def prepare(problem: Problem, moments: Moments, *, whole: bool) -> Prepared:
     if whole:
         unit = jnp.pad(moments.correlation, (0, 1)).at[-1, -1].set(1)
         lower = _each(lambda value: _factor(value * unit, penalty), null.curvature)
-    else:
-        lower = jnp.sqrt(null.curvature[:, None] + penalty)
-    return Prepared(problem, moments, null, _Factors(lower, null.turn))
+        return Prepared(problem, moments, null, _Factors(lower, null.turn))
+    p, m = len(penalty), len(null.curvature)
+    diagonal = jnp.sqrt(null.curvature + penalty[:, None])
+    lower = jnp.zeros((m, p, p), diagonal.dtype)
+    return Prepared(problem, moments, null, _Factors(lower, null.turn, diagonal, jnp.bool_(False)))
 
 
 def _factor(hessian: jax.Array, penalty: jax.Array) -> jax.Array:
@@ -133,7 +172,7 @@ def search(
     max_steps: int,
     start: Start | None = None,
     until: Until | None = None,
-) -> tuple[Point, jax.Array, Start | None]:
+) -> tuple[Point, jax.Array, Start]:
     """Returns the optimum, whether the search converged, and where another one may begin.
 
     The variables u are those in which the Hessian, on weights orthogonal to the basis, is the
@@ -156,127 +195,209 @@ def search(
         None for the null model.
       until: when to end early; None for at the optimum.
     """
-    import optax  # when it is needed: it takes a while
-
     problem, null = prepared.problem, prepared.null
     eps = jnp.finfo(null.offset.dtype).eps
     least = eps if until is None else jnp.maximum(until.tolerance, eps)
     floor = -jnp.inf if until is None else until.floor
-    p, m = len(basis) + 1, len(null.offset)
     # The weights of standardised features are orthogonal to this.
     scaled = jnp.pad(problem.inverse_sd[:, None] * basis, ((0, 1), (0, 0)))
-    memory: Any = optax.scale_by_lbfgs(memory_size=10)
-    line: Any = optax.scale_by_zoom_linesearch(20, initial_guess_strategy="one")
+    # As many iterations as cost about what the Hessian does.
+    first = _RUN if prepared.factors.whole is None else _RUN + len(scaled) // 8
 
-    def run(factors, point, seen, count, length):
-        """Searches from a point, for as long as one Hessian is good for.
+    def unfinished(run: _Run):
+        return run.left & (run.count < max_steps)
 
-        Returns the end, whether it is the optimum, whether there is more to gain, and the count.
-        `seen` is the value and the gradient at the point, where they are known.
-        """
-        bars = _barred(factors, scaled)
-        stop = jnp.minimum(count + length, max_steps)
-        if bars is not None:
-            point = _moved(factors, point, -_along(bars, _unmoved(factors, point)))
+    def again(run: _Run) -> _Run:
+        length = jnp.where(run.count == 0, first, _RUN)
+        stop = jnp.minimum(run.count + length, max_steps)
+        run = _descend(problem, scaled, run, stop, least, floor)
 
-        def place(u):
-            return _moved(factors, point, _free(bars, u))
+        def renewed() -> _Factors:
+            return _factors_at(problem, run.point, run.factors)
 
-        def slope(change):
-            both = jnp.concatenate([change.weight, change.offset[None]])
-            turned = product("pb,ba->pa", both, factors.turn)
-            return _free(bars, factors.solve(turned))
+        return run._replace(factors=_once(unfinished(run), renewed, run.factors))
 
-        def value_and_slope(u):
-            value, change = problem.value_and_gradient(place(u))
-            return value, slope(change)
+    start = _first_run(prepared, start, has_basis=basis.shape[1] > 0)
+    last = jax.lax.while_loop(unfinished, again, start._replace(left=~idle))
+    weight = jnp.where(idle, 0, last.point.weight)
+    offset = jnp.where(idle, null.offset, last.point.offset)
+    return Point(weight, offset), last.done, Start(last.point, last.factors)
 
-        @jax.custom_vjp
-        def loss(u):
-            return value_and_slope(u)[0]
 
-        loss.defvjp(value_and_slope, lambda gradient, g: (g * gradient,))
-
-        def running(state: _State):
-            more = (state.rest > least * (state.value + eps**0.5)) & (state.value >= floor)
-            return more & (state.count < stop)
-
-        def body(state: _State) -> _State:
-            downhill, pairs = memory.update(state.gradient, state.pairs, state.u)
-            change, found = line.update(
-                -downhill,
-                state.found,
-                state.u,
-                value=state.value,
-                grad=state.gradient,
-                value_fn=loss,
-            )
-            gradient, moved = found.grad, jnp.sum(change * change)
-            along = jnp.sum(change * (gradient - state.gradient))
-            along = along * safe_reciprocal(moved, moved > 0)
-            least = jnp.where(along > 0, jnp.minimum(state.least, along), state.least)
-            squares = jnp.sum(gradient * gradient)
-            # Without a step that went anywhere nothing is known of the rest.
-            bound = squares / (2 * jnp.where(least < jnp.inf, least, 0))
-            return _State(
-                u=state.u + change,
-                value=found.value,
-                gradient=gradient,
-                pairs=pairs,
-                found=found,
-                least=least,
-                rest=jnp.where(squares == 0, 0, bound),
-                count=state.count + 1,
-            )
-
-        value, gradient = value_and_slope(at_rest) if seen is None else (seen[0], slope(seen[1]))
-        large = jnp.full((), jnp.inf, value.dtype)
-        first = _State(
-            u=at_rest,
-            value=value,
-            gradient=gradient,
-            pairs=memory.init(at_rest),
-            found=line.init(at_rest),
-            least=large,
-            rest=jnp.where(idle, 0, large),
-            count=count,
-        )
-        last = jax.lax.while_loop(running, body, first)
-        enough = least * (last.value + eps**0.5)
-        downhill, _ = memory.update(last.gradient, last.pairs, last.u)
-        near = last.rest <= enough
-        end = place(jnp.where(near, last.u - downhill, last.u))
-        # A run that gains nothing, with the Hessian of where it began, ends in rounding.
-        stuck = (factors.lower.ndim > 2) & (value - last.value <= 16 * eps * last.value)
-        # Not what is not near: a lane of NaN has nothing left, and is not there either.
-        left = (last.rest > enough) & ~stuck & (last.value >= floor)
-        return end, near | stuck, left, last.count
-
-    def unfinished(carry):
-        (_, _, left, count), _ = carry
-        return left & (count < max_steps)
-
-    def again(carry):
-        (point, *_, count), factors = carry
-        renewed = _factors_at(problem, point)
-        return run(renewed, point, None, count, _RUN), None if factors is None else renewed
-
-    at_rest = jnp.zeros((p, m), null.offset.dtype)
-    none, kept = jnp.int32(0), None if start is None else start.factors
-    if prepared.factors.lower.ndim > 2:
+def _first_run(prepared: Prepared, start: Start | None, *, has_basis: bool) -> _Run:
+    """Returns where a search begins; value and gradient where they are known without a pass."""
+    problem, null = prepared.problem, prepared.null
+    pull = _null_pull(prepared)
+    progress = {"done": jnp.bool_(False), "left": jnp.bool_(True), "count": jnp.int32(0)}
+    if prepared.factors.whole is None or has_basis:
         start = begin(prepared) if start is None else start
-        first = run(start.factors, start.point, None, none, _RUN)
-    else:
-        scores = jnp.broadcast_to(null.offset, problem.y.shape)
-        value = jnp.sum(problem.share * problem.loss.rows(scores, problem.y))
-        seen = value, Point(-_null_pull(prepared), jnp.zeros_like(null.offset))
-        point = Point(at_rest[:-1], null.offset)
-        # As many iterations as cost about what the Hessian does.
-        first = run(prepared.factors, point, seen, none, _RUN + p // 8)
-    (end, done, *_), kept = jax.lax.while_loop(unfinished, again, (first, kept))
-    weight = jnp.where(idle, 0, end.weight)
-    point = Point(weight, jnp.where(idle, null.offset, end.offset))
-    return point, done, None if kept is None else Start(end, kept)
+        nothing = Point(jnp.zeros_like(pull), jnp.zeros_like(null.offset))
+        value = jnp.asarray(jnp.inf, null.offset.dtype)
+        return _Run(start.point, value, nothing, start.factors, **progress)
+    scores = jnp.broadcast_to(null.offset, problem.y.shape)
+    value = jnp.sum(problem.share * problem.loss.rows(scores, problem.y))
+    point = Point(jnp.zeros_like(pull), null.offset)
+    change = Point(-pull, jnp.zeros_like(null.offset))
+    return _Run(point, value, change, prepared.factors, **progress)
+
+
+def _descend(
+    problem: Problem,
+    scaled: jax.Array,
+    run: _Run,
+    stop: jax.Array,
+    tolerance: jax.Array | float,
+    floor: jax.Array | float,
+) -> _Run:
+    """Returns where a run ends that searches for as long as one Hessian is good for.
+
+    One iteration evaluates one trial point. It is taken if the loss falls enough and its slope
+    does, too; else the slopes at both ends say which length to try next.
+
+    Args:
+      problem: the problem.
+      scaled: (d + 1, r) columns that the parameters are orthogonal to.
+      run: where it begins.
+      stop: () the count of steps at which it ends.
+      tolerance: () share of the loss that may be left to gain.
+      floor: () loss below which the search ends.
+    """
+    factors, dtype = run.factors, run.value.dtype
+    eps = jnp.finfo(dtype).eps
+    bars = _barred(factors, scaled)
+    origin = run.point
+    if bars is not None:
+        origin = _moved(factors, origin, -_along(bars, _unmoved(factors, origin)))
+
+    def place(u):
+        return _moved(factors, origin, _free(bars, u))
+
+    def slope_of(change):
+        both = jnp.concatenate([change.weight, change.offset[None]])
+        return _free(bars, factors.solve(product("pb,ba->pa", both, factors.turn)))
+
+    def running(state: _Search):
+        more = (state.rest > tolerance * (state.value + eps**0.5)) & (state.value >= floor)
+        more |= state.value == jnp.inf  # not known yet
+        return more & (state.count < stop) & (state.trials < _TRIALS)
+
+    def body(state: _Search) -> _Search:
+        trial = state.u + state.length * state.step
+        value, change = problem.value_and_gradient(place(trial))
+        slope = slope_of(change)
+        before, after = jnp.sum(state.step * state.slope), jnp.sum(state.step * slope)
+        fallen = value <= state.value + 1e-4 * state.length * before + 8 * eps * state.value
+        short, long = after < _FLAT * before, ~fallen | (after > -_FLAT * before)
+        # The value at the beginning may be unknown, and then nothing has been tried yet.
+        unknown = state.value == jnp.inf
+        taken = (fallen & ~short & ~long) | unknown
+        low = jnp.where(long, state.low, state.length)
+        high = jnp.where(long, state.length, state.high)
+        # Where a parabola with these two slopes is flat.
+        best = state.length * before / jnp.where(before < after, before - after, -jnp.inf)
+        best = jnp.where(best > 0, best, 10 * state.length)
+        width = jnp.where(high < jnp.inf, high - low, 9 * state.length)
+        length = jnp.clip(best, low + width / 10, low + width * 0.9)
+        moved = state.length * state.step
+        turn = jnp.where(unknown, 0, slope - state.slope)
+        along, moved_sq = jnp.sum(moved * turn), jnp.sum(moved * moved)
+        bends = along > 0
+        curvature = along * safe_reciprocal(moved_sq, bends)
+        least = jnp.where(bends, jnp.minimum(state.least, curvature), state.least)
+        steps, turns = state.steps, state.turns
+        steps = jnp.where(bends, jnp.concatenate([steps[1:], moved[None]]), steps)
+        turns = jnp.where(bends, jnp.concatenate([turns[1:], turn[None]]), turns)
+        squares = jnp.sum(slope * slope)
+        # Without a step that went anywhere nothing is known of the rest.
+        bound = squares / (2 * jnp.where(least < jnp.inf, least, 0))
+        one = jnp.ones_like(length)
+        new = _Search(
+            u=trial,
+            value=value,
+            change=change,
+            slope=slope,
+            steps=steps,
+            turns=turns,
+            step=-_inverse_times(steps, turns, slope),
+            length=jnp.where(unknown, _first_length(slope), 1),
+            low=0 * one,
+            high=jnp.inf * one,
+            trials=jnp.int32(0),
+            least=least,
+            rest=jnp.where(squares == 0, 0, bound),
+            count=state.count + 1,
+        )
+        old = state._replace(length=length, low=low, high=high, trials=state.trials + 1)
+        return jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, old)
+
+    slope = slope_of(run.change)
+    one, none = jnp.ones((), dtype), jnp.zeros((_MEMORY, *slope.shape), dtype)
+    first = _Search(
+        u=jnp.zeros_like(slope),
+        value=run.value,
+        change=run.change,
+        slope=slope,
+        steps=none,
+        turns=none,
+        step=-slope,
+        length=_first_length(slope),
+        low=0 * one,
+        high=jnp.inf * one,
+        trials=jnp.int32(0),
+        least=jnp.inf * one,
+        rest=jnp.inf * one,
+        count=run.count,
+    )
+    last = jax.lax.while_loop(running, body, first)
+    enough = tolerance * (last.value + eps**0.5)
+    # The last step is taken on trust.
+    near = last.rest <= enough
+    point = place(jnp.where(near, last.u + last.step, last.u))
+    # A run that gains nothing, with the Hessian of where it began, ends in rounding.
+    stuck = run.value - last.value <= 16 * eps * last.value
+    if factors.whole is not None:
+        stuck &= factors.whole
+    # Not what is not near: a lane of NaN has nothing left, and is not there either.
+    left = (last.rest > enough) & ~stuck & (last.value >= floor)
+    return _Run(point, last.value, last.change, factors, near | stuck, left, last.count)
+
+
+def _first_length(slope: jax.Array) -> jax.Array:
+    """Returns the length () of a first step down a slope (p, m): where nothing is known, one in u.
+
+    There the Hessian is the identity, and the curvature of the loss changes within about as much.
+    """
+    return jax.lax.rsqrt(jnp.maximum(jnp.sum(slope * slope), 1))
+
+
+def _inverse_times(steps: jax.Array, turns: jax.Array, slope: jax.Array) -> jax.Array:
+    """Returns the inverse Hessian of L-BFGS times a slope (p, m).
+
+    The two loops over the pairs are two triangular solves with their inner products: backwards for
+    what each step takes from the slope, and forwards for what it gives back.
+
+    Args:
+      steps: (memory, p, m), the latest last; zero where there is none.
+      turns: (memory, p, m) changes of the slope along them.
+      slope: (p, m).
+
+    References:
+      Nocedal 1980, doi 10.1090/S0025-5718-1980-0572855-7.
+    """
+    inner = product("ipm,jpm->ij", steps, turns)
+    along = jnp.diagonal(inner)
+    upper = jnp.triu(inner) + jnp.diag(jnp.where(along > 0, 0, 1).astype(slope.dtype))
+    taken = jax.lax.linalg.triangular_solve(
+        upper, product("ipm,pm->i", steps, slope)[:, None], left_side=True, lower=False
+    )[:, 0]
+    size = jnp.sum(turns[-1] ** 2)
+    scale = jnp.where(size > 0, along[-1] / jnp.where(size > 0, size, 1), 1)
+    found = scale * (slope - product("ipm,i->pm", turns, taken))
+    given = along * taken - product("ipm,pm->i", turns, found)
+    given = jax.lax.linalg.triangular_solve(
+        upper, given[:, None], left_side=True, lower=False, transpose_a=True
+    )[:, 0]
+    return found + product("ipm,i->pm", steps, given)
 
 
 def _null_pull(prepared: Prepared) -> jax.Array:
@@ -284,8 +405,14 @@ def _null_pull(prepared: Prepared) -> jax.Array:
     return prepared.problem.loss.pull(prepared.moments.standard_xz)
 
 
-def _factors_at(problem: Problem, point: Point) -> _Factors:
-    """Returns the Hessian at a point, without what it has between different columns."""
+def _factors_at(problem: Problem, point: Point, before: _Factors) -> _Factors:
+    """Returns the Hessian at a point, without what it has between different columns.
+
+    Args:
+      problem: the problem.
+      point: where.
+      before: factors of the same kind.
+    """
 
     def part(x: jax.Array, y: jax.Array, share: jax.Array, fresh: jax.Array | None) -> jax.Array:
         scores = product("nd,dm->nm", x, point.weight) + point.offset
@@ -294,9 +421,26 @@ def _factors_at(problem: Problem, point: Point) -> _Factors:
         x = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
         return _each(lambda one: products.gram(x, x * one[:, None]), heavy.T)
 
-    hessians = products.sum_over_rows(part, (problem.x, problem.y, problem.share))
+    rows = problem.x, problem.y, problem.share
+    hessians = products.sum_over_rows(part, rows, filled=problem.filled)
     lower = _each(lambda hessian: _factor(hessian, problem.penalty()), hessians)
-    return _Factors(lower, jnp.eye(len(hessians), dtype=lower.dtype))
+    turn = jnp.eye(len(hessians), dtype=lower.dtype)
+    return before._replace(lower=lower, turn=turn, whole=None if before.whole is None else True)
+
+
+def _once(condition: jax.Array, function: Callable[[], T], otherwise: T) -> T:
+    """Returns function() if a condition () holds, else `otherwise`.
+
+    A loop of one turn at most: of `vmap`, unlike a branch, it stays one, that is run where a lane
+    asks for it.
+    """
+
+    def body(_):
+        return jnp.bool_(False), jax.tree.map(
+            lambda new, old: jnp.asarray(new, jnp.asarray(old).dtype), function(), otherwise
+        )
+
+    return jax.lax.while_loop(lambda carry: carry[0], body, (condition, otherwise))[1]
 
 
 def _each(function: Callable[..., jax.Array], *stacks: jax.Array) -> jax.Array:
@@ -315,8 +459,7 @@ def _moved(factors: _Factors, point: Point, u: jax.Array) -> Point:
 def _unmoved(factors: _Factors, point: Point) -> jax.Array:
     """Returns how far a point lies from zero, u (p, m)."""
     both = jnp.concatenate([point.weight, point.offset[None]])
-    turned = product("pb,ba->pa", both, factors.turn)
-    return product("aqp,qa->pa", factors.lower, turned)
+    return factors.back(product("pb,ba->pa", both, factors.turn))
 
 
 def _barred(factors: _Factors, basis: jax.Array) -> jax.Array | None:
@@ -324,12 +467,17 @@ def _barred(factors: _Factors, basis: jax.Array) -> jax.Array | None:
     if basis.shape[1] == 0:
         return None
 
-    def one(lower):
-        solved = solves.triangular_solve(lower, basis)
+    def one(lower, diagonal):
+        solved = basis / diagonal[:, None]
+        if factors.whole is None:
+            solved = solves.triangular_solve(lower, basis)
+        else:
+            solved = _once(factors.whole, lambda: solves.triangular_solve(lower, basis), solved)
         transform, _ = products.right_basis(solved, 0)
         return product("dr,rs->ds", solved, transform)
 
-    return _each(one, factors.lower)
+    lower, diagonal = factors.lower, factors.diagonal
+    return _each(one, lower, jnp.ones_like(lower[:, 0]) if diagonal is None else diagonal.T)
 
 
 def _along(bars: jax.Array, u: jax.Array) -> jax.Array:

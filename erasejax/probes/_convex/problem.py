@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from erasejax._linalg import platforms, products
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.probes._convex.losses import Loss
 from erasejax.rows import Dataset, centered, codes
@@ -29,6 +30,7 @@ class Problem(NamedTuple):
     loss: Loss
     l2: jax.Array  # ()
     inverse_sd: jax.Array  # (d,) 0 where a feature is constant
+    filled: jax.Array | None  # () how many of the leading rows there are, None for all
 
     def scores(self, point: Point) -> jax.Array:
         """Returns the scores, (n, m)."""
@@ -45,16 +47,30 @@ class Problem(NamedTuple):
         return jnp.append(root**2, 0)
 
     def value_and_gradient(self, point: Point) -> tuple[jax.Array, Point]:
-        """Returns the objective, (), and its gradient, in one pass over the rows each way."""
-        scores = self.scores(point)
-        value = jnp.sum(self.share * self.loss.rows(scores, self.y))
-        residual = self.share[:, None] * self.loss.residual(scores, self.y)
+        """Returns the objective, (), and its gradient, in one pass over the rows each way.
+
+        Where there is little room, all of it is read: blocks would be copied first.
+        """
+        coarse = self.filled is not None and platforms.is_coarse(self.x.size)
+
+        def part(x: jax.Array, y: jax.Array, share: jax.Array, fresh: jax.Array | None):
+            if fresh is not None:
+                share = jnp.where(fresh, share, 0)
+            if coarse:
+                x = jax.lax.optimization_barrier(x)  # or each product would walk down the columns
+            scores = product("nd,dm->nm", x, point.weight) + point.offset
+            residual = share[:, None] * self.loss.residual(scores, y)
+            # Few columns on the left: the rows are read as they lie.
+            slope = product("nm,nd->md", residual, x)
+            return jnp.sum(share * self.loss.rows(scores, y)), slope, jnp.sum(residual, axis=0)
+
+        rows = self.x, self.y, self.share
+        value, slope, offset = products.sum_over_rows(
+            part, rows, whole=not coarse, filled=self.filled
+        )
         penalty = self.penalty()[:-1, None]
         value = value + jnp.sum(penalty * point.weight**2) / 2
-        # Few columns on the left: the rows are read as they lie.
-        slope = product("nm,nd->md", residual, self.x).T
-        slope = slope + penalty * point.weight
-        return value, Point(slope, jnp.sum(residual, axis=0))
+        return value, Point(slope.T + penalty * point.weight, offset)
 
 
 def standardized(data: Dataset, moments: Moments, loss: Loss, l2: jax.Array) -> Problem:
@@ -75,4 +91,5 @@ def standardized(data: Dataset, moments: Moments, loss: Loss, l2: jax.Array) -> 
         loss=loss,
         l2=l2,
         inverse_sd=inverse,
+        filled=data.filled,
     )
