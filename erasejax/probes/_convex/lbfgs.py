@@ -200,7 +200,9 @@ def search(
     least = eps if until is None else jnp.maximum(until.tolerance, eps)
     floor = -jnp.inf if until is None else until.floor
     # The weights of standardised features are orthogonal to this.
-    scaled = jnp.pad(problem.inverse_sd[:, None] * basis, ((0, 1), (0, 0)))
+    # Not padded: jaxlib 0.9 crashes when it compiles a padded product of shape (140, 8), say.
+    scaled = jnp.concatenate([basis, basis[-1:]])
+    scaled = jnp.append(problem.inverse_sd, 0)[:, None] * scaled
     # As many iterations as cost about what the Hessian does.
     first = _RUN if prepared.factors.whole is None else _RUN + len(scaled) // 8
 
@@ -327,7 +329,13 @@ def _descend(
             rest=jnp.where(squares == 0, 0, bound),
             count=state.count + 1,
         )
-        old = state._replace(length=length, low=low, high=high, trials=state.trials + 1)
+        old = state._replace(
+            length=length,
+            low=low,
+            high=high,
+            trials=state.trials + 1,
+            rest=jnp.where(jnp.isnan(value), jnp.nan, state.rest),  # and the search ends
+        )
         return jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, old)
 
     slope = slope_of(run.change)
@@ -349,10 +357,12 @@ def _descend(
         count=run.count,
     )
     last = jax.lax.while_loop(running, body, first)
+    gained = last.count > run.count
     enough = tolerance * (last.value + eps**0.5)
     # The last step is taken on trust.
     near = last.rest <= enough
-    point = place(jnp.where(near, last.u + last.step, last.u))
+    end = place(jnp.where(near, last.u + last.step, last.u))
+    point = jax.tree.map(lambda new, old: jnp.where(gained, new, old), end, run.point)
     # A run that gains nothing, with the Hessian of where it began, ends in rounding.
     stuck = run.value - last.value <= 16 * eps * last.value
     if factors.whole is not None:
