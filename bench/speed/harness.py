@@ -1,10 +1,10 @@
 """Timing that can be trusted: the same inputs, warm, interleaved, the whole result waited for.
 
 A `Case` is one thing to time. `compare` runs the cases of a group in turn, A B A B ..., so that a
-machine whose speed drifts slows them alike, and reports the ratio of medians to the group's peer.
-Compile time is the first call less a later one. A `Figure` is a number beside the times, such as a
-ratio to something else than the peer. Results go to tables and to a JSON file. `measure` is the
-command line of a benchmark in parts.
+machine whose speed drifts slows them alike, and reports the ratio of medians to the best of the
+group's peers. Compile time is the first call less a later one. A `Figure` is a number beside the
+times, such as a ratio to something else than a peer. Results go to tables and to a JSON file.
+`measure` is the command line of a benchmark in parts.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from rich.table import Table
 
 from erasejax.files import replacing
 
-__all__ = ["Case", "Figure", "Row", "compare", "measure", "report"]
+__all__ = ["Case", "Figure", "Row", "compare", "measure", "report", "rows_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Case:
       name: what it is.
       run: called without arguments; what it returns is waited for.
       units: how many units of work one call does; times are reported a unit.
-      peer: whether the others' ratios are taken to this one.
+      peer: whether it is one of those that the others' ratios are taken to.
     """
 
     name: str
@@ -47,16 +47,20 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Seconds a unit of one case, and how many times faster than the peer it is."""
+    """Seconds a unit of one case, and how many times faster than the best of the peers it is.
+
+    Of a whole process compiling is not known apart: None.
+    """
 
     group: str
     name: str
-    compile_s: float
+    compile_s: float | None
     minimum: float
     median: float
     maximum: float
     repeats: int
     ratio: float | None
+    peer: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,14 +90,22 @@ def compare(group: str, cases: list[Case], *, repeats: int = 7) -> list[Row]:
             while second[case.name] < _LONG and warm < _WARM:
                 warm += _seconds(case)
             times[case.name].append(_seconds(case) / case.units)
-    peer = next((statistics.median(times[c.name]) for c in cases if c.peer), None)
+    return [
+        dataclasses.replace(row, compile_s=max(first[row.name] - row.median * case.units, 0.0))
+        for case, row in zip(cases, rows_of(group, cases, times), strict=True)
+    ]
+
+
+def rows_of(group: str, cases: Iterable[Case], times: Mapping[str, list[float]]) -> list[Row]:
+    """Returns a row for each case from the seconds a unit of each of its runs."""
+    medians = {case.name: statistics.median(times[case.name]) for case in cases}
+    best = min((medians[case.name] for case in cases if case.peer), default=None)
     rows = []
     for case in cases:
-        runs = times[case.name]
-        median = statistics.median(runs)
-        ratio = None if peer is None or case.peer else peer / median
-        compile_s = max(first[case.name] - median * case.units, 0.0)
-        rows.append(Row(group, case.name, compile_s, min(runs), median, max(runs), repeats, ratio))
+        runs, median = times[case.name], medians[case.name]
+        ratio = None if best is None else best / median
+        row = Row(group, case.name, None, min(runs), median, max(runs), len(runs), ratio, case.peer)
+        rows.append(row)
     return rows
 
 
@@ -165,7 +177,7 @@ def report(
             row.group,
             row.name,
             *(_si(value) for value in (row.minimum, row.median, row.maximum, row.compile_s)),
-            "peer" if row.ratio is None else f"{row.ratio:.1f}",
+            _times(row),
         )
     Console(width=110).print(table)
     if figures:
@@ -197,7 +209,17 @@ def report(
         temporary.write_text(text + "\n")
 
 
-def _si(seconds: float) -> str:
+def _times(row: Row) -> str:
+    if row.ratio is None:
+        return ""
+    if row.peer:
+        return "best peer" if row.ratio == 1 else f"peer, {row.ratio:.2f}"
+    return f"{row.ratio:.2f}"
+
+
+def _si(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
     for scale, name in ((1, "s"), (1e-3, "ms"), (1e-6, "us")):
         if seconds >= scale:
             return f"{seconds / scale:.3g} {name}"
