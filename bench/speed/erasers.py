@@ -2,9 +2,9 @@
 
 Rows are normal, classes half a standard deviation apart at most, float32, and where each library
 wants them before the clock starts. The peer runs by default, with one thread, and on many small
-problems in as many processes as cores; the ratio is to the best of these. It is at its best on
-these rows: on rows where erasing would raise
-the trace of the covariance, it decomposes one more (d, d) matrix.
+problems in as many processes as cores; the ratio is to the best of these. The rows are such that
+it is at its best: where erasing would raise the trace of the covariance, it decomposes one more
+(d, d) matrix.
 
     python -m bench.speed.erasers
     python -m bench.speed.erasers --only 0 6 --repeats 3 --no-memory

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from erasejax.files import replacing
 
-__all__ = ["Case", "Figure", "Row", "compare", "measure", "report", "rows_of"]
+__all__ = ["Case", "Figure", "Row", "compare", "measure", "report", "save"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +47,11 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Seconds a unit of one case, and how many times faster than the best of the peers it is.
-
-    Of a whole process compiling is not known apart: None.
-    """
+    """Seconds a unit of one case, and how many times faster than the best of the peers it is."""
 
     group: str
     name: str
-    compile_s: float | None
+    compile_s: float
     minimum: float
     median: float
     maximum: float
@@ -90,22 +87,18 @@ def compare(group: str, cases: list[Case], *, repeats: int = 7) -> list[Row]:
             while second[case.name] < _LONG and warm < _WARM:
                 warm += _seconds(case)
             times[case.name].append(_seconds(case) / case.units)
-    return [
-        dataclasses.replace(row, compile_s=max(first[row.name] - row.median * case.units, 0.0))
-        for case, row in zip(cases, rows_of(group, cases, times), strict=True)
-    ]
-
-
-def rows_of(group: str, cases: Iterable[Case], times: Mapping[str, list[float]]) -> list[Row]:
-    """Returns a row for each case from the seconds a unit of each of its runs."""
     medians = {case.name: statistics.median(times[case.name]) for case in cases}
     best = min((medians[case.name] for case in cases if case.peer), default=None)
     rows = []
     for case in cases:
         runs, median = times[case.name], medians[case.name]
         ratio = None if best is None else best / median
-        row = Row(group, case.name, None, min(runs), median, max(runs), len(runs), ratio, case.peer)
-        rows.append(row)
+        compile_s = max(first[case.name] - median * case.units, 0.0)
+        rows.append(
+            Row(
+                group, case.name, compile_s, min(runs), median, max(runs), repeats, ratio, case.peer
+            )
+        )
     return rows
 
 
@@ -187,6 +180,17 @@ def report(
         for figure in figures:
             table.add_row(figure.group, figure.name, f"{figure.value:.3g}", figure.unit)
         Console(width=110).print(table)
+    content = {
+        "rows": [dataclasses.asdict(row) for row in rows],
+        "figures": [dataclasses.asdict(figure) for figure in figures],
+    }
+    save(title, content, out, packages=packages)
+
+
+def save(
+    title: str, content: Mapping[str, Any], out: Path, *, packages: Iterable[str] = ("jax",)
+) -> None:
+    """Writes results, with machine and versions, as JSON; the arguments are those of `report`."""
     machine = {
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in packages},
@@ -194,15 +198,7 @@ def report(
         "cores": os.cpu_count(),
         "processor": platform.machine(),
     }
-    text = json.dumps(
-        {
-            "title": title,
-            "machine": machine,
-            "rows": [dataclasses.asdict(row) for row in rows],
-            "figures": [dataclasses.asdict(figure) for figure in figures],
-        },
-        indent=2,
-    )
+    text = json.dumps({"title": title, "machine": machine, **content}, indent=2)
     out.mkdir(parents=True, exist_ok=True)
     path = out / (title.lower().replace(" ", "-") + ".json")
     with replacing(path) as temporary:
@@ -217,9 +213,7 @@ def _times(row: Row) -> str:
     return f"{row.ratio:.2f}"
 
 
-def _si(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
+def _si(seconds: float) -> str:
     for scale, name in ((1, "s"), (1e-3, "ms"), (1e-6, "us")):
         if seconds >= scale:
             return f"{seconds / scale:.3g} {name}"
