@@ -93,7 +93,7 @@ def calls() -> dict[str, Callable[[Given], Any]]:
 
 def _eraser(cls: type[ej.erasers.Eraser]) -> Callable[[Given], Any]:
     def fit(g: Given) -> Any:
-        more = {"task": g.x[:, 0] + g.z} if cls.needs_task else {}
+        more = {"task": g.x[:, 0]} if cls.needs_task else {}
         config = cls()
         if isinstance(config, ej.Ablation):
             config = ej.Ablation(directions=np.eye(g.x.shape[1], 1, dtype=np.float32))
@@ -131,8 +131,7 @@ def program(function: Callable[..., Any], *args: Any, repeats: int = 2) -> Progr
 
 
 def _equations(jaxpr: Any) -> int:
-    inner = jax.core.jaxprs_in_params if hasattr(jax.core, "jaxprs_in_params") else _inside
-    return sum(1 + sum(map(_equations, inner(equation.params))) for equation in jaxpr.eqns)
+    return sum(1 + sum(map(_equations, _inside(equation.params))) for equation in jaxpr.eqns)
 
 
 def _inside(params: dict[str, Any]) -> Generator[Any, None, None]:
