@@ -164,7 +164,7 @@ def commands(repeats: int) -> list[Record]:
         with contextlib.chdir(name):
             cells(569)
             path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            keeping = {**path, "XDG_CACHE_HOME": name, "LOCALAPPDATA": name}
+            keeping = {**path, "JAX_COMPILATION_CACHE_DIR": name}
             for what, words in LINES.items():
                 line = [sys.executable, "-m", "erasejax", *words]
                 runs = {
