@@ -1,6 +1,7 @@
 """erasejax: after this concept is erased, what can still be read, by which probe, at what cost?"""
 
 from erasejax import datasets, erasers, files, metrics, probes, sweep, testing, transport
+from erasejax._core.program_cache import cache_programs
 from erasejax._core.status import FailedLanesError, Status, raise_if_failed
 from erasejax.erasers import (
     ALFQLEACE,
@@ -50,6 +51,7 @@ __all__ = [
     "Status",
     "TracedProjection",
     "ablate_pairs",
+    "cache_programs",
     "datasets",
     "erasers",
     "files",

@@ -14,6 +14,7 @@ import numpy as np
 
 import erasejax as ej
 from bench.speed.harness import Case, Figure, Row, compare, measure
+from bench.speed.peers import one_or_all_threads
 
 FLIPS, DATASETS = 10_000, 1000
 
@@ -45,7 +46,7 @@ def speed(repeats: int) -> tuple[list[Row], list[Figure]]:
         rows += compare(
             f"{n} x {d}, {FLIPS} sets of signs",
             [
-                Case("numpy, loop", lambda x=x, z=z: loop(x, z, 0), peer=True),
+                *one_or_all_threads("numpy, loop", lambda x=x, z=z: loop(x, z, 0)),
                 Case(
                     "erasejax",
                     lambda data=data: ej.metrics.guardedness_test(

@@ -19,6 +19,7 @@ import torch
 
 import erasejax as ej
 from bench.speed.harness import Case, Figure, Row, compare, report
+from bench.speed.peers import one_or_all_threads
 from erasejax._linalg.products import product
 
 SIZES = ((500, 768), (1000, 256), (1000, 768), (2000, 512))  # pairs, features
@@ -77,7 +78,7 @@ def one_size(rows: int, dims: int, epochs: int, repeats: int) -> tuple[list[Row]
     timed = compare(
         title,
         [
-            Case("torch, a loop", lambda: torch_search(halves, starts[0], epochs), peer=True),
+            *one_or_all_threads("torch, a loop", lambda: torch_search(halves, starts[0], epochs)),
             Case(f"erasejax, {STARTS} starts", lambda: probe.fit(pairs, key=key), units=STARTS),
             Case("the two products alone", products(halves, starts, epochs), units=STARTS),
         ],
@@ -86,7 +87,7 @@ def one_size(rows: int, dims: int, epochs: int, repeats: int) -> tuple[list[Row]
     found = probe.fit(pairs, key=key)
     theirs = torch_search(halves, starts[0], epochs)[1]
     return timed, [
-        Figure(title, "erasejax", timed[1].median / timed[2].median, "times the products"),
+        Figure(title, "erasejax", timed[-2].median / timed[-1].median, "times the products"),
         Figure(title, "loss of one start", float(found.start_losses[0]), ""),
         Figure(title, "the same, torch", theirs, ""),
     ]

@@ -1,8 +1,10 @@
 """Fitting and applying LEACE: time and memory against concept-erasure, and against X^T X alone.
 
 Rows are normal, classes half a standard deviation apart at most, float32, and where each library
-wants them before the clock starts. The peer is at its best there: on rows where erasing would raise
-the trace of the covariance, it decomposes one more (d, d) matrix.
+wants them before the clock starts. The peer runs by default, with one thread, and on many small
+problems in as many processes as cores; the ratio is to the best of these. The rows are such that
+it is at its best: where erasing would raise the trace of the covariance, it decomposes one more
+(d, d) matrix.
 
     python -m bench.speed.erasers
     python -m bench.speed.erasers --only 0 6 --repeats 3 --no-memory
@@ -10,6 +12,7 @@ the trace of the covariance, it decomposes one more (d, d) matrix.
 
 import argparse
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -30,6 +33,7 @@ from concept_erasure import LeaceFitter
 
 import erasejax as ej
 from bench.speed.harness import Case, Figure, Row, compare, report
+from bench.speed.peers import in_processes, one_or_all_threads
 
 SHAPES = (
     (10_000, 768, 2),
@@ -99,11 +103,22 @@ def applies(n: int, d: int, k: int) -> dict[str, Callable[[], Any]]:
     return {PEER: lambda: peer(theirs[0]), OURS: lambda: eraser(ours[0])}
 
 
-def small_fits() -> tuple[dict[str, Callable[[], Any]], str]:
+@functools.cache
+def small_problems() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    n, d, k = SMALL
+    return [for_torch(*rows(n, d, k, seed=seed), k) for seed in range(PROBLEMS)]
+
+
+def small_share(i: int, of: int) -> None:
+    """Fits the small problems whose numbers are i and multiples of `of` after it, in a loop."""
+    for x, z in small_problems()[i::of]:
+        LeaceFitter.fit(x, z).eraser  # noqa: B018, a property that computes
+
+
+def small_cases() -> list[Case]:
     """Returns ways to fit many small problems."""
     n, d, k = SMALL
     drawn = [rows(n, d, k, seed=seed) for seed in range(PROBLEMS)]
-    theirs = [for_torch(x, z, k) for x, z in drawn]
     ours = for_jax(np.stack([x for x, _ in drawn]), np.stack([z for _, z in drawn]))
     apart = [for_jax(x, z) for x, z in drawn]
 
@@ -112,25 +127,23 @@ def small_fits() -> tuple[dict[str, Callable[[], Any]], str]:
 
     whole = jax.jit(jax.vmap(lambda x, z: one((x, z))))
     blocks = jax.jit(lambda x, z: jax.lax.map(one, (x, z), batch_size=LANES))
-    return {
-        f"{PEER}, loop": lambda: [LeaceFitter.fit(x, z).eraser for x, z in theirs],
-        f"{OURS}, loop": lambda: [one(pair) for pair in apart],
-        f"{OURS}, vmap": lambda: whole(*ours),
-        f"{OURS}, lax.map of {LANES}": lambda: blocks(*ours),
-    }, f"{PEER}, loop"
+    return [
+        *one_or_all_threads(f"{PEER}, loop", lambda: small_share(0, 1), PROBLEMS),
+        in_processes(PEER, small_share, PROBLEMS),
+        Case(f"{OURS}, loop", lambda: [one(pair) for pair in apart], units=PROBLEMS),
+        Case(f"{OURS}, vmap", lambda: whole(*ours), units=PROBLEMS),
+        Case(f"{OURS}, lax.map of {LANES}", lambda: blocks(*ours), units=PROBLEMS),
+    ]
 
 
 def ratios(timed: list[Row]) -> list[Figure]:
-    """Returns how our median compares with the others' of the same group."""
+    """Returns how our median compares with what is not the same work."""
     times = {row.name: row.median for row in timed}
     group = timed[0].group
-    found = []
-    for name in (PEER, PLAIN):
-        if name in times:
-            found.append(Figure(group, f"{name} / {OURS}", times[name] / times[OURS], "times"))
-    if FLOOR in times:
-        found.append(Figure(group, f"{OURS} / {FLOOR}", times[OURS] / times[FLOOR], "times"))
-    return found
+    return [
+        Figure(group, f"{PLAIN} / {OURS}", times[PLAIN] / times[OURS], "times"),
+        Figure(group, f"{OURS} / {FLOOR}", times[OURS] / times[FLOOR], "times"),
+    ]
 
 
 def peak(name: str, shape: tuple[int, int, int]) -> float:
@@ -196,8 +209,9 @@ def _title(what: str, shape: tuple[int, int, int]) -> str:
     return f"{what} {n} x {d}, k = {k}"
 
 
-def _cases(runs: dict[str, Callable[[], Any]], peer: str, units: int = 1) -> list[Case]:
-    return [Case(name, run, units=units, peer=name == peer) for name, run in runs.items()]
+def _cases(runs: dict[str, Callable[[], Any]]) -> list[Case]:
+    ours = [Case(name, run) for name, run in runs.items() if name != PEER]
+    return [*one_or_all_threads(PEER, runs[PEER]), *ours]
 
 
 def main() -> None:
@@ -215,28 +229,25 @@ def main() -> None:
     parser.add_argument("--small", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--apply", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     parser.add_argument("--peak", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     if args.peak:
         print(peak(args.peak[0], tuple(args.peak[1])))
         return
     timed, figures = [], []
     for index in args.only:
         shape = SHAPES[index]
-        part = compare(_title("fit", shape), _cases(fits(*shape), PEER), repeats=args.repeats)
+        part = compare(_title("fit", shape), _cases(fits(*shape)), repeats=args.repeats)
         timed += part
         figures += ratios(part)
         if args.apply:
             title = _title("apply", shape)
-            timed += compare(title, _cases(applies(*shape), PEER), repeats=args.repeats)
+            timed += compare(title, _cases(applies(*shape)), repeats=args.repeats)
         if args.memory:
             figures += memory(shape)
     if args.small:
-        runs, peer = small_fits()
         title = _title(f"fit {PROBLEMS} of", SMALL)
-        timed += compare(title, _cases(runs, peer, PROBLEMS), repeats=args.repeats)
+        timed += compare(title, small_cases(), repeats=args.repeats)
     report(
         "Erasers",
         "fit",

@@ -1,10 +1,10 @@
 """Timing that can be trusted: the same inputs, warm, interleaved, the whole result waited for.
 
 A `Case` is one thing to time. `compare` runs the cases of a group in turn, A B A B ..., so that a
-machine whose speed drifts slows them alike, and reports the ratio of medians to the group's peer.
-Compile time is the first call less a later one. A `Figure` is a number beside the times, such as a
-ratio to something else than the peer. Results go to tables and to a JSON file. `measure` is the
-command line of a benchmark in parts.
+machine whose speed drifts slows them alike, and reports the ratio of medians to the best of the
+group's peers. Compile time is the first call less a later one. A `Figure` is a number beside the
+times, such as a ratio to something else than a peer. Results go to tables and to a JSON file.
+`measure` is the command line of a benchmark in parts.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from rich.table import Table
 
 from erasejax.files import replacing
 
-__all__ = ["Case", "Figure", "Row", "compare", "measure", "report"]
+__all__ = ["Case", "Figure", "Row", "compare", "measure", "report", "save"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Case:
       name: what it is.
       run: called without arguments; what it returns is waited for.
       units: how many units of work one call does; times are reported a unit.
-      peer: whether the others' ratios are taken to this one.
+      peer: whether it is one of those that the others' ratios are taken to.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Seconds a unit of one case, and how many times faster than the peer it is."""
+    """Seconds a unit of one case, and how many times faster than the best of the peers it is."""
 
     group: str
     name: str
@@ -57,6 +57,7 @@ class Row:
     maximum: float
     repeats: int
     ratio: float | None
+    peer: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,14 +87,18 @@ def compare(group: str, cases: list[Case], *, repeats: int = 7) -> list[Row]:
             while second[case.name] < _LONG and warm < _WARM:
                 warm += _seconds(case)
             times[case.name].append(_seconds(case) / case.units)
-    peer = next((statistics.median(times[c.name]) for c in cases if c.peer), None)
+    medians = {case.name: statistics.median(times[case.name]) for case in cases}
+    best = min((medians[case.name] for case in cases if case.peer), default=None)
     rows = []
     for case in cases:
-        runs = times[case.name]
-        median = statistics.median(runs)
-        ratio = None if peer is None or case.peer else peer / median
+        runs, median = times[case.name], medians[case.name]
+        ratio = None if best is None else best / median
         compile_s = max(first[case.name] - median * case.units, 0.0)
-        rows.append(Row(group, case.name, compile_s, min(runs), median, max(runs), repeats, ratio))
+        rows.append(
+            Row(
+                group, case.name, compile_s, min(runs), median, max(runs), repeats, ratio, case.peer
+            )
+        )
     return rows
 
 
@@ -165,7 +170,7 @@ def report(
             row.group,
             row.name,
             *(_si(value) for value in (row.minimum, row.median, row.maximum, row.compile_s)),
-            "peer" if row.ratio is None else f"{row.ratio:.1f}",
+            _times(row),
         )
     Console(width=110).print(table)
     if figures:
@@ -175,6 +180,17 @@ def report(
         for figure in figures:
             table.add_row(figure.group, figure.name, f"{figure.value:.3g}", figure.unit)
         Console(width=110).print(table)
+    content = {
+        "rows": [dataclasses.asdict(row) for row in rows],
+        "figures": [dataclasses.asdict(figure) for figure in figures],
+    }
+    save(title, content, out, packages=packages)
+
+
+def save(
+    title: str, content: Mapping[str, Any], out: Path, *, packages: Iterable[str] = ("jax",)
+) -> None:
+    """Writes results, with machine and versions, as JSON; the arguments are those of `report`."""
     machine = {
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in packages},
@@ -182,19 +198,19 @@ def report(
         "cores": os.cpu_count(),
         "processor": platform.machine(),
     }
-    text = json.dumps(
-        {
-            "title": title,
-            "machine": machine,
-            "rows": [dataclasses.asdict(row) for row in rows],
-            "figures": [dataclasses.asdict(figure) for figure in figures],
-        },
-        indent=2,
-    )
+    text = json.dumps({"title": title, "machine": machine, **content}, indent=2)
     out.mkdir(parents=True, exist_ok=True)
     path = out / (title.lower().replace(" ", "-") + ".json")
     with replacing(path) as temporary:
         temporary.write_text(text + "\n")
+
+
+def _times(row: Row) -> str:
+    if row.ratio is None:
+        return ""
+    if row.peer:
+        return "best peer" if row.ratio == 1 else f"peer, {row.ratio:.2f}"
+    return f"{row.ratio:.2f}"
 
 
 def _si(seconds: float) -> str:

@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 import erasejax as ej
 from bench.speed.harness import Case, Figure, Row, compare, measure
+from bench.speed.peers import one_or_all_threads
 from bench.speed.problems import mixed_functions, redundant
 
 ROWS, DIMS, ROUNDS, L2, SEEDS = 10_000, 256, 20, 1e-3, 64
@@ -48,7 +49,7 @@ def inlp(repeats: int) -> tuple[list[Row], list[Figure]]:
     part = compare(
         title,
         [
-            Case("scikit-learn, loop", lambda: inlp_loop(*drawn[0]), peer=True),
+            *one_or_all_threads("scikit-learn, loop", lambda: inlp_loop(*drawn[0])),
             Case("erasejax, one", lambda: one(xs[0], zs[0])),
             Case(f"erasejax, {SEEDS} seeds", lambda: many(xs, zs), units=SEEDS),
         ],
@@ -59,7 +60,7 @@ def inlp(repeats: int) -> tuple[list[Row], list[Figure]]:
     # What a round cannot do without: the rows once for the gradient, once for the accuracy.
     read = jax.jit(lambda x, v: x @ v)
     floor = compare(title, [Case("one pass", lambda: read(xs[0], xs[0, 0]))], repeats=repeats)
-    passes = part[1].median / ROUNDS / floor[0].median
+    passes = part[-2].median / ROUNDS / floor[0].median
     return part + floor, [
         Figure(title, "largest difference of a round's accuracy", gap, "share of rows"),
         Figure(title, "a round of one problem", passes, "passes over the rows"),
@@ -121,11 +122,8 @@ def rlace(repeats: int) -> tuple[list[Row], list[Figure]]:
     timed = compare(
         iteration,
         [
-            Case(
-                "numpy",
-                lambda: published_iterations(centred, z, ITERATIONS),
-                units=ITERATIONS,
-                peer=True,
+            *one_or_all_threads(
+                "numpy", lambda: published_iterations(centred, z, ITERATIONS), ITERATIONS
             ),
             Case("erasejax", lambda: fantope(key), units=ITERATIONS),
         ],

@@ -1,8 +1,8 @@
-"""Data for the iterative erasers."""
+"""Data of the benchmarks."""
 
 import numpy as np
 
-__all__ = ["mixed_functions", "redundant"]
+__all__ = ["mixed_functions", "objective", "redundant", "two_classes"]
 
 _FUNCTIONS = (  # (scale of the noise inside, slope, noise outside)
     (0.3, 0.3, 0.0),
@@ -49,3 +49,24 @@ def mixed_functions(
         columns.append(inside**2 + slope * z + outside * rng.standard_normal(n))
     x = np.stack(columns, axis=1) @ (rng.standard_normal((len(columns), d)) * 1e-2)
     return x.astype(np.float32), z
+
+
+def two_classes(
+    n: int, d: int, *, decay: float = 0.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two classes a little apart along ten directions, in noise with a spectrum of j^-decay."""
+    rng = np.random.default_rng(seed)
+    z = rng.integers(0, 2, n)
+    x = rng.standard_normal((n, d))
+    x[:, :10] += 0.3 * z[:, None]
+    if decay:
+        x = (x * np.arange(1, d + 1) ** (-decay / 2)) @ np.linalg.qr(rng.standard_normal((d, d)))[0]
+    return x.astype(np.float32), z
+
+
+def objective(x: np.ndarray, z: np.ndarray, weight, bias, l2: float) -> float:
+    """Returns what logistic regression minimises, in 64 bits: mean nats + l2 / 2 |weight|^2."""
+    weight = np.asarray(weight, np.float64).ravel()
+    scores = x.astype(np.float64) @ weight + float(np.ravel(bias)[0])
+    nats = np.logaddexp(0, np.where(z == 1, -scores, scores)).mean()
+    return float(nats + l2 / 2 * weight @ weight)

@@ -22,7 +22,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from bench.speed.experiment import DATASETS, ROWS, loop_case
+from bench.speed.experiment import DATASETS, ROWS, loop_cases
 from bench.speed.harness import Case, Figure, Row, compare, measure
 from erasejax import sweep
 from erasejax.sweep._plan import plan
@@ -86,7 +86,7 @@ def experiment(repeats: int) -> tuple[list[Row], list[Figure]]:
     rows = []
     for d in DATASETS:
         case = Case("sweep", lambda d=d: sweep_once(spec(d, SEEDS[d])), units=SEEDS[d])
-        rows += compare(f"d = {d}", [loop_case(d), case], repeats=repeats)
+        rows += compare(f"d = {d}", [*loop_cases(d), case], repeats=repeats)
     return rows, []
 
 

@@ -5,13 +5,14 @@ Each command is a function in a file of its own; tyro reads its signature and do
 
 import contextlib
 import io
+import logging
 import os
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from erasejax._core.text import lines_of, plain, prepare_streams
 
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       SystemExit: help was asked for (0), or the arguments could not be parsed (2).
       RuntimeError: a fault of erasejax or jax.
     """
+    whole_process = argv is None
     argv = list(sys.argv[1:] if argv is None else argv)
     prepare_streams()
     try:
@@ -63,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"erasejax {package_version()}")
             return 0
         with _terminable(), _plain_warnings():
-            if said := _parsed(argv)():
+            command = _parsed(argv)
+            if whole_process:
+                _prepare_jax()
+            if said := command():
                 print(lines_of(said))
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe has left
@@ -102,6 +107,26 @@ def _parsed(argv: list[str]) -> Callable[[], object]:
     finally:
         for line in said.getvalue().splitlines():
             print(plain(line), file=sys.stderr)
+
+
+def _prepare_jax() -> None:
+    """Keeps compiled programs for the next command, and the compiler's own messages off stderr.
+
+    Some versions of jax say of every program they load that it was made elsewhere. What is wrong
+    comes as an exception. Whoever has set TF_CPP_MIN_LOG_LEVEL or JAX_LOGGING_LEVEL sees what they
+    asked for.
+    """
+    import jax
+
+    from erasejax._core.program_cache import cache_programs
+
+    config: Any = jax.config
+    # jax sets the variable to 1 when it is imported, as `erasejax` is before its command line.
+    if config.jax_logging_level == "NOTSET" and os.environ["TF_CPP_MIN_LOG_LEVEL"] == "1":
+        config.update("jax_logging_level", "CRITICAL")
+        for name in ("jax", "jaxlib"):  # what Python says stays
+            logging.getLogger(name).setLevel(logging.NOTSET)
+    cache_programs()
 
 
 def _forget_output() -> None:

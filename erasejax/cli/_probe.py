@@ -316,8 +316,8 @@ def _length(fitted: Any, x: jax.Array) -> float | None:
     """Returns the length of a probe's weights in units of the features' spread; None without."""
     if not hasattr(fitted, "weight"):
         return None
-    sd = np.std(np.asarray(x, np.float64), axis=0).astype(fitted.weight.dtype)
-    return float(jnp.linalg.norm(fitted.weight * (sd if fitted.weight.ndim == 1 else sd[:, None])))
+    sd, weight = np.std(np.asarray(x, np.float64), axis=0), np.asarray(fitted.weight)
+    return float(np.linalg.norm(weight.T * sd))
 
 
 def _fit(config: Eraser[FittedEraser], data: Dataset, key: jax.Array) -> FittedEraser:

@@ -1,10 +1,8 @@
 """The commands `sweep` and `report`."""
 
-import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import jax
 from tyro.conf import Positional, arg
 
 from erasejax.pages import report as write_report
@@ -46,7 +44,6 @@ def sweep(
       FileNotFoundError: there is no such spec.
       ValueError: it is not valid.
     """
-    _cache_programs()
     budget = None if memory is None else memory * 2**20
     if dry_run:
         found = estimate(spec, out=out, shard=shard, chunk=chunk, memory=budget)
@@ -76,19 +73,6 @@ def report(
       ValueError: the folder holds no sweep.
     """
     return str(write_report(folder, out or folder / "report.html", overwrite=force))
-
-
-def _cache_programs() -> None:
-    """Keeps compiled programs for the next start, in the user's cache folder.
-
-    Where JAX_COMPILATION_CACHE_DIR is set, that one is used. Versions of jax before 0.11 say of
-    every program they load that the machine differs, so there it is left to the user.
-    """
-    config: Any = jax.config
-    if config.jax_compilation_cache_dir is None and jax.__version_info__ >= (0, 11):
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        config.update("jax_compilation_cache_dir", str(Path(base) / "erasejax" / "programs"))
-        config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _lines(found: Estimate) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from erasejax._core.text import show
 from erasejax.files._arrays import open_array, read_array
 from erasejax.files._features import open_features
 from erasejax.files._sources import Source, not_text, parse
-from erasejax.files._tables import is_list, open_table
+from erasejax.files._tables import is_list, open_table, values_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -277,17 +277,19 @@ def _column(source: Source, name: str, column: "pa.Array") -> np.ndarray:
             f"{source}: {column.null_count} of {len(column)} labels are missing (empty, NA or null"
             f"{hint}), the first in row {row}, counted from 0; fill them, or remove the rows"
         )
-    if pa.types.is_boolean(column.type) or pa.types.is_integer(column.type):
-        return column.to_numpy(zero_copy_only=False)
+    if pa.types.is_boolean(column.type):
+        return values_of(column.cast(pa.uint8())).astype(bool)
+    if pa.types.is_integer(column.type):
+        return values_of(column)
     if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
-        return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return values_of(column.cast(pa.float64()))
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         try:
             text = [value.decode(source.encoding or "utf-8") for value in column.to_pylist()]
         except UnicodeDecodeError:
             raise ValueError(not_text(source, f"column {name!r}")) from None
         return np.array(text, object)
-    return column.cast(pa.string()).to_numpy(zero_copy_only=False).astype(object)
+    return np.array(column.cast(pa.string()).to_pylist(), object)
 
 
 def _whole_or_real(spec: str | os.PathLike[str], values: np.ndarray, concept: str) -> np.ndarray:

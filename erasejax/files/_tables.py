@@ -19,7 +19,15 @@ from erasejax.files._sources import MessageError, Source, not_text, parse, reada
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Table", "batch_of", "is_list", "open_table", "same_table_columns", "schema_of"]
+__all__ = [
+    "Table",
+    "batch_of",
+    "is_list",
+    "open_table",
+    "same_table_columns",
+    "schema_of",
+    "values_of",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,7 +261,7 @@ class Table:
         import pyarrow.compute as pc
 
         lengths = pc.call_function("list_value_length", [column])
-        sizes = lengths.fill_null(0).to_numpy(zero_copy_only=False)
+        sizes = values_of(lengths.fill_null(0))
         if (wrong := np.flatnonzero(sizes != width)).size:
             row = int(wrong[0])
             raise ValueError(
@@ -343,7 +351,15 @@ def _floats(column: "pa.Array") -> np.ndarray:
         if pa.types.is_boolean(column.type):
             column = column.cast(pa.uint8())
         column = column.cast(pa.float64(), safe=False)
-    return column.to_numpy(zero_copy_only=False)
+    return values_of(column.fill_null(np.nan) if column.null_count else column)
+
+
+def values_of(column: "pa.Array") -> np.ndarray:
+    """Returns the values of a pyarrow array of numbers without nulls.
+
+    Its own `to_numpy`, and `pa.array`, import pandas first, which takes longer than to read a file.
+    """
+    return np.from_dlpack(column)
 
 
 def schema_of(names: tuple[str, ...], dtype: np.dtype) -> "pa.Schema":
@@ -360,4 +376,7 @@ def batch_of(block: np.ndarray, schema: "pa.Schema") -> "pa.RecordBatch":
     """Returns rows of features as a pyarrow record batch."""
     import pyarrow as pa
 
-    return pa.record_batch([pa.array(column) for column in block.T.copy()], schema=schema)
+    def array(kind: pa.DataType, column: np.ndarray) -> pa.Array:
+        return pa.Array.from_buffers(kind, len(column), [None, pa.py_buffer(column)])
+
+    return pa.record_batch([*map(array, schema.types, block.T.copy())], schema=schema)

@@ -278,7 +278,7 @@ ARRAYLESS = {
     "ClassMoments.init", "Moments.init", "Projection.affine", "Projection.matrix",
     "Projection.restrict", "TracedProjection.affine", "TracedProjection.matrix",
     "TracedProjection.of", "TracedProjection.restrict", "CCSClassifier.each_start",
-    "raise_if_failed", "register",
+    "cache_programs", "raise_if_failed", "register",
     # Given files; `test_files` overwrites those.
     "load", "save", "stream_moments",
 }  # fmt: skip

@@ -49,6 +49,21 @@ def test_streaming_is_in_memory(here, capsys, monkeypatch):
     close(np.load("parts.npy"), np.load("whole.npy"))
 
 
+def test_tables_are_read_and_written_without_pandas(here):
+    np.savetxt("table.csv", np.load("x.npy"), delimiter=",", header="a,b,c,d,e", comments="")
+    code = """
+import sys
+from erasejax.cli import main
+assert main(["fit", "table.csv", "table.csv:e", "--out", "e.safetensors", "--concept", "real"]) == 0
+assert main(["apply", "e.safetensors", "table.csv", "--out", "y.csv"]) == 0
+print("pandas" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True, timeout=240
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_blocks_compile_once(here, monkeypatch):
     from erasejax.statistics._moments import _update
 
