@@ -71,8 +71,13 @@ def rounding_shows(moments: Moments, dtype: np.dtype) -> bool:
     """
     if is_rounded(dtype):
         return True
-    far = 16 * max(moments.xz.shape[1], 2) * moments.sd < jnp.abs(moments.mean)
-    return dtype.itemsize == 4 and bool(far.any())
+    return dtype.itemsize == 4 and bool(_is_far(moments))
+
+
+@program
+def _is_far(moments: Moments) -> jax.Array:
+    least = 16 * max(moments.xz.shape[1], 2) * moments.sd
+    return (least < jnp.abs(moments.mean)).any()
 
 
 def certify(
@@ -117,7 +122,7 @@ def certify(
     for block in blocks:
         erased = erase(eraser, np.asarray(block.x), block.z, dtype)
         rounded = rounded.update(erased, block.z, block.weights)
-    return certified._replace(after=_linear_r2(rounded, vanishes(rounded)))
+    return certified._replace(after=_rounded(rounded))
 
 
 def certify_rows(eraser: FittedEraser, data: Dataset, *, dtype: np.dtype) -> Certificate:
@@ -158,9 +163,16 @@ def _certify(eraser: Certifiable, moments: Moments) -> Certificate:
     erased = eraser.erased_moments(moments)
     # A feature that is erased whole has no spread left: its rounding is measured by what it had.
     null = vanishes(erased) | vanishes(erased.replace(xx=moments.xx))
-    after = _linear_r2(erased, null)
-    before = _linear_r2(moments, vanishes(moments))
+    # One after the other, in one loop: side by side both would be compiled.
+    both = jax.tree.map(lambda *pair: jnp.stack(pair), moments, erased)
+    nulls = jnp.stack([vanishes(moments), null])
+    before, after = jax.lax.map(lambda each: _linear_r2(*each), (both, nulls))
     return Certificate(eraser.damage(moments), before, after, after)
+
+
+@program
+def _rounded(moments: Moments) -> jax.Array:
+    return _linear_r2(moments, vanishes(moments))
 
 
 def _concept_only(moments: Moments) -> Moments:
@@ -171,7 +183,6 @@ def _concept_only(moments: Moments) -> Moments:
     )
 
 
-@program
 def _linear_r2(moments: Moments, null: jax.Array) -> jax.Array:
     """Returns what `metrics.linear_r2` does, from moments."""
     solved = solve_moments(moments, rule="none", shrinkage=0.0)

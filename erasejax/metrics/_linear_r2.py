@@ -49,7 +49,7 @@ def canonical_correlations(
       [0.0]
     """
     rows, _ = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
-    return _correlations(roomy(rows))
+    return _linear(roomy(rows))[1]
 
 
 def linear_r2(
@@ -86,7 +86,7 @@ def linear_r2(
       0.0
     """
     rows, _ = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
-    return _linear_r2(roomy(rows))
+    return _linear(roomy(rows))[0]
 
 
 class LinearR2(Metric):
@@ -103,21 +103,15 @@ class LinearR2(Metric):
 
 
 @program
-def _correlations(data: Dataset) -> jax.Array:
-    solved = solve_data(data, rule="none", shrinkage=0.0)
-    null = vanishes(solved.moments)
-    found = jnp.where(null, 0, correlations(solved))
-    return jnp.where(failed(solved.status), jnp.nan, found)
-
-
-@program
-def _linear_r2(data: Dataset) -> jax.Array:
+def _linear(data: Dataset) -> tuple[jax.Array, jax.Array]:
+    """Returns R^2 and the canonical correlations, which nearly all of the work is common to."""
     solved = solve_data(data, rule="none", shrinkage=0.0)
     whiten, _ = whitening(solved.moments)
     rank = jnp.sum((whiten != 0).any(axis=0))
-    r2 = jnp.sum(correlations(solved) ** 2) / rank
-    r2 = jnp.where(vanishes(solved.moments), 0, r2)
-    return jnp.where(failed(solved.status), jnp.nan, r2)
+    found = jnp.where(vanishes(solved.moments), 0, correlations(solved))
+    r2 = jnp.sum(found**2) / rank
+    failure = failed(solved.status)
+    return jnp.where(failure, jnp.nan, r2), jnp.where(failure, jnp.nan, found)
 
 
 def vanishes(moments: Moments) -> jax.Array:

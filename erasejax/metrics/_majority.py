@@ -2,12 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from erasejax._core.programs import program
 from erasejax._core.types import Given
 from erasejax.metrics._base import Metric
 from erasejax.metrics._scoring import members
-from erasejax.rows import Dataset, as_dataset, class_labels
+from erasejax.rows import Dataset, as_dataset, class_labels, roomy
 
 __all__ = ["MajorityRate", "majority_rate"]
 
@@ -33,11 +35,8 @@ def majority_rate(
       0.75
     """
     z = class_labels(z)
-    data = as_dataset(
-        jnp.zeros((len(z), 1), jnp.float32), z, weights=weights, num_classes=num_classes
-    )
-    size = jnp.sum(members(data), axis=0)
-    return jnp.max(size) / jnp.sum(size)
+    nothing = np.zeros((len(z), 1), np.float32)
+    return _majority(roomy(as_dataset(nothing, z, weights=weights, num_classes=num_classes)))
 
 
 class MajorityRate(Metric):
@@ -55,3 +54,9 @@ class MajorityRate(Metric):
     def compute(self, rows: Dataset) -> jax.Array:
         """Returns the share of the most frequent class."""
         return majority_rate(rows.z, num_classes=rows.num_classes)
+
+
+@program
+def _majority(data: Dataset) -> jax.Array:
+    size = jnp.sum(members(data), axis=0)
+    return jnp.max(size) / jnp.sum(size)

@@ -78,5 +78,5 @@ def erase(eraser: FittedEraser, x: np.ndarray, z: Given | None, dtype: np.dtype)
     rows, origin = features_about("x", x)
     if origin is None:
         return np.asarray(eraser(rows, *given), dtype)
-    erased = moved(eraser, -origin)(rows, *given)
+    erased = moved(eraser, origin, back=True)(rows, *given)
     return np.asarray(erased, dtype) + np.asarray(origin, dtype).sum(axis=0)

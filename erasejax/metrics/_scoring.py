@@ -84,7 +84,7 @@ def checked(
             classes = probe.num_classes
     options = {"weights": weights, "num_classes": classes, "decided": True}
     data, origin = as_dataset_about(x, z, of=probe, **options)
-    return moved(probe, None if origin is None else -origin), roomy(data)
+    return moved(probe, origin, back=True), roomy(data)
 
 
 def labelled(

@@ -215,7 +215,7 @@ class FittedProbe(Tree):
 
 def _scores(shared: tuple[FittedProbe, jax.Array | None], x: jax.Array) -> jax.Array:
     probe, origin = shared
-    return moved(probe, None if origin is None else -origin)._scores(x)
+    return moved(probe, origin, back=True)._scores(x)
 
 
 class Classifier(FittedProbe):

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from erasejax._core import inputs
 from erasejax._core.foreign import as_jax_or_numpy
+from erasejax._core.programs import program
 from erasejax._core.types import Given
 from erasejax._linalg.products import two_sum
 from erasejax.rows._dataset import Dataset, as_dataset
@@ -90,25 +91,30 @@ def as_dataset_about(
     return as_dataset(x, z, **options), origin
 
 
-def moved(fitted: T, origin: Float[Array, "2 d"] | None) -> T:
+def moved(fitted: T, origin: Float[Array, "2 d"] | None, *, back: bool = False) -> T:
     """Returns what was fitted to rows about zero for the same rows about an origin.
 
     Args:
       fitted: with a method `_moved`, of an origin (2, d).
       origin: (2, d), or None for zero.
+      back: whether to move it the other way.
 
     Raises:
       TypeError: it has no such method, and would be taken for one of other rows.
     """
     if origin is None:
         return fitted
-    move = getattr(fitted, "_moved", None)
-    if move is None:
+    if not hasattr(fitted, "_moved"):
         raise TypeError(
             f"x: float64 rows far from zero are centred first, and {type(fitted).__name__} has no "
             "_moved(origin) to be moved back by; subtract their mean, or pass float32"
         )
-    return move(origin)
+    return _moved(fitted, origin, back)
+
+
+@program(static_argnums=2)
+def _moved(fitted: Any, origin: jax.Array, back: bool) -> Any:
+    return fitted._moved(-origin if back else origin)
 
 
 def move_point(

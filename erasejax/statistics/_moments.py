@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, UInt32
 
@@ -105,19 +106,23 @@ class Moments(Tree):
         """
         if d < 1 or k < 1:
             raise ValueError(f"d, k: expected positive sizes, got d={d}, k={k}")
-        columns = k + task
+        columns, dtype = k + task, jax.dtypes.canonicalize_dtype(dtype)
+
+        def zeros(*shape: int) -> jax.Array:
+            return jnp.asarray(np.zeros(shape, dtype))  # in numpy, which compiles nothing
+
         return cls(
-            count=jnp.zeros(2, dtype),
-            mean_x=jnp.zeros((2, d), dtype),
-            mean_z=jnp.zeros((2, columns), dtype),
-            xx=jnp.zeros((d, d) if covariance else (d,), dtype),
-            xz=jnp.zeros((d, columns), dtype),
-            zz=jnp.zeros((columns, columns), dtype),
-            status=jnp.uint32(0),
+            count=zeros(2),
+            mean_x=zeros(2, d),
+            mean_z=zeros(2, columns),
+            xx=zeros(d, d) if covariance else zeros(d),
+            xz=zeros(d, columns),
+            zz=zeros(columns, columns),
+            status=jnp.asarray(np.uint32(0)),
             one_hot=one_hot,
             task=task,
-            scale=jnp.ones(d, dtype),
-            grain=jnp.zeros(d, dtype),
+            scale=jnp.asarray(np.ones(d, dtype)),
+            grain=zeros(d),
         )
 
     @classmethod

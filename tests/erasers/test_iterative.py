@@ -76,8 +76,8 @@ def test_recursive_probes_are_fits_to_what_is_left(classes, d):
             + 0.5e-2 * float((np.asarray(fit.weight, np.float64) ** 2).sum())
             for fit, rows in ((one, x), (alone, left))
         ]
-        # Both searches end within eps of the optimum, and the penalty bounds how far apart that lets
-        # their weights be: classes that are nearly separable hardly do.
+        # Both searches end within eps of the optimum, and the penalty bounds how far apart that
+        # lets their weights be: classes that are nearly separable hardly do.
         np.testing.assert_allclose(*losses, rtol=8 * EPS)
         apart = 2 * (2 * EPS * (max(losses) + EPS**0.5) / 1e-2) ** 0.5
         atol = apart * np.linalg.norm(x - mean, axis=1).max()
