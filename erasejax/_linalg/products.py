@@ -146,6 +146,7 @@ def sum_over_rows(
     limit: int = 1 << 11,
     filled: jax.Array | None = None,
     whole: bool = False,
+    axis: int = 0,
 ) -> T:
     """Returns the sum of a function of rows over blocks of rows, each read once while in cache.
 
@@ -160,9 +161,10 @@ def sum_over_rows(
       filled: () how many of the leading rows there are in a buffer of `platforms.rows_of_room`;
         only their blocks are read. None for all.
       whole: static; all rows at once.
+      axis: static; along which the rows lie.
     """
     first = next(a for a in rows if a is not None)
-    n = first.shape[0]
+    n = first.shape[axis]
     if whole:
         return part(*rows, None if filled is None else jnp.arange(n) < filled)
     if filled is None:
@@ -178,7 +180,7 @@ def sum_over_rows(
 
     def block(i):
         start = jnp.minimum(i * size, n - size)
-        cut = [a if a is None else lax.dynamic_slice_in_dim(a, start, size) for a in rows]
+        cut = [a if a is None else lax.dynamic_slice_in_dim(a, start, size, axis) for a in rows]
         place = start + jnp.arange(size)
         fresh = place >= i * size
         return part(*cut, fresh if filled is None else fresh & (place < filled))

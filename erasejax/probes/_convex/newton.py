@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from erasejax._linalg import solves
+from erasejax._linalg import products, solves
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.probes._convex.problem import Point, Problem
 
@@ -100,14 +100,19 @@ def _derivatives(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the gradient (p, m) and the Hessian (p m, p m), of features first, x (p, n)."""
     p, m = v.shape
-    share = problem.share[:, None]
-    residual = share * problem.loss.residual(scores, problem.y)
-    gradient = product("pn,nm->pm", x, residual) + penalty[:, None] * v
-    second = share[:, :, None] * problem.loss.hessian(scores, problem.y)
-    spread = (x[:, None, None] * second.transpose(1, 2, 0)).reshape(p * m * m, -1)
-    hessian = product("an,jn->aj", spread, x).reshape(p, m, m, p)
-    hessian = hessian.transpose(0, 1, 3, 2).reshape(p * m, p * m)
-    return gradient, hessian + jnp.diag(jnp.repeat(penalty, m))
+
+    def part(x: jax.Array, scores: jax.Array, y: jax.Array, share: jax.Array, fresh):
+        share = (share if fresh is None else jnp.where(fresh, share, 0))[:, None]
+        residual = share * problem.loss.residual(scores.T, y.T)
+        second = share[:, :, None] * problem.loss.hessian(scores.T, y.T)
+        spread = (x[:, None, None] * second.transpose(1, 2, 0)).reshape(p * m * m, -1)
+        return product("pn,nm->pm", x, residual), product("an,jn->aj", spread, x)
+
+    rows = x, scores.T, problem.y.T, problem.share
+    whole, filled = problem.filled is None, problem.filled
+    gradient, hessian = products.sum_over_rows(part, rows, whole=whole, filled=filled, axis=-1)
+    hessian = hessian.reshape(p, m, m, p).transpose(0, 1, 3, 2).reshape(p * m, p * m)
+    return gradient + penalty[:, None] * v, hessian + jnp.diag(jnp.repeat(penalty, m))
 
 
 def _solve_positive(matrix: jax.Array, rhs: jax.Array) -> jax.Array:
