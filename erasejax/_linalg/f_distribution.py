@@ -9,46 +9,49 @@ binomial probabilities").
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 __all__ = ["beta_tail", "beta_upper_quantile", "detectable_noncentrality", "noncentral_tail"]
 
 
 def beta_tail(a: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
-    """Returns the probability that a beta variable of shapes a, b > 0 exceeds x in [0, 1].
+    """Returns the probability that a beta variable of shapes a, b >= 1/2 exceeds x in [0, 1].
 
     Small probabilities keep their relative accuracy, down to the smallest float. NaN where an
     argument is NaN.
 
+    Args:
+      a: (...) shape.
+      b: (...) shape.
+      x: (...).
+
     References:
-      Didonato and Morris 1992, doi 10.1145/131766.131776 (the continued fraction).
+      Takahasi and Mori 1974, doi 10.2977/prims/1195192451 (the quadrature).
     """
-    # The fraction converges fast below the mean: of x, or else of y.
-    right = (a + b) * x > a
-    y = 1 - x
-    own, other = jnp.where(right, b, a), jnp.where(right, a, b)
+    # The smaller of the two tails, so that it is a sum of small numbers: of x, or of 1 - x.
     gap = (a + b) * x - a
-    fraction = _fraction(own, other, jnp.where(right, y, x), jnp.where(right, gap, -gap))
-    part = _scaled_density(a, b, x) * fraction
+    right = gap > 0
+    own, other = jnp.where(right, b, a), jnp.where(right, a, b)
+    y, rest = jnp.where(right, 1 - x, x), jnp.where(right, x, 1 - x)
+    part = _scaled_density(a, b, x) * _ratio(own, other, y, rest, jnp.abs(gap))
     tail = jnp.where(right, part, 1 - part)
     tail = jnp.where(x <= 0, 1, jnp.where(x >= 1, 0, tail))
     return jnp.where(jnp.isnan(a + b + x), jnp.nan, jnp.clip(tail, 0, 1))
 
 
 def beta_upper_quantile(a: jax.Array, b: jax.Array, tail: float) -> jax.Array:
-    """Returns the x that a beta variable of shapes a, b exceeds with probability `tail`."""
-    # In the logarithm of the odds, where rare events lie no closer together than common ones; many
-    # points at a time, since a round takes as long as its slowest.
-    inner = jnp.arange(1, 33, dtype=a.dtype) / 33
+    """Returns the x that a beta variable of shapes a, b, (), exceeds with probability `tail`."""
+    # In the logarithm of the odds, where rare events lie no closer together than common ones.
+    inner = jnp.arange(1, 8, dtype=a.dtype) / 8
 
     def cut(_, ends):
         low, width = ends
-        points = low + width * inner
-        tails = jax.vmap(lambda p: beta_tail(a, b, lax.logistic(p)))(points)
-        return low + width * jnp.sum(tails > tail) / 33, width / 33
+        tails = beta_tail(a, b, lax.logistic(low + width * inner))
+        return low + width * jnp.sum(tails > tail) / 8, width / 8
 
     start = jnp.log(a) - jnp.log(b) - 20
-    low, width = lax.fori_loop(0, 5, cut, (start, jnp.full_like(start, 40)))
+    low, width = lax.fori_loop(0, 9, cut, (start, jnp.full_like(start, 40)))
     return lax.logistic(low + width / 2)
 
 
@@ -67,7 +70,7 @@ def noncentral_tail(
       noncentrality: () >= 0, the mean of the Poisson variable is half of it.
       terms: static number of terms; above that many the Poisson variable must be rare.
     """
-    return _mixed(_tails(a, b, x, terms), noncentrality)
+    return _mixed(_tails(a, b, x, beta_tail(a, b, x), terms), noncentrality)
 
 
 def detectable_noncentrality(
@@ -82,48 +85,39 @@ def detectable_noncentrality(
       power: static.
       terms: static, as in `noncentral_tail`.
     """
-    tails = _tails(a, b, beta_upper_quantile(a, b, level), terms)
+    critical = beta_upper_quantile(a, b, level)
+    tails = _tails(a, b, critical, jnp.full_like(a, level), terms)
 
     def halve(_, ends):
         low, high = ends
         middle = (low + high) / 2
-        weak = _mixed(tails, middle) < power
-        return jnp.where(weak, middle, low), jnp.where(weak, high, middle)
+        strong = _mixed(tails, middle) >= power
+        return jnp.where(strong, low, middle), jnp.where(strong, middle, high)
 
     # Up to eight deviations of the Poisson variable above its mean are among the terms.
     limit = jnp.asarray(2 * ((terms + 16) ** 0.5 - 4) ** 2, a.dtype)
-    found, _ = lax.fori_loop(0, 30, halve, (jnp.zeros_like(limit), limit))
-    found = jnp.where(_mixed(tails, limit) >= power, found, jnp.nan)
-    return jnp.asarray(found)
+    found, high = lax.fori_loop(0, 30, halve, (jnp.zeros_like(limit), limit))
+    return jnp.asarray(jnp.where(high < limit, found, jnp.nan))
 
 
-def _tails(a: jax.Array, b: jax.Array, x: jax.Array, terms: int) -> jax.Array:
+def _tails(a: jax.Array, b: jax.Array, x: jax.Array, first: jax.Array, terms: int) -> jax.Array:
     """Returns the tails beyond x of beta variables of shapes (a + j, b), j < terms: (terms,).
 
-    Each is the one before plus a term of ratio x (a + b + j) / (a + 1 + j) to the term before.
+    Each is the one before, of which `first` is the first, plus a density.
     """
-    j = jnp.arange(terms - 1, dtype=a.dtype)
-    ratio = jnp.log(x * (a + b + j) / (a + 1 + j))
-    log_terms = jnp.concatenate([jnp.zeros(1, a.dtype), jnp.cumsum(ratio)])
-    first = _scaled_density(a, b, x) / a
-    steps = first * jnp.exp(log_terms)
-    tails = beta_tail(a, b, x) + jnp.concatenate([jnp.zeros(1, a.dtype), jnp.cumsum(steps[:-1])])
-    return jnp.clip(tails, 0, 1)
+    own = a + jnp.arange(terms - 1, dtype=a.dtype)
+    steps = _scaled_density(own, jnp.full_like(own, b), jnp.full_like(own, x)) / own
+    return jnp.clip(jnp.cumsum(jnp.concatenate([first[None], steps])), 0, 1)
 
 
 def _mixed(tails: jax.Array, noncentrality: jax.Array) -> jax.Array:
     """Returns the mean of tails (terms,) over a Poisson variable of mean noncentrality / 2."""
     mean = noncentrality / 2
-    j = jnp.arange(tails.shape[0], dtype=tails.dtype)
-    # From the mode outwards, so that no large logarithms cancel.
-    mode = jnp.floor(jnp.minimum(mean, tails.shape[0] - 1))
-    log_ratio = jnp.log(mean / jnp.maximum(j, 1))
-    log_ratio = jnp.where(j > 0, log_ratio, 0)
-    log_weight = jnp.cumsum(jnp.where(j > mode, log_ratio, 0)) - (
-        jnp.cumsum(jnp.where(j <= mode, log_ratio, 0)[::-1])[::-1]
-        - jnp.where(j <= mode, log_ratio, 0)
-    )
-    weight = jnp.where(mean > 0, jnp.exp(log_weight), jnp.where(j == 0, 1, 0))
+    j = jnp.arange(1, tails.shape[0], dtype=tails.dtype)
+    # By its deviance, as the density: no large logarithms cancel.
+    rest = jnp.log(2 * jnp.pi * j) / 2 + _stirling(j)
+    some = jnp.exp(-mean * _phi((j - mean) / jnp.where(mean > 0, mean, 1)) - rest)
+    weight = jnp.concatenate([jnp.exp(-mean)[None], jnp.where(mean > 0, some, 0)])
     return jnp.sum(weight * tails) / jnp.sum(weight)
 
 
@@ -133,10 +127,11 @@ def _scaled_density(a: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
     x = jnp.where(inside, x, 0.5)
     n = a + b
     gap = n * x - a
-    deviance = n * x * _phi(-gap / (n * x)) + n * (1 - x) * _phi(gap / (n * (1 - x)))
+    means = jnp.stack([n * x, n * (1 - x)])
+    deviance = jnp.sum(means * _phi(jnp.stack([-gap, gap]) / means), axis=0)
+    of_n, of_a, of_b = _stirling(jnp.stack([n, a, b]))
     log = (jnp.log(a) + jnp.log(b) - jnp.log(2 * jnp.pi * n)) / 2 - deviance
-    log = log + _stirling(n) - _stirling(a) - _stirling(b)
-    return jnp.where(inside, jnp.exp(log), 0)
+    return jnp.where(inside, jnp.exp(log + (of_n - of_a - of_b)), 0)
 
 
 def _phi(u: jax.Array) -> jax.Array:
@@ -153,45 +148,61 @@ def _phi(u: jax.Array) -> jax.Array:
 def _stirling(a: jax.Array) -> jax.Array:
     """Returns log Gamma(a + 1) less Stirling's formula, log(sqrt(2 pi a) (a / e)^a), a > 0."""
     # Shifted up to where the asymptotic series holds: s(a) = s(a + 1) - 1 + (a + 1/2) log(1 + 1/a).
-    shifted, total = a, jnp.zeros_like(a)
-    for _ in range(8):
-        small = shifted < 8
-        total = total + jnp.where(small, (shifted + 0.5) * jnp.log1p(1 / shifted) - 1, 0)
-        shifted = jnp.where(small, shifted + 1, shifted)
+    steps = a[..., None] + jnp.arange(8, dtype=a.dtype)
+    small = steps < 8
+    total = jnp.sum(jnp.where(small, (steps + 0.5) * jnp.log1p(1 / steps) - 1, 0), axis=-1)
+    shifted = a + jnp.sum(small, axis=-1)
     square = 1 / (shifted * shifted)
     series = 1 / 12 - square * (1 / 360 - square * (1 / 1260 - square * (1 / 1680 - square / 1188)))
     return total + series / shifted
 
 
-def _fraction(a: jax.Array, b: jax.Array, x: jax.Array, gap: jax.Array) -> jax.Array:
-    """Returns I_x(a, b) as a multiple of the scaled density, by a continued fraction.
+def _ratio(
+    a: jax.Array, b: jax.Array, x: jax.Array, rest: jax.Array, gap: jax.Array
+) -> jax.Array:
+    """Returns I_x(a, b) as a multiple of the scaled density, by quadrature.
+
+    With t = x e^-s in its integral it is that of (1 - t)^-1 (t / x)^a ((1 - t) / (1 - x))^b over
+    s > 0. Below the mean the logarithm of the last two is concave and falls: it is a sum of three
+    terms, none of them positive.
 
     Args:
-      a: () shape.
-      b: () shape.
-      x: () at most about the mean.
-      gap: () a - (a + b) x, which x near 1 cannot say with all its digits.
+      a: (...) shape.
+      b: (...) shape.
+      x: (...) at most about the mean.
+      rest: (...) 1 - x, which x near 1 cannot say with all its digits.
+      gap: (...) a - (a + b) x, which x near 1 cannot either.
     """
-    eps = jnp.finfo(x.dtype).eps
-    tiny = float(jnp.finfo(x.dtype).tiny) / float(eps)
+    a, b, x, rest, gap = (v[..., None] for v in jnp.broadcast_arrays(a, b, x, rest, gap))
+    slope, odds = gap / rest, x / rest
+    # How far it takes to fall by about one.
+    width = 1 / (slope + jnp.sqrt(b * odds / rest))
+    nodes, weights = (jnp.asarray(part, x.dtype) for part in _NODES)
+    s = width * nodes
+    growth = odds * -jnp.expm1(-s)
+    log = -slope * s - b * (odds * _rest_of_exp(-s) + _rest_of_exp(jnp.log1p(growth)))
+    return jnp.sum(weights * width * jnp.exp(log) / (rest * (1 + growth)), axis=-1)
 
-    def nonzero(value: jax.Array) -> jax.Array:
-        return jnp.where(jnp.abs(value) < tiny, tiny, value)
 
-    def step(state):
-        m, front, back, value, _ = state
-        # Divided by a, so that large shapes do not overflow.
-        share, odd = m / a, 1 + (2 * m - 1) / a
-        width = m * (b - m) * x
-        before = 1 + (m - 1) / a
-        top = before * (before + b / a) * (width * x) / (odd * odd)
-        bottom = m + width / (a * odd) + (1 + share) / (odd + 2 / a) * (1 + gap + m * (2 - x))
-        back = 1 / nonzero(bottom + top * back)
-        front = nonzero(bottom + top / front)
-        change = front * back
-        return m + 1, front, back, value * change, jnp.abs(change - 1)
+def _nodes() -> tuple[np.ndarray, np.ndarray]:
+    """Returns nodes and weights of a sum that is an integral over s > 0 of what falls as e^-s.
 
-    first = nonzero((1 + gap) * (a / (a + 1)))
-    state = (jnp.ones_like(x), first, jnp.zeros_like(x), first, jnp.full_like(x, jnp.inf))
-    # Rounding may keep the last bits moving; a NaN lane stops at once.
-    return 1 / lax.while_loop(lambda s: (s[4] > 4 * eps) & (s[0] < 2000), step, state)[3]
+    The trapezoidal rule in t, s = exp(t - e^-t), whose error falls with the exponential of the
+    reciprocal step: of 1/8, to 2e-15 for all shapes from 1/2 to 10^6.
+    """
+    t = np.arange(-3.5, 4.3, 1 / 8)
+    s = np.exp(t - np.exp(-t))
+    return s, s * (1 + np.exp(-t)) / 8
+
+
+_NODES = _nodes()
+
+
+def _rest_of_exp(u: jax.Array) -> jax.Array:
+    """Returns e^u - 1 - u."""
+    near = jnp.abs(u) < 0.1
+    small = jnp.where(near, u, 0)
+    series = jnp.zeros_like(u)
+    for i in range(10, 2, -1):
+        series = small / i * (1 + series)
+    return jnp.where(near, small * small / 2 * (1 + series), jnp.expm1(u) - u)
