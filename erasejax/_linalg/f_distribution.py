@@ -157,9 +157,7 @@ def _stirling(a: jax.Array) -> jax.Array:
     return total + series / shifted
 
 
-def _ratio(
-    a: jax.Array, b: jax.Array, x: jax.Array, rest: jax.Array, gap: jax.Array
-) -> jax.Array:
+def _ratio(a: jax.Array, b: jax.Array, x: jax.Array, rest: jax.Array, gap: jax.Array) -> jax.Array:
     """Returns I_x(a, b) as a multiple of the scaled density, by quadrature.
 
     With t = x e^-s in its integral it is that of (1 - t)^-1 (t / x)^a ((1 - t) / (1 - x))^b over

@@ -235,8 +235,9 @@ def _p_value(
     bar = observed - 64 * jnp.finfo(dtype).eps * jnp.abs(observed)
 
     def chunk(i):
-        drawn = statistic(_signs(jax.random.fold_in(key, i), size, n).astype(dtype))
-        counts = i * size + jnp.arange(size) < flips
+        numbers = i * size + jnp.arange(size)
+        drawn = statistic(jax.vmap(_signs, (None, 0, None))(key, numbers, n).astype(dtype))
+        counts = numbers < flips
         square = jnp.sum(jnp.where(counts, drawn**2, 0))
         return jnp.sum((drawn >= bar) & counts), square
 
@@ -246,8 +247,8 @@ def _p_value(
     return observed * safe_reciprocal(scale, scale > 0), p_value
 
 
-def _signs(key: jax.Array, size: int, n: int) -> jax.Array:
-    """Returns sets of random signs, (size, n)."""
-    words = jax.random.bits(key, (size, -(-n // 32)))
-    bits = (words[:, :, None] >> jnp.arange(32, dtype=words.dtype)) & 1
-    return 1 - 2 * bits.reshape(size, -1)[:, :n].astype(jnp.int8)
+def _signs(key: jax.Array, number: jax.Array, n: int) -> jax.Array:
+    """Returns set `number` of random signs, (n,): the same first signs whatever n is."""
+    words = jax.random.bits(jax.random.fold_in(key, number), (-(-n // 32),))
+    bits = (words[:, None] >> jnp.arange(32, dtype=words.dtype)) & 1
+    return 1 - 2 * bits.reshape(-1)[:n].astype(jnp.int8)
