@@ -7,6 +7,8 @@ through deviances and Stirling's series instead (Loader 2000, "Fast and accurate
 binomial probabilities").
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,12 +31,16 @@ def beta_tail(a: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
     References:
       Takahasi and Mori 1974, doi 10.2977/prims/1195192451 (the quadrature).
     """
+    return _tail(a, b, x, _log_factor(a, b))
+
+
+def _tail(a: jax.Array, b: jax.Array, x: jax.Array, log_factor: jax.Array) -> jax.Array:
     # The smaller of the two tails, so that it is a sum of small numbers: of x, or of 1 - x.
     gap = (a + b) * x - a
     right = gap > 0
     own, other = jnp.where(right, b, a), jnp.where(right, a, b)
     y, rest = jnp.where(right, 1 - x, x), jnp.where(right, x, 1 - x)
-    part = _scaled_density(a, b, x) * _ratio(own, other, y, rest, jnp.abs(gap))
+    part = _scaled_density(a, b, x, log_factor) * _ratio(own, other, y, rest, jnp.abs(gap))
     tail = jnp.where(right, part, 1 - part)
     tail = jnp.where(x <= 0, 1, jnp.where(x >= 1, 0, tail))
     return jnp.where(jnp.isnan(a + b + x), jnp.nan, jnp.clip(tail, 0, 1))
@@ -42,12 +48,16 @@ def beta_tail(a: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
 
 def beta_upper_quantile(a: jax.Array, b: jax.Array, tail: float) -> jax.Array:
     """Returns the x that a beta variable of shapes a, b, (), exceeds with probability `tail`."""
+    return _upper_quantile(a, b, tail, _log_factor(a, b))
+
+
+def _upper_quantile(a: jax.Array, b: jax.Array, tail: float, log_factor: jax.Array) -> jax.Array:
     # In the logarithm of the odds, where rare events lie no closer together than common ones.
     inner = jnp.arange(1, 8, dtype=a.dtype) / 8
 
     def cut(_, ends):
         low, width = ends
-        tails = beta_tail(a, b, lax.logistic(low + width * inner))
+        tails = _tail(a, b, lax.logistic(low + width * inner), log_factor)
         return low + width * jnp.sum(tails > tail) / 8, width / 8
 
     start = jnp.log(a) - jnp.log(b) - 20
@@ -70,7 +80,10 @@ def noncentral_tail(
       noncentrality: () >= 0, the mean of the Poisson variable is half of it.
       terms: static number of terms; above that many the Poisson variable must be rare.
     """
-    return _mixed(_tails(a, b, x, beta_tail(a, b, x), terms), noncentrality)
+    shapes = a + jnp.arange(terms, dtype=a.dtype)
+    log_factors = _log_factor(shapes, b)
+    first = _tail(a, b, x, log_factors[0])
+    return _mixed(_tails(shapes, b, x, first, log_factors), noncentrality)
 
 
 def detectable_noncentrality(
@@ -85,8 +98,10 @@ def detectable_noncentrality(
       power: static.
       terms: static, as in `noncentral_tail`.
     """
-    critical = beta_upper_quantile(a, b, level)
-    tails = _tails(a, b, critical, jnp.full_like(a, level), terms)
+    shapes = a + jnp.arange(terms, dtype=a.dtype)
+    log_factors = _log_factor(shapes, b)
+    critical = _upper_quantile(a, b, level, log_factors[0])
+    tails = _tails(shapes, b, critical, jnp.full_like(a, level), log_factors)
 
     def halve(_, ends):
         low, high = ends
@@ -100,49 +115,61 @@ def detectable_noncentrality(
     return jnp.asarray(jnp.where(high < limit, found, jnp.nan))
 
 
-def _tails(a: jax.Array, b: jax.Array, x: jax.Array, first: jax.Array, terms: int) -> jax.Array:
-    """Returns the tails beyond x of beta variables of shapes (a + j, b), j < terms: (terms,).
+def _tails(
+    a: jax.Array, b: jax.Array, x: jax.Array, first: jax.Array, log_factors: jax.Array
+) -> jax.Array:
+    """Returns the tails beyond x of beta variables of shapes a, a + 1, ..., (terms,), and b, ().
 
     Each is the one before, of which `first` is the first, plus a density.
     """
-    own = a + jnp.arange(terms - 1, dtype=a.dtype)
-    steps = _scaled_density(own, jnp.full_like(own, b), jnp.full_like(own, x)) / own
-    return jnp.clip(jnp.cumsum(jnp.concatenate([first[None], steps])), 0, 1)
+    steps = _scaled_density(a, b, x, log_factors) / a
+    return jnp.clip(first + jnp.cumsum(steps) - steps, 0, 1)
 
 
 def _mixed(tails: jax.Array, noncentrality: jax.Array) -> jax.Array:
     """Returns the mean of tails (terms,) over a Poisson variable of mean noncentrality / 2."""
     mean = noncentrality / 2
-    j = jnp.arange(1, tails.shape[0], dtype=tails.dtype)
+    j = np.arange(len(tails))
     # By its deviance, as the density: no large logarithms cancel.
-    rest = jnp.log(2 * jnp.pi * j) / 2 + _stirling(j)
-    some = jnp.exp(-mean * _phi((j - mean) / jnp.where(mean > 0, mean, 1)) - rest)
-    weight = jnp.concatenate([jnp.exp(-mean)[None], jnp.where(mean > 0, some, 0)])
+    rest = np.array([math.lgamma(i + 1) - (i * math.log(i) - i if i else 0) for i in j])
+    gap = (j.astype(tails.dtype) - mean) / jnp.where(mean > 0, mean, 1)
+    weight = jnp.exp(-mean * _phi(gap) - jnp.asarray(rest, tails.dtype))
+    weight = jnp.where(mean > 0, weight, j == 0)
     return jnp.sum(weight * tails) / jnp.sum(weight)
 
 
-def _scaled_density(a: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
-    """Returns x^a (1 - x)^b / B(a, b)."""
+def _scaled_density(a: jax.Array, b: jax.Array, x: jax.Array, log_factor: jax.Array) -> jax.Array:
+    """Returns x^a (1 - x)^b / B(a, b); `log_factor` is that of a and b."""
     inside = (x > 0) & (x < 1)
     x = jnp.where(inside, x, 0.5)
     n = a + b
     gap = n * x - a
-    means = jnp.stack([n * x, n * (1 - x)])
-    deviance = jnp.sum(means * _phi(jnp.stack([-gap, gap]) / means), axis=0)
-    of_n, of_a, of_b = _stirling(jnp.stack([n, a, b]))
-    log = (jnp.log(a) + jnp.log(b) - jnp.log(2 * jnp.pi * n)) / 2 - deviance
-    return jnp.where(inside, jnp.exp(log + (of_n - of_a - of_b)), 0)
+    # Of x and of 1 - x, on an axis of its own.
+    sign = np.array([1.0, -1.0], np.float32)
+    means = (n * x)[..., None] * (sign > 0) + (n * (1 - x))[..., None] * (sign < 0)
+    deviance = jnp.sum(means * _phi(-sign * gap[..., None] / means), axis=-1)
+    return jnp.where(inside, jnp.exp(log_factor - deviance), 0)
+
+
+def _log_factor(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns the logarithm of x^a (1 - x)^b / B(a, b) where x is the mean, a / (a + b)."""
+    of_a, of_b = np.array([[1, 1, 0], [1, 0, 1]], np.float32)
+    both = a[..., None] * of_a + b[..., None] * of_b  # a + b, a, b
+    rest = jnp.sum(_stirling(both) * np.array([1, -1, -1], np.float32), axis=-1)
+    return (jnp.log(a) + jnp.log(b) - jnp.log(2 * jnp.pi * (a + b))) / 2 + rest
 
 
 def _phi(u: jax.Array) -> jax.Array:
     """Returns (1 + u) log(1 + u) - u for u >= -1."""
+    whole = u <= -1
     near = jnp.abs(u) < 0.1
     small = jnp.where(near, u, 0)
     series = jnp.zeros_like(u)
     for i in range(12, 1, -1):
         series = small * series + (-1.0) ** i / (i * (i - 1))
-    far = jnp.where(near, 1, u)
-    return jnp.where(near, small * small * series, (1 + far) * jnp.log1p(far) - far)
+    far = jnp.where(near | whole, 1, u)
+    value = jnp.where(near, small * small * series, (1 + far) * jnp.log1p(far) - far)
+    return jnp.where(whole, 1, value)
 
 
 def _stirling(a: jax.Array) -> jax.Array:
@@ -151,7 +178,7 @@ def _stirling(a: jax.Array) -> jax.Array:
     steps = a[..., None] + jnp.arange(8, dtype=a.dtype)
     small = steps < 8
     total = jnp.sum(jnp.where(small, (steps + 0.5) * jnp.log1p(1 / steps) - 1, 0), axis=-1)
-    shifted = a + jnp.sum(small, axis=-1)
+    shifted = a + jnp.clip(jnp.ceil(8 - a), 0, 8)
     square = 1 / (shifted * shifted)
     series = 1 / 12 - square * (1 / 360 - square * (1 / 1260 - square * (1 / 1680 - square / 1188)))
     return total + series / shifted
