@@ -129,10 +129,12 @@ def _tails(
 def _mixed(tails: jax.Array, noncentrality: jax.Array) -> jax.Array:
     """Returns the mean of tails (terms,) over a Poisson variable of mean noncentrality / 2."""
     mean = noncentrality / 2
-    j = np.arange(len(tails))
+    j = jnp.arange(len(tails), dtype=tails.dtype)
     # By its deviance, as the density: no large logarithms cancel.
-    rest = np.array([math.lgamma(i + 1) - (i * math.log(i) - i if i else 0) for i in j])
-    gap = (j.astype(tails.dtype) - mean) / jnp.where(mean > 0, mean, 1)
+    rest = np.array([
+        math.lgamma(i + 1) - (i * math.log(i) - i if i else 0) for i in range(len(tails))
+    ])
+    gap = (j - mean) / jnp.where(mean > 0, mean, 1)
     weight = jnp.exp(-mean * _phi(gap) - jnp.asarray(rest, tails.dtype))
     weight = jnp.where(mean > 0, weight, j == 0)
     return jnp.sum(weight * tails) / jnp.sum(weight)
@@ -145,7 +147,7 @@ def _scaled_density(a: jax.Array, b: jax.Array, x: jax.Array, log_factor: jax.Ar
     n = a + b
     gap = n * x - a
     # Of x and of 1 - x, on an axis of its own.
-    sign = np.array([1.0, -1.0], np.float32)
+    sign = jnp.array([1, -1], n.dtype)
     means = (n * x)[..., None] * (sign > 0) + (n * (1 - x))[..., None] * (sign < 0)
     deviance = jnp.sum(means * _phi(-sign * gap[..., None] / means), axis=-1)
     return jnp.where(inside, jnp.exp(log_factor - deviance), 0)

@@ -272,10 +272,10 @@ def _equalising(unit: jax.Array, share: jax.Array, scale: jax.Array) -> tuple[ja
 
     # What the ridge left unequal: each round squares it.
     maps, target = lax.fori_loop(0, _ROUNDS, equalise, (maps, mean))
-    target = jnp.where(full.any(), target, mean)
+    target = jnp.asarray(jnp.where(full.any(), target, mean))
     within = jax.vmap(transport._transport, in_axes=(0, None))(unit * both, target * both)
     fallback = (within[0] + within[2]) * (metric[None, :] / metric[:, None])
-    maps = jnp.where(full[:, None, None], maps, fallback)
+    maps = jnp.asarray(jnp.where(full[:, None, None], maps, fallback))
     gap = jnp.where(present[:, None, None], _congruent(maps, unit) - target, 0)
     residual = jnp.max(jnp.linalg.norm(gap, axis=(1, 2)))
     limit = eps**0.5 * jnp.linalg.norm(target)

@@ -68,7 +68,7 @@ class ZeroOne(Probe[LinearClassifier]):
         best = jnp.argmax(cuts.value)
         direction, cut = directions[best], jax.tree.map(lambda leaf: leaf[best], cuts)
         gains = jnp.isfinite(cut.threshold)
-        weight = jnp.where(gains, cut.sign * direction * inverse, 0)
+        weight = jnp.asarray(jnp.where(gains, cut.sign * direction * inverse, 0))
         offset = jnp.where(gains, -cut.sign * cut.threshold, cut.sign)
         return linear_probe(LinearClassifier, weight, offset, moments, status)
 
@@ -77,12 +77,11 @@ class ZeroOne(Probe[LinearClassifier]):
         key, start_key = jax.random.split(key)
         shape, dtype = (self.restarts, data.x.shape[1]), data.x.dtype
 
-        def step(carry, i):
+        def step(carry: tuple[jax.Array, _Cut], i: jax.Array):
             before, best = carry
             first = i == 0  # in the loop, since what is outside would be compiled again
-            noise = jax.random.normal(
-                jnp.where(first, start_key, jax.random.fold_in(key, i - 1)), shape, dtype
-            )
+            own = jax.lax.select(first, start_key, jax.random.fold_in(key, i - 1))
+            noise = jax.random.normal(own, shape, dtype)
             length = (2.0 ** (-6.0 * i / self.rounds)).astype(dtype)
             trial = before + length * _unit(noise)
             trial = _unit(jnp.where(first, noise.at[0].set(delta), trial))
