@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import erasejax as ej
-from erasejax.names import known
-from tests import common
+from tests import common, test_contract
 
 KEY = jax.random.key(3)
 D = 5
@@ -15,26 +14,11 @@ D = 5
 # n > 2 d.
 SIZES = {"within": (40, 47), "beyond": (40, 71), "few": (4, 23)}
 
-ERASERS = {
-    **{
-        name: cls()
-        for name, cls in known("eraser", entry_points=False).items()
-        if name != "ablation"
-    },
-    **common.erasers(D),
+ERASERS = test_contract.ERASERS | {
     "RLACE, direct": ej.RLACE(closed_form=False, restarts=1, steps=4),
     "RLACE, fantope": ej.RLACE(closed_form=False, game="fantope", steps=5),
-    "INLP": ej.INLP(rounds=2),
 }
-PROBES = {
-    name: probe
-    for name, probe in {
-        **{name: cls() for name, cls in known("probe", entry_points=False).items()},
-        **common.probes(),
-        **common.contrast_probes(),
-    }.items()
-    if name != "mlp"  # the one in `common` is smaller
-}
+PROBES = test_contract.ALL_PROBES
 
 
 def padded(size, *arrays):
