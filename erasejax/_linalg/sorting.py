@@ -8,7 +8,10 @@ __all__ = ["sort_marked"]
 
 
 def sort_marked(
-    scores: jax.Array, mark: jax.Array, weights: jax.Array | None
+    scores: jax.Array,
+    mark: jax.Array,
+    weights: jax.Array | None,
+    seen: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Sorts scores in rising order and takes a mark and a weight a score along.
 
@@ -20,18 +23,26 @@ def sort_marked(
       scores: (..., n) float.
       mark: (..., n) bool.
       weights: (..., n) float, or None for ones.
+      seen: (..., n) bool, which scores count; None for all.
 
     Returns:
-      (scores, mark, weights) in rising order of the scores along the last axis; NaN last.
+      (scores, mark, weights) in rising order of the scores along the last axis; NaN last, and after
+      them, as NaN of weight 0, what does not count.
     """
     if weights is not None:
+        if seen is not None:
+            scores, weights = jnp.where(seen, scores, jnp.nan), jnp.where(seen, weights, 0)
         scores, mark, weights = lax.sort((scores, mark, weights), dimension=-1, num_keys=1)
         return scores, mark, weights
     bits = jnp.int64 if scores.dtype == jnp.float64 else jnp.int32
     flip = jnp.iinfo(bits).max
     key = lax.bitcast_convert_type(scores + 0.0, bits)  # + 0.0 makes -0.0 and 0.0 one key
     key = jnp.where(key < 0, key ^ flip, key)  # integers in the order of the floats
-    key = jnp.sort((key & ~jnp.asarray(1, bits)) | mark.astype(bits), axis=-1)
+    key = (key & ~jnp.asarray(1, bits)) | mark.astype(bits)
+    if seen is not None:  # a NaN that no computation returns
+        key = jnp.where(seen, key, flip)
+    key = jnp.sort(key, axis=-1)
+    weights = jnp.ones_like(scores) if seen is None else (key != flip).astype(scores.dtype)
     mark, key = (key & 1) == 1, key & ~jnp.asarray(1, bits)
     scores = lax.bitcast_convert_type(jnp.where(key < 0, key ^ flip, key), scores.dtype)
-    return scores, mark, jnp.ones_like(scores)
+    return scores, mark, weights

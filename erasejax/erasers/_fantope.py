@@ -71,15 +71,12 @@ def published_game(
     scale = jnp.sqrt(jnp.where(variance > 0, variance, 1))
     prepared = probe._prepare(data)
     optimiser = optax.chain(optax.add_decayed_weights(_DECAY), optax.sgd(_LEARNING_RATE))
-    log_weights = None if data.weights is None else jnp.log(data.weights)
+    upto = jnp.cumsum(data.row_weights)
     majority = jnp.max(moments.concept_mean)
 
     def rows(key):
-        shape = (_BATCH,)
-        if log_weights is None:
-            at = jax.random.randint(key, shape, 0, len(z))
-        else:
-            at = jax.random.categorical(key, log_weights, shape=shape)
+        drawn = upto[-1] * jax.random.uniform(key, (_BATCH,), dtype)
+        at = jnp.searchsorted(upto, drawn, side="right")  # never a row of weight 0
         return data.x[at], z[at]
 
     def loss(matrix, theta, batch):

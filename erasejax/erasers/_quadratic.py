@@ -210,7 +210,7 @@ class QLEACE(_ClassForm[ClassTransport]):
         axes, _ = concept_axes(overall)
         singular = jnp.linalg.svd(axes, compute_uv=False)
         eps = float(jnp.finfo(unit.dtype).eps)
-        status = concept_status(moments) | flag(unequal, Status.UNEQUAL_RANK)
+        status = concept_status(moments, overall) | flag(unequal, Status.UNEQUAL_RANK)
         status = status | flag(~jnp.isfinite(maps).all(), Status.NONFINITE)
         return poison(
             ClassTransport(
@@ -264,8 +264,9 @@ def _equalising(unit: jax.Array, share: jax.Array, scale: jax.Array) -> tuple[ja
     full = present & ~short
     weight = jnp.where(full, share, 0)
     weight = weight * safe_reciprocal(jnp.sum(weight), full.any())
-    target = mean
-    for _ in range(_ROUNDS):  # what the ridge left unequal: each round squares it
+
+    def equalise(_: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        maps, _ = state
         reached = _congruent(maps, unit)
         target = product("k,kij->ij", weight, jnp.where(full[:, None, None], reached, 0))
         ridge = _ridge(target, eps)
@@ -274,11 +275,14 @@ def _equalising(unit: jax.Array, share: jax.Array, scale: jax.Array) -> tuple[ja
             jnp.linalg.cholesky(jnp.where(full[:, None, None], reached, target) + ridge),
         )
         maps = jnp.where(full[:, None, None], product("kij,kjl->kil", step, maps), maps)
+        return maps, target
 
-    target = jnp.where(full.any(), target, mean)
+    # What the ridge left unequal: each round squares it.
+    maps, target = lax.fori_loop(0, _ROUNDS, equalise, (maps, mean))
+    target = jnp.asarray(jnp.where(full.any(), target, mean))
     within = jax.vmap(transport._transport, in_axes=(0, None))(unit * both, target * both)
     fallback = (within[0] + within[2]) * (metric[None, :] / metric[:, None])
-    maps = jnp.where(full[:, None, None], maps, fallback)
+    maps = jnp.asarray(jnp.where(full[:, None, None], maps, fallback))
     gap = jnp.where(present[:, None, None], _congruent(maps, unit) - target, 0)
     residual = jnp.max(jnp.linalg.norm(gap, axis=(1, 2)))
     limit = eps**0.5 * jnp.linalg.norm(target)
@@ -379,14 +383,19 @@ class ALFQLEACE(_ClassForm[TracedProjection]):
 
         def take(i, state):
             gaps, basis, trace, norm, vector = state
-            for _ in range(2):  # the second time for what rounding left of the first
+
+            def off(_: jax.Array, vector: jax.Array) -> jax.Array:
                 vector = product("ij,j->i", p, vector)
                 vector = vector - product("ir,jr,j->i", basis, basis, vector)
-                vector = vector / jnp.linalg.norm(vector)
-            for _ in range(2):
+                return vector / jnp.linalg.norm(vector)
+
+            def without(_: jax.Array, gaps: jax.Array) -> jax.Array:
                 read = product("i,kij->kj", vector, gaps)
-                gaps = gaps - vector[:, None] * read[:, None, :]
-                gaps = _transposed(gaps)
+                return _transposed(gaps - vector[:, None] * read[:, None, :])
+
+            # The second time for what rounding left of the first.
+            vector = lax.fori_loop(0, 2, off, vector)
+            gaps = lax.fori_loop(0, 2, without, gaps)
             norm, vector_next = top(gaps)
             basis = basis.at[:, i].set(vector)
             return gaps, basis, trace.at[i + 1].set(norm), norm, vector_next
@@ -402,7 +411,7 @@ class ALFQLEACE(_ClassForm[TracedProjection]):
             kernel=basis, test=basis, center=leace.center, rank=steps, status=jnp.uint32(0)
         )
         status = leace.status & jnp.where(steps > 0, ~jnp.uint32(Status.RANK_ZERO), ~jnp.uint32(0))
-        status = status | concept_status(moments)
+        status = status | concept_status(moments, overall)
         status = status | flag(norm > limit, Status.NOT_CONVERGED)
         both = leace.then(second)
         unit = jnp.where(sd > 0, sd, 1)[:, None]

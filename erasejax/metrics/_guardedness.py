@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
@@ -139,8 +140,9 @@ def guardedness_test(
       ValueError: shapes do not match, num_classes or num_groups is missing, or an option is
         unknown.
 
-    Under jit: pure; `permutations`, `method` and `num_groups` are static. vmap over datasets,
-    groups and keys. More groups than num_groups set LABEL_RANGE.
+    Under jit: pure; `permutations`, `method` and `num_groups` are static, and rows of weight 0, and
+    groups without rows, count for n < 2 d. vmap over datasets, groups and keys. More groups than
+    num_groups set LABEL_RANGE.
 
     Example:
       >>> dataset = ej.datasets.GaussianClasses(rows=3, dims=2)
@@ -166,7 +168,18 @@ def guardedness_test(
     if groups is not None:
         groups = number_groups(groups, data.x.shape[0])
         count = count_groups(groups, num_groups)
-    return _test(data, groups, key, int(permutations), count)
+    norm = key is not None and _count(data, groups, count) < 2 * data.x.shape[1]
+    return _test(data, groups, key, int(permutations), count, norm)
+
+
+def _count(data: Dataset, groups: jax.Array | np.ndarray | None, num_groups: int | None) -> int:
+    """Returns how many rows, or groups of them, there are; at most, where weights are traced."""
+    most = data.x.shape[0] if num_groups is None else num_groups
+    weights = None if data.weights is None else inputs.known_values(data.weights)
+    if weights is None or isinstance(groups, Tracer):
+        return most
+    units = np.arange(len(weights)) if groups is None else np.asarray(groups)
+    return len(np.unique(units[weights != 0]))
 
 
 class _Rows(NamedTuple):
@@ -185,13 +198,14 @@ class _Rows(NamedTuple):
     count: jax.Array
 
 
-@program(static_argnums=(3, 4))
+@program(static_argnums=(3, 4, 5))
 def _test(
     data: Dataset,
     groups: jax.Array | np.ndarray | None,
     key: jax.Array | None,
     permutations: int,
     num_groups: int | None,
+    norm: bool,
 ) -> GuardednessTest:
     n, d = data.x.shape
     moments = Moments.of(data, covariance=False)
@@ -222,7 +236,6 @@ def _test(
     rounding = 64 * jnp.finfo(trace.dtype).eps * most * units.count
     usable = (df > 0) & (df_residual > rounding)
     a, b = jnp.where(usable, df / 2, jnp.nan), jnp.where(usable, df_residual / 2, jnp.nan)
-    norm = key is not None and n < 2 * d
     statistic, detectable = trace, jnp.full_like(trace, jnp.nan)
     if key is None:
         share = trace / most  # its F has share / (1 - share) for a ratio of sums of squares

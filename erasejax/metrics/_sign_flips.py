@@ -70,7 +70,8 @@ def trace_p_value(
         left = 1 - jnp.sum(center**2, axis=1)
         both = product("brm,bm->br", cross, center)
         more = jnp.sum(both**2, axis=1) * safe_reciprocal(left, left > 0)
-        return jnp.sum(cross**2, axis=(1, 2)) + more
+        found = jnp.sum(cross**2, axis=(1, 2)) + more
+        return found, found
 
     return _p_value(trace, signs, root.dtype, key, flips)[1]
 
@@ -165,9 +166,10 @@ def norm_p_value(
         one = product("bn,nr->br", drawn, reads)
         two = product("bn,nr->br", drawn, lost)
         both = jnp.sum((2 * two - of_mean * one) * one, axis=1)
-        return square(drawn) + both - jnp.sum(reads * (2 * lost - of_mean * reads))
+        plain = square(drawn)
+        return plain, plain + both - jnp.sum(reads * (2 * lost - of_mean * reads))
 
-    return _p_value(corrected, len(share), share.dtype, key, flips, observe=square)
+    return _p_value(corrected, len(share), share.dtype, key, flips)
 
 
 def _shared(rows: jax.Array, signs: int) -> jax.Array:
@@ -211,43 +213,50 @@ def _reciprocal_other(share: jax.Array) -> jax.Array:
 
 
 def _p_value(
-    statistic: Callable[[jax.Array], jax.Array],
+    statistic: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
     n: int,
     dtype: np.dtype,
     key: jax.Array,
     flips: int,
-    *,
-    observe: Callable[[jax.Array], jax.Array] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the observed statistic in standard deviations of the drawn ones, and a p-value.
 
     Args:
-      statistic: of sets of signs (b, n): (b,).
+      statistic: of sets of signs (b, n), (b,), as it is observed and as drawn ones are compared.
       n: static, signs in a set.
       dtype: of the signs.
       key: typed key.
       flips: static.
-      observe: the statistic of the rows as they are, if that is another function.
     """
-    size = min(flips, max(_CHUNK // n, 32))
-    observed = (observe or statistic)(jnp.ones((1, n), dtype))[0]
+    size = min(flips + 1, max(_CHUNK // n, 32))
+    words = _words(key, flips, n)
+
+    def chunk(i, found):
+        # The last chunk starts early.
+        start = jnp.minimum(i * size, flips + 1 - size)
+        signs = _signs(lax.dynamic_slice_in_dim(words, start, size, 1), n).astype(dtype)
+        both = jnp.stack(statistic(signs))
+        return lax.dynamic_update_slice_in_dim(found, both, start, 1)
+
+    found = lax.fori_loop(0, -(-(flips + 1) // size), chunk, jnp.zeros((2, flips + 1), dtype))
+    observed, drawn = found[0, 0], found[1, 1:]
     # Sets of signs that are the rows as they are, but for rounding, count as such.
     bar = observed - 64 * jnp.finfo(dtype).eps * jnp.abs(observed)
-
-    def chunk(i):
-        drawn = statistic(_signs(jax.random.fold_in(key, i), size, n).astype(dtype))
-        counts = i * size + jnp.arange(size) < flips
-        square = jnp.sum(jnp.where(counts, drawn**2, 0))
-        return jnp.sum((drawn >= bar) & counts), square
-
-    larger, squares = jax.tree.map(jnp.sum, lax.map(chunk, jnp.arange(-(-flips // size))))
-    scale = jnp.sqrt(squares / flips)
-    p_value = ((1 + larger) / (1 + flips)).astype(dtype)
+    scale = jnp.sqrt(jnp.sum(drawn**2) / flips)
+    p_value = ((1 + jnp.sum(drawn >= bar)) / (1 + flips)).astype(dtype)
     return observed * safe_reciprocal(scale, scale > 0), p_value
 
 
-def _signs(key: jax.Array, size: int, n: int) -> jax.Array:
-    """Returns sets of random signs, (size, n)."""
-    words = jax.random.bits(key, (size, -(-n // 32)))
-    bits = (words[:, :, None] >> jnp.arange(32, dtype=words.dtype)) & 1
-    return 1 - 2 * bits.reshape(size, -1)[:, :n].astype(jnp.int8)
+def _words(key: jax.Array, flips: int, n: int) -> jax.Array:
+    """Returns the bits of sets of n random signs, (words, 1 + flips); the first set has no minus.
+
+    Words come first, so that a set has the same first signs whatever n is.
+    """
+    drawn = jax.random.bits(key, (-(-n // 32), flips), jnp.uint32)
+    return jnp.pad(drawn, ((0, 0), (1, 0)))
+
+
+def _signs(words: jax.Array, n: int) -> jax.Array:
+    """Returns sets of signs (size, n) from their bits (words, size)."""
+    bits = (words.T[:, :, None] >> jnp.arange(32, dtype=words.dtype)) & 1
+    return 1 - 2 * bits.reshape(words.shape[1], -1)[:, :n].astype(jnp.int8)

@@ -1,5 +1,6 @@
 """A multilayer perceptron, the probe for what no linear probe sees."""
 
+import functools
 import itertools
 from typing import ClassVar, NamedTuple
 
@@ -117,9 +118,13 @@ class MLP(Probe["MLPLikelihood"]):
         """Returns where training ends; at the start where `idle`."""
         import optax  # when it is needed: it takes a while
 
-        n = rows.x.shape[0]
-        batch = min(self.batch, n)
-        every = max(-(-n // batch), _ROUND)
+        # Counts of the rows that are read; shapes may have room for more.
+        size = jnp.maximum(jnp.sum(rows.trained, dtype=jnp.int32), 1)
+        n = size + jnp.sum(rows.held, dtype=jnp.int32)
+        batch = jnp.minimum(self.batch, n)
+        every = jnp.maximum((n + batch - 1) // batch, _ROUND)
+        places = jnp.arange(min(self.batch, rows.x.shape[0]), dtype=jnp.int32)
+        used = places < batch
         solver = optax.adamw(
             jnp.asarray(self.learning_rate),
             weight_decay=self.weight_decay,  # pyright: ignore
@@ -132,22 +137,23 @@ class MLP(Probe["MLPLikelihood"]):
         def held_out(layers):
             return jnp.sum(jnp.where(rows.held, rows.weights * nats(layers, rows.x, rows.y), 0))
 
-        def step(carry, chosen):
+        def step(i, carry, order):
             layers, optimiser = carry
-            x, y, weights = rows.x[chosen], rows.y[chosen], rows.weights[chosen]
-            gradient = jax.grad(lambda layers: jnp.mean(weights * nats(layers, x, y)))(layers)
+            chosen = order[(i * batch + places) % size]
+            x, y = rows.x[chosen], rows.y[chosen]
+            weights = jnp.where(used, rows.weights[chosen], 0) / batch
+            gradient = jax.grad(lambda layers: jnp.sum(weights * nats(layers, x, y)))(layers)
             updates, optimiser = solver.update(gradient, optimiser, layers)
-            return (optax.apply_updates(layers, updates), optimiser), None
+            return optax.apply_updates(layers, updates), optimiser
 
         def running(now: _State):
             return (now.steps < self.steps) & (now.waited < self.patience)
 
         def one_round(now: _State) -> _State:
             order = _shuffle(jax.random.fold_in(key, now.steps), rows.trained)
-            places = jnp.arange(every * batch, dtype=jnp.int32).reshape(every, batch)
-            size = jnp.maximum(jnp.sum(rows.trained, dtype=jnp.int32), 1)
-            carry = (now.layers, now.optimiser)
-            (layers, optimiser), _ = jax.lax.scan(step, carry, order[places % size])
+            layers, optimiser = jax.lax.fori_loop(
+                0, every, functools.partial(step, order=order), (now.layers, now.optimiser)
+            )
             loss = held_out(layers)
             better = loss < now.best_loss
             gained = loss < now.mark - _GAIN * null

@@ -109,8 +109,9 @@ class QDA(Probe[QuadraticClassifier]):
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> QuadraticClassifier:
         moments = ClassMoments.of(data)
-        status, share = concept_status(moments), moments.share
-        own, varies = moments.sd, moments.overall.sd > 0
+        overall = moments.overall
+        status, share = concept_status(moments, overall), moments.share
+        own, varies = moments.sd, overall.sd > 0
         least = jnp.where(varies & (own == 0), moments.least, 0)
         root = jnp.hypot(least, jnp.sqrt(jnp.asarray(self.l2, own.dtype)))
         scale = jnp.where(varies, jnp.hypot(own, root), 0)
@@ -132,7 +133,7 @@ class QDA(Probe[QuadraticClassifier]):
             lower, jnp.broadcast_to(pooled, lower.shape), left_side=True, lower=True
         )
         spread = jnp.log(jnp.diagonal(lower, axis1=1, axis2=2))
-        null, unresolved = null_model_of_classes(moments)
+        null, unresolved = null_model_of_classes(moments, overall)
         status = status | unresolved
         used = (share > 0)[:, None, None] & ~null
         whiten = jnp.where(used, whiten * inverse, 0)

@@ -166,17 +166,20 @@ def _assign(
     Of a group the first row that counts goes where such a row would, and takes the others along.
     """
     n = data.x.shape[0]
-    order = jax.random.permutation(key, n)
+    rows = jnp.arange(n, dtype=jnp.int32)
+    # Of each row the same number however many follow it; what does not count comes last.
+    drawn = jax.random.bits(key, (n,), jnp.uint32)
     kind = data.z if data.is_classes else jnp.zeros(n, jnp.int32)
+    last = jnp.iinfo(jnp.int32).max
     if data.weights is not None:
-        kind = jnp.where(data.weights != 0, kind, -1)
+        kind = jnp.where(data.weights != 0, kind, last)
     first = None
     if groups is not None:
-        place = jnp.where(kind < 0, 2 * n, jnp.arange(n))
+        place = jnp.where(kind == last, 2 * n, rows)
         first = jax.ops.segment_min(place, groups, n)[groups]
-        kind = jnp.where(place == first, kind, -1)
-    order = order[jnp.argsort(kind[order], stable=True)]
-    own = jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32) % folds)
+        kind = jnp.where(place == first, kind, last)
+    _, _, order = jax.lax.sort((kind, drawn, rows), num_keys=2)
+    own = jnp.zeros(n, jnp.int32).at[order].set(rows % folds)
     return own if first is None else own[jnp.minimum(first, n - 1)]
 
 

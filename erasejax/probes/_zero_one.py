@@ -1,6 +1,6 @@
 """The affine threshold with the best 0-1 accuracy."""
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,49 +57,58 @@ class ZeroOne(Probe[LinearClassifier]):
         moments = Moments.of(data, covariance=False)
         axes, status = concept_axes(moments)
         inverse = safe_reciprocal(moments.sd, moments.sd > 0)
-        x = standardized(data, moments)
-        positive = data.z == 1
-        d = x.shape[1]
-        if d == 1:
-            direction = jnp.ones(1, x.dtype)
-        elif d == 2:
-            direction = _best_in_plane(x, positive, data.weights)
-        else:
+        data = data.replace(x=standardized(data, moments))
+        d = data.x.shape[1]
+        if d > 2:
             assert key is not None
-            direction = self._search(x, positive, data.weights, axes[:, 0], key)
-        _, sign, threshold = _best_cut(product("nd,d->n", x, direction), positive, data.weights)
-        weight = jnp.where(jnp.isfinite(threshold), sign * direction * inverse, 0)
-        offset = jnp.where(jnp.isfinite(threshold), -sign * threshold, sign)
+            directions, cuts = self._search(data, axes[:, 0], key)
+        else:
+            directions = jnp.ones((1, 1), data.x.dtype) if d == 1 else _best_in_plane(data)[None]
+            cuts = _best_cuts(directions, data)
+        best = jnp.argmax(cuts.value)
+        direction, cut = directions[best], jax.tree.map(lambda leaf: leaf[best], cuts)
+        gains = jnp.isfinite(cut.threshold)
+        weight = jnp.asarray(jnp.where(gains, cut.sign * direction * inverse, 0))
+        offset = jnp.where(gains, -cut.sign * cut.threshold, cut.sign)
         return linear_probe(LinearClassifier, weight, offset, moments, status)
 
-    def _search(self, x, positive, weights, delta, key) -> jax.Array:
-        """Returns the best of `restarts` directions after `rounds` random steps each, (d,)."""
+    def _search(self, data: Dataset, delta: jax.Array, key: jax.Array) -> tuple[jax.Array, "_Cut"]:
+        """Returns `restarts` directions (r, d) after `rounds` random steps each, and their cuts."""
         key, start_key = jax.random.split(key)
-        shape = (self.restarts, x.shape[1])
-        start = jax.random.normal(start_key, shape, x.dtype).at[0].set(delta)
+        shape, dtype = (self.restarts, data.x.shape[1]), data.x.dtype
 
-        def value(directions):
-            scores = product("nd,rd->rn", x, directions)
-            row = weights if weights is None else jnp.broadcast_to(weights, scores.shape)
-            return _best_cut(scores, jnp.broadcast_to(positive, scores.shape), row)[0]
+        def step(carry: tuple[jax.Array, _Cut], i: jax.Array):
+            before, best = carry
+            first = i == 0  # in the loop, since what is outside would be compiled again
+            own = jax.lax.select(first, start_key, jax.random.fold_in(key, i - 1))
+            noise = jax.random.normal(own, shape, dtype)
+            length = (2.0 ** (-6.0 * i / self.rounds)).astype(dtype)
+            trial = before + length * _unit(noise)
+            trial = _unit(jnp.where(first, noise.at[0].set(delta), trial))
+            found = _best_cuts(trial, data)
+            better = found.value >= best.value
+            directions = jnp.where(better[:, None], trial, before)
+            cuts = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, best)
+            return (directions, cuts), None
 
-        def step(carry, i):
-            directions, best = carry
-            length = 2.0 ** (-6.0 * (i + 1) / self.rounds)
-            noise = jax.random.normal(jax.random.fold_in(key, i), shape, x.dtype)
-            trial = _unit(directions + length.astype(x.dtype) * _unit(noise))
-            found = value(trial)
-            better = found >= best
-            return (
-                jnp.where(better[:, None], trial, directions),
-                jnp.where(better, found, best),
-            ), None
+        none = jnp.full(self.restarts, -jnp.inf, dtype)
+        start = (jnp.zeros(shape, dtype), _Cut(none, none, none))
+        (directions, cuts), _ = jax.lax.scan(step, start, jnp.arange(self.rounds + 1))
+        return directions, cuts
 
-        start = _unit(start)
-        (directions, best), _ = jax.lax.scan(
-            step, (start, value(start)), jnp.arange(self.rounds, dtype=jnp.int32)
-        )
-        return jnp.asarray(directions)[jnp.argmax(jnp.asarray(best))]
+
+class _Cut(NamedTuple):
+    """The best threshold along scores: class 1 is predicted where sign (score - threshold) > 0.
+
+    Attributes:
+      value: (...) weight of the rows predicted right.
+      sign: (...) 1 or -1.
+      threshold: (...) infinite where no cut beats the majority class.
+    """
+
+    value: jax.Array
+    sign: jax.Array
+    threshold: jax.Array
 
 
 def _unit(rows: jax.Array) -> jax.Array:
@@ -107,19 +116,19 @@ def _unit(rows: jax.Array) -> jax.Array:
     return rows * safe_reciprocal(length, length > 0)
 
 
-def _best_cut(scores, positive, weights):
-    """Returns (correct weight, sign, threshold) of the best threshold along scores (..., n).
+def _best_cuts(directions: jax.Array, data: Dataset) -> _Cut:
+    """Returns the best cut along each of directions (r, d).
 
-    Predict class 1 where sign (score - threshold) > 0. Rows whose scores agree to rounding are
-    never separated. The threshold is infinite where no cut beats the majority class.
+    Rows whose scores agree to rounding are never separated.
     """
-    scores, positive, weights = sort_marked(scores, positive, weights)
+    scores = product("nd,rd->rn", data.x, directions)
+    eps = jnp.finfo(scores.dtype).eps
+    spacing = 16 * eps * jnp.max(jnp.abs(scores), axis=-1, keepdims=True)
+    scores, positive, weights = _sorted(scores, data.z == 1, data)
     signed = jnp.where(positive, weights, -weights)
     below = jnp.cumsum(signed, axis=-1)
     ones = jnp.sum(jnp.where(positive, weights, 0), axis=-1, keepdims=True)
     zeros = jnp.sum(weights, axis=-1, keepdims=True) - ones
-    eps = jnp.finfo(scores.dtype).eps
-    spacing = 16 * eps * jnp.max(jnp.abs(scores), axis=-1, keepdims=True)
     apart = scores[..., 1:] - scores[..., :-1] > spacing
     inner = below[..., :-1]
     upward = jnp.where(apart, ones - inner, -jnp.inf)  # class 1 above the cut
@@ -133,22 +142,37 @@ def _best_cut(scores, positive, weights):
     rises = jnp.take_along_axis(upward, cut, axis=-1) >= best
     sign = jnp.where(jnp.where(gains, rises, ones > zeros), 1, -1).astype(scores.dtype)
     threshold = jnp.where(gains, jnp.take_along_axis(middle, cut, axis=-1), jnp.inf)
-    return jnp.maximum(best, constant)[..., 0], sign[..., 0], threshold[..., 0]
+    return _Cut(jnp.maximum(best, constant)[..., 0], sign[..., 0], threshold[..., 0])
 
 
-def _best_in_plane(x, positive, weights) -> jax.Array:
-    """Returns the normal (2,) of a line that splits rows x (n, 2) best, over all lines.
+def _sorted(
+    values: jax.Array, mark: jax.Array, data: Dataset
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns values (..., n) of rows with a mark and the row weights, as `sort_marked` does."""
+    weights = data.weights
+
+    def alike(rows):
+        return jnp.broadcast_to(rows, values.shape)
+
+    if weights is None:
+        return sort_marked(values, alike(mark), None)
+    return sort_marked(values, alike(mark), alike(weights), alike(weights != 0))
+
+
+def _best_in_plane(data: Dataset) -> jax.Array:
+    """Returns the normal (2,) of a line that splits rows of two features best, over all lines.
 
     A line that splits the rows can be moved until it touches one of them, so it is enough to turn
     a line about each row and count what crosses it.
     """
-    ones = jnp.ones(len(x), x.dtype) if weights is None else weights
+    x, positive, ones = data.x, data.z == 1, data.row_weights
     signed = jnp.where(positive, ones, -ones)
     total_one = jnp.sum(jnp.where(positive, ones, 0))
     total_zero = jnp.sum(ones) - total_one
     eps = jnp.finfo(x.dtype).eps
 
-    def turn(anchor):
+    def turn(row):
+        anchor, seen = row
         away = x - anchor
         same = jnp.abs(away).max(axis=1) <= 16 * eps * jnp.max(jnp.abs(x))
         angle = jnp.arctan2(away[:, 1], away[:, 0])
@@ -157,7 +181,7 @@ def _best_in_plane(x, positive, weights) -> jax.Array:
         left = jnp.sum(jnp.where(upper & ~same, signed, 0))
         here = jnp.sum(jnp.where(same, signed, 0))
         enters_one = jnp.where(upper, ~positive, positive)  # whether `left` rises at the crossing
-        crossing, rises, size = sort_marked(crossing, enters_one, weights)
+        crossing, rises, size = _sorted(crossing, enters_one, data)
         left = jnp.concatenate([left[None], left + jnp.cumsum(jnp.where(rises, size, -size))])
         start = jnp.concatenate([jnp.zeros(1, x.dtype), crossing])
         stop = jnp.concatenate([crossing, jnp.full(1, jnp.pi, x.dtype)])
@@ -166,10 +190,10 @@ def _best_in_plane(x, positive, weights) -> jax.Array:
             total_zero + jnp.maximum(left, left + here),
             total_one - jnp.minimum(left, left + here),
         )
-        value = jnp.where(stop - start > 32 * eps, value, -jnp.inf)
+        value = jnp.where(seen & (stop - start > 32 * eps), value, -jnp.inf)
         best = jnp.argmax(value)
         return value[best], (start[best] + stop[best]) / 2
 
-    value, angle = jax.lax.map(turn, x, batch_size=min(len(x), 256))
+    value, angle = jax.lax.map(turn, (x, ones != 0), batch_size=min(len(x), 256))
     angle = angle[jnp.argmax(value)]
     return jnp.stack([-jnp.sin(angle), jnp.cos(angle)])

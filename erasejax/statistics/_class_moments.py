@@ -1,6 +1,5 @@
 """Moments class by class: what erasers and probes need that see the covariance of each class."""
 
-import functools
 from typing import Annotated
 
 import jax
@@ -17,7 +16,7 @@ from erasejax._linalg import products, solves
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.rows import Dataset, as_dataset_about, class_labels, codes, describe_concept, moved
 from erasejax.statistics._concept import class_gaps, null_model
-from erasejax.statistics._moments import Moments, _batch, _merge
+from erasejax.statistics._moments import Moments, _batch, _grain, _merge
 from erasejax.statistics._provisional import combine_columns
 
 __all__ = ["ClassMoments"]
@@ -141,11 +140,19 @@ class ClassMoments(Tree):
 
     @property
     def overall(self) -> Moments:
-        """`Moments` of all rows together, with one-hot labels as the concept."""
-        k = self.classes.status.shape[0]
-        return functools.reduce(
-            _merge, (jax.tree.map(lambda leaf, j=j: leaf[j], self.classes) for j in range(k))
-        )
+        """`Moments` of all rows together, with one-hot labels as the concept.
+
+        One merge after the other, each time that it is asked for.
+        """
+
+        def whole(one: Moments) -> Moments:
+            grain = _grain(one.mean) if one.grain is None else one.grain
+            return one.replace(scale=one.unit, grain=grain)
+
+        classes = jax.vmap(whole)(self.classes)
+        first = jax.tree.map(lambda leaf: leaf[0], classes)
+        others = jax.tree.map(lambda leaf: leaf[1:], classes)
+        return jax.lax.scan(lambda total, one: (_merge(total, one), None), first, others)[0]
 
     @property
     def share(self) -> Float[Array, " k"]:
@@ -224,7 +231,7 @@ def _merge_classes(a: ClassMoments, b: ClassMoments) -> ClassMoments:
 
 
 def null_model_of_classes(
-    moments: ClassMoments,
+    moments: ClassMoments, overall: Moments
 ) -> tuple[Bool[Array, ""], UInt32[Array, ""]]:
     """Returns whether no class differs from another in mean or covariance, but for rounding.
 
@@ -235,10 +242,14 @@ def null_model_of_classes(
     that. Where a difference exceeds what independent rounding of the rows explains, UNRESOLVED
     is set.
 
+    Args:
+      moments: of the classes.
+      overall: `moments.overall`.
+
     Returns:
       () bool and () uint32.
     """
-    overall, share = moments.overall, moments.share
+    share = moments.share
     sd, d = moments.sd, overall.xx.shape[0]
     k = share.shape[0]
     info = jnp.finfo(overall.xx.dtype)
@@ -303,8 +314,12 @@ def within_classes(
     return spread * unit, solves.equilibrate(covariance, spread)
 
 
-def concept_status(moments: ClassMoments) -> UInt32[Array, ""]:
-    """Returns the status () of the rows: also that there is one class only, or no weight."""
+def concept_status(moments: ClassMoments, overall: Moments) -> UInt32[Array, ""]:
+    """Returns the status () of the rows: also that there is one class only, or no weight.
+
+    Args:
+      moments: of the classes.
+      overall: `moments.overall`.
+    """
     present = jnp.sum(moments.share > 0)
-    overall = moments.overall
     return overall.outcome | flag(present < 2, Status.CONSTANT_CONCEPT)

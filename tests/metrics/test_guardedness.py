@@ -260,8 +260,9 @@ def test_signs_are_those_of_a_loop():
     found = ej.metrics.guardedness_test(x, z, key=key, permutations=FLIPS)
     from erasejax.metrics import _sign_flips as sign_flips
 
-    first = jax.random.fold_in(key, 0)  # all of them fit into one chunk
-    signs = np.asarray(sign_flips._signs(first, FLIPS, 50), np.float64)
+    words = sign_flips._words(key, FLIPS, 50)
+    observed, *signs = np.asarray(sign_flips._signs(words, 50), np.float64)
+    assert (observed == 1).all()
     assert set(np.unique(signs)) == {-1.0, 1.0}
     centred = wide - wide.mean(axis=0)
     codes = z - z.mean()
