@@ -37,9 +37,9 @@ def own(array: np.ndarray, dtype: DTypeLike | None = None) -> jax.Array:
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Returns zeros that JAX may alias; their pages are made when they are used."""
+    """Returns a new array, with nothing in it, that JAX may alias."""
     size = math.prod(shape) * dtype.itemsize
-    buffer = np.zeros(size + _ALIGNMENT, np.uint8)
+    buffer = np.empty(size + _ALIGNMENT, np.uint8)
     start = -buffer.__array_interface__["data"][0] % _ALIGNMENT
     return buffer[start : start + size].view(dtype).reshape(shape)
 

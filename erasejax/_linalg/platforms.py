@@ -18,6 +18,7 @@ __all__ = [
     "lanes_at_once",
     "on_cpu",
     "outgrows_cache",
+    "pieces",
     "rows_at_once",
     "rows_in_block",
     "rows_of_room",
@@ -39,6 +40,7 @@ _CACHED = 1 << 22  # bytes of rows that stay in the last-level cache, twice
 _CHUNK = 3 << 20  # bytes of a chunk's rows of one part: more leaves the last-level cache
 _SMALL = 1 << 21  # numbers that take no time: rows up to as many share one program
 _MIDDLE = 1 << 23  # numbers up to which sizes double; beyond, an eighth at a time
+_PIECE = 1 << 20  # numbers in a piece of rows that are read one by one
 _ELSEWHERE = 1 << 17  # rows in a block where there is no such cache
 
 
@@ -64,6 +66,20 @@ def rows_of_room(n: int, d: int) -> int:
         return size
     step = size // 16
     return -(-n // step) * step
+
+
+def pieces(n: int, d: int) -> list[tuple[int, int]]:
+    """Returns (start, size) of pieces that cover n rows of d numbers: large ones, and small ones.
+
+    Large ones stay in the cache; small ones cost little where most of the last is no row.
+    """
+    large = 1 << (max(_PIECE // d, 64).bit_length() - 1)
+    small, found, start = large // 16, [], 0
+    while start < n:
+        size = large if n - start > large - small else small
+        found.append((start, size))
+        start += size
+    return found
 
 
 def is_coarse(size: int) -> bool:

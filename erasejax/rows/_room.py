@@ -7,13 +7,13 @@ count is no part of the program. Room costs memory, then, and no work. Under `ji
 is none.
 """
 
+import functools
 from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.core import Tracer
 
 from erasejax._core.foreign import aligned
@@ -35,22 +35,23 @@ def roomy(data: Dataset, *, passes: int = 1) -> Dataset:
         return data
     n, d = data.x.shape
     size = platforms.rows_of_room(n, d * passes)
-    room = Room(jnp.asarray(np.int32(n)), plain=data.weights is None, few=n < d)
-    weights = data.weights
-    if weights is None:
-        weights = jnp.asarray(np.ones(n, np.dtype(jnp.promote_types(data.x.dtype, jnp.float32))))
+    filled, ones = _marks(n, size, np.dtype(jnp.promote_types(data.x.dtype, jnp.float32)))
+    room = Room(filled, plain=data.weights is None, few=n < d)
     return Dataset(
         x=_into(data.x, size),
         z=_into(data.z, size),
         num_classes=data.num_classes,
         task=None if data.task is None else _into(data.task, size),
-        weights=_into(weights, size),
+        weights=ones if data.weights is None else _into(data.weights, size),
         room=room,
     )
 
 
 def row_by_row(core: Callable[..., Any], shared: Any, rows: Any, *options: Hashable) -> Any:
     """Returns core(shared, rows, *options) for a function of each row alone, compiled for few n.
+
+    On a CPU rows are cut into pieces of one of two sizes, where they lie: nothing that long is
+    copied but the result.
 
     Args:
       core: maps rows to arrays (n, ...), each row by itself. A function of a module: programs are
@@ -60,13 +61,32 @@ def row_by_row(core: Callable[..., Any], shared: Any, rows: Any, *options: Hasha
       *options: static.
     """
     leaves = jax.tree.leaves(rows)
-    if not _movable((shared, rows)):
+    if not (_movable((shared, rows)) and all(_on_host(leaf) for leaf in leaves)):
         return _whole(core, options, shared, rows)
     n = len(leaves[0])
-    size = platforms.rows_of_room(n, max(leaf.size // n for leaf in leaves))
-    rows = jax.tree.map(lambda leaf: _into(leaf, size), rows)
-    found = _in_blocks(core, options, shared, rows, jnp.asarray(np.int32(n)))
-    return jax.tree.map(lambda leaf: _first(leaf, n), found)
+    cuts = platforms.pieces(n, max(leaf.size // n for leaf in leaves))
+    found = []
+    for start, size in cuts:
+        piece = jax.tree.map(lambda leaf: _piece(leaf, start, size), rows)  # noqa: B023
+        found.append(_whole(core, options, shared, piece))
+    if len(cuts) == 1 and cuts[0][1] == n:
+        return found[0]
+
+    def joined(*parts: jax.Array) -> jax.Array:
+        whole = aligned((n, *parts[0].shape[1:]), parts[0].dtype)
+        for (start, size), part in zip(cuts, parts, strict=True):
+            whole[start : start + size] = np.asarray(part)[: n - start]
+        return jnp.asarray(whole)
+
+    return jax.tree.map(joined, *found)
+
+
+def _piece(rows: jax.Array, start: int, size: int) -> jax.Array:
+    """Returns `size` rows from a place on; zeros where there are no more."""
+    if size == len(rows):
+        return rows
+    found = np.asarray(rows)[start : start + size]
+    return jnp.asarray(found) if len(found) == size else _into(found, size)
 
 
 @program(static_argnums=(0, 1))
@@ -74,30 +94,23 @@ def _whole(core: Callable[..., Any], options: tuple, shared: Any, rows: Any) -> 
     return core(shared, rows, *options)
 
 
-@program(static_argnums=(0, 1))
-def _in_blocks(
-    core: Callable[..., Any], options: tuple, shared: Any, rows: Any, filled: jax.Array
-) -> Any:
-    n = len(jax.tree.leaves(rows)[0])
-    size = platforms.rows_in_block(n)
-    if size >= n:
-        return core(shared, rows, *options)
+def _on_host(rows: jax.Array) -> bool:
+    """Returns whether an array lies where numpy reads it without a copy."""
+    return all(device.platform == "cpu" for device in rows.devices())
 
-    def block(start):
-        cut = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size), rows)
-        return core(shared, cut, *options)
 
-    def write(i, found):
-        start = jnp.minimum(i * size, n - size)
-        return jax.tree.map(
-            lambda whole, part: lax.dynamic_update_slice_in_dim(whole, part, start, 0),
-            found,
-            block(start),
-        )
+@functools.lru_cache(maxsize=1024)
+def _count(n: int) -> jax.Array:
+    """Returns a number as an array."""
+    with jax.ensure_compile_time_eval():  # whoever traces when it is called first
+        return jnp.asarray(np.int32(n))
 
-    parts = jax.eval_shape(block, 0)
-    nothing = jax.tree.map(lambda leaf: jnp.zeros((n, *leaf.shape[1:]), leaf.dtype), parts)
-    return lax.fori_loop(0, (filled + size - 1) // size, write, nothing)
+
+@functools.lru_cache(maxsize=64)
+def _marks(n: int, size: int, dtype: np.dtype) -> tuple[jax.Array, jax.Array]:
+    """Returns n and which of the rows of a buffer there are, (size,), 1 or 0."""
+    with jax.ensure_compile_time_eval():
+        return _count(n), jnp.asarray((np.arange(size) < n).astype(dtype))
 
 
 def _movable(tree: Any) -> bool:
@@ -108,22 +121,12 @@ def _movable(tree: Any) -> bool:
     return all(len(leaf.devices()) == 1 for leaf in leaves if isinstance(leaf, jax.Array))
 
 
-def _first(rows: jax.Array, n: int) -> jax.Array:
-    """Returns the first n rows."""
-    (device,) = rows.devices()
-    if len(rows) == n or device.platform != "cpu":
-        return rows[:n]
-    return jax.device_put(np.asarray(rows)[:n], device)
-
-
-def _into(rows: jax.Array, size: int) -> jax.Array:
+def _into(rows: jax.Array | np.ndarray, size: int) -> jax.Array:
     """Returns rows (n, ...) with zeros behind them, (size, ...)."""
     if len(rows) == size:
-        return rows
-    (device,) = rows.devices()
-    if device.platform != "cpu":
+        return jnp.asarray(rows)
+    if isinstance(rows, jax.Array) and not _on_host(rows):
         return jnp.pad(rows, ((0, size - len(rows)),) + ((0, 0),) * (rows.ndim - 1))
-    # In numpy, which compiles nothing; pages that nobody has touched cost nothing either.
-    buffer = aligned((size, *rows.shape[1:]), rows.dtype)
-    buffer[: len(rows)] = rows
-    return jax.device_put(buffer, device)
+    buffer = aligned((size, *rows.shape[1:]), rows.dtype)  # in numpy, which compiles nothing
+    buffer[: len(rows)], buffer[len(rows) :] = rows, 0
+    return jnp.asarray(buffer)
