@@ -154,8 +154,22 @@ def sum_over_rows(
     """
     first = next(a for a in rows if a is not None)
     n = first.shape[0]
-    count = -(-n // platforms.rows_at_once(limit))
-    if count <= 1:
+    if n <= limit:
+        return part(*rows, None)
+
+    def blocks(limit):
+        return lambda *rows: _sum_blocks(part, rows, n, limit)
+
+    elsewhere = blocks(platforms.ROWS_ELSEWHERE)
+    return platforms.choose(*rows, cpu=blocks(limit), gpu=elsewhere, tpu=elsewhere)
+
+
+def _sum_blocks(
+    part: Callable[..., T], rows: tuple[jax.Array | None, ...], n: int, limit: int
+) -> T:
+    """Returns the same in blocks of at most `limit` rows."""
+    count = -(-n // limit)
+    if count == 1:
         return part(*rows, None)
     size = -(-n // count)
 
@@ -167,7 +181,8 @@ def sum_over_rows(
     def add(i, total):
         return jax.tree.map(jnp.add, total, block(i))
 
-    return lax.fori_loop(1, count, add, block(0))
+    nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(block, 0))
+    return lax.fori_loop(0, count, add, nothing)
 
 
 def two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
