@@ -131,7 +131,9 @@ def main() -> int:
     made = {name: compiled(name) for name in chosen}
     for name, one in made.items():
         size, room = f"{one.code / 1e6:.1f} MB", f"{one.temporary / 1e6:.0f} MB"
-        table.add_row(name, f"{one.seconds:.1f} s", *(("failed", "") if one.failure else (size, room)))
+        table.add_row(
+            name, f"{one.seconds:.1f} s", *(("failed", "") if one.failure else (size, room))
+        )
     console = Console(width=110)
     console.print(table)
     failed = {name: one.failure for name, one in made.items() if one.failure}
