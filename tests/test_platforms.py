@@ -122,7 +122,7 @@ def test_lanes_spread_over_devices_may_differ_in_the_matrix_alone():
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,
-    reason="needs the compiler for TPUs: pip install 'jax[tpu]' (Python 3.12, an environment of its own)",
+    reason="needs the compiler for TPUs: pip install 'jax[tpu]' (an environment of its own)",
 )
 def test_programs_compile_for_a_tpu():
     from bench.speed import tpu

@@ -1,4 +1,4 @@
-"""Programs for a TPU, compiled ahead of time by its own compiler: how long it takes, how large they are.
+"""Programs for a TPU, compiled ahead of time by its own compiler: seconds and bytes.
 
 No TPU is needed: `jax[tpu]` brings the compiler, for four chips of a v5e. What fails to compile is
 told in words, and the status is then 1.

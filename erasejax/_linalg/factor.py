@@ -1,10 +1,10 @@
 """Cholesky factors and triangular solves, small programs at every size.
 
 Large matrices are cut into tiles of one size, and loops go over them, so that a program grows with
-neither the matrix nor the right-hand sides. A TPU needs that, whose own routines are unrolled; a CPU
-does because the threads that its BLAS starts go on spinning for some 30 ms after each call, on the
-cores that the next program wants, while tiles are small enough for one thread. A GPU's own routines
-are one call.
+neither the matrix nor the right-hand sides. A TPU needs that, whose own routines are unrolled. On a
+CPU the threads that its BLAS starts go on spinning for some 30 ms after each call, on cores that
+the next program wants; tiles are small enough for one thread. On a GPU its own routines are one
+call.
 """
 
 from functools import partial

@@ -7,6 +7,7 @@ masks, never slices, so shapes do not depend on data.
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import jax
@@ -163,22 +164,19 @@ def sum_over_rows(
       rows: arrays (n, ...), or None where `part` takes None.
       limit: most rows in a block on a CPU; elsewhere many more.
     """
-    first = next(a for a in rows if a is not None)
-    n = first.shape[0]
+    n = next(a for a in rows if a is not None).shape[0]
     if n <= limit:
         return part(*rows, None)
 
-    def blocks(limit):
-        return lambda *rows: _sum_blocks(part, rows, n, limit)
+    own, elsewhere = (
+        partial(_sum_blocks, part, limit=most) for most in (limit, platforms.ROWS_ELSEWHERE)
+    )
+    return platforms.choose(rows, cpu=own, gpu=elsewhere, tpu=elsewhere)
 
-    elsewhere = blocks(platforms.ROWS_ELSEWHERE)
-    return platforms.choose(*rows, cpu=blocks(limit), gpu=elsewhere, tpu=elsewhere)
 
-
-def _sum_blocks(
-    part: Callable[..., T], rows: tuple[jax.Array | None, ...], n: int, limit: int
-) -> T:
+def _sum_blocks(part: Callable[..., T], rows: tuple[jax.Array | None, ...], *, limit: int) -> T:
     """Returns the same in blocks of at most `limit` rows."""
+    n = next(a for a in rows if a is not None).shape[0]
     count = -(-n // limit)
     if count == 1:
         return part(*rows, None)
