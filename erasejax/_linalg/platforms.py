@@ -1,28 +1,27 @@
-"""Every choice that the device decides, in one place: how long blocks are, and what suits caches.
+"""Every choice that the device decides, in one place: what runs where, and what suits caches.
 
-On a CPU a factorisation of middle size is blocked by hand, so that all but its diagonal blocks are
-products. LAPACK itself is no slower, but the threads that its BLAS starts go on spinning for some
-30 ms after each call, on the cores that the next program wants.
+A device is chosen when a program is lowered, not when it is traced: the arrays of a CPU get a CPU's
+program on a host with a GPU, too, and one trace serves every platform.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
-import jax
+from jax import lax
 
 __all__ = [
-    "BLOCK",
+    "ROWS_ELSEWHERE",
     "Device",
-    "columns_at_once",
-    "is_blocked",
+    "choose",
     "is_coarse",
     "lanes_at_once",
-    "on_cpu",
     "outgrows_cache",
     "pieces",
-    "rows_at_once",
     "rows_in_block",
     "rows_of_room",
 ]
+
+T = TypeVar("T")
 
 
 class Device(Protocol):
@@ -33,25 +32,29 @@ class Device(Protocol):
         ...
 
 
-BLOCK = 192  # columns that LAPACK factorises in one thread
-_LARGE = 1024  # beyond it the work outlasts the spinning, and many blocks are slow to compile
-_COLUMNS = 4  # right-hand sides of a block that the BLAS solves for in one thread
-_CACHED = 1 << 22  # bytes of rows that stay in the last-level cache, twice
+ROWS_ELSEWHERE = 1 << 17  # in a block that is read once, where there is no cache to keep it in
+_CACHED = 1 << 22  # bytes of rows that stay in a CPU's last-level cache, twice
 _CHUNK = 3 << 20  # bytes of a chunk's rows of one part: more leaves the last-level cache
 _SMALL = 1 << 21  # numbers that take no time: rows up to as many share one program
 _MIDDLE = 1 << 23  # numbers up to which sizes double; beyond, an eighth at a time
 _PIECE = 1 << 20  # numbers in a piece of rows that are read one by one
-_ELSEWHERE = 1 << 17  # rows in a block where there is no such cache
 
 
-def on_cpu() -> bool:
-    """Returns whether programs run on a CPU unless they say otherwise."""
-    return jax.default_backend() == "cpu"
+def choose(
+    *operands: Any, cpu: Callable[..., T], gpu: Callable[..., T], tpu: Callable[..., T]
+) -> T:
+    """Returns what the function for the platform makes of the operands.
 
+    All are traced and one is lowered, under `vmap` and in loops, too; all of them only where a
+    program is exported for several platforms.
 
-def rows_at_once(limit: int) -> int:
-    """Returns the most rows in a block that is read once: `limit` on a CPU, elsewhere many more."""
-    return limit if on_cpu() else _ELSEWHERE
+    Args:
+      operands: pytrees of arrays.
+      cpu: on a CPU.
+      gpu: on a GPU of any make.
+      tpu: on a TPU and on what else there may be.
+    """
+    return lax.platform_dependent(*operands, cpu=cpu, cuda=gpu, rocm=gpu, default=tpu)
 
 
 def rows_of_room(n: int, d: int) -> int:
@@ -98,20 +101,8 @@ def rows_in_block(size: int) -> int:
 
 
 def outgrows_cache(size: int) -> bool:
-    """Returns whether rows of `size` bytes should be read in blocks, while they are in cache."""
-    return on_cpu() and size > _CACHED
-
-
-def is_blocked(columns: int) -> bool:
-    """Returns whether a Cholesky factorisation of so many columns is cut into blocks of `BLOCK`."""
-    return on_cpu() and BLOCK < columns <= _LARGE
-
-
-def columns_at_once(d: int, m: int) -> int:
-    """Returns how many of m right-hand sides one triangular solve with d columns takes."""
-    if not on_cpu():
-        return m
-    return _COLUMNS if d <= BLOCK else 1
+    """Returns whether a CPU should read rows of `size` bytes in blocks, while they are in cache."""
+    return size > _CACHED
 
 
 def lanes_at_once(device: Device, size: int, copies: int, memory: int | None) -> int:

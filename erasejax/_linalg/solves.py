@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from erasejax._linalg.factor import cholesky, triangular_solve
 from erasejax._linalg.products import product, safe_reciprocal
@@ -81,7 +82,9 @@ def _solve_refined(
     def solve(b):
         return triangular_solve(lower, triangular_solve(lower, b), transpose=True)
 
-    found = solve(rhs)
-    for _ in range(refinements):
-        found = found + solve(rhs - product("de,em->dm", matrix, found))
-    return found
+    def refine(_, found):
+        return found + solve(rhs - product("de,em->dm", matrix, found))
+
+    # The first step is the solution, from nothing, on each device where A differs between them.
+    nothing = jnp.zeros_like(rhs) + jnp.zeros_like(matrix[:, :1])
+    return lax.fori_loop(0, refinements + 1, refine, nothing)

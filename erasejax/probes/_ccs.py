@@ -1,5 +1,6 @@
 """Contrast-consistent search (CCS), and one search after another."""
 
+import functools
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -260,17 +261,24 @@ class CCS(ContrastProbe[CCSClassifier]):
             jnp.asarray(self.learning_rate),
             weight_decay=self.weight_decay,  # pyright: ignore[reportArgumentType]
         )
-        outgrown = platforms.outgrows_cache(rows.nbytes)
-        gradient = (_gradient_in_blocks if outgrown else _gradient_at_once)(rows, share)
 
-        def epoch(_, carry):
-            parameters, state = carry
-            updates, state = solver.update(gradient(*parameters), state, parameters)
-            return optax.apply_updates(parameters, updates), state
+        def trained(gradient_of, rows, share, weights):
+            gradient = gradient_of(rows, share)
 
-        parameters = (weights, jnp.zeros(weights.shape[0], weights.dtype))
-        carry = (parameters, solver.init(parameters))
-        return jax.lax.fori_loop(0, self.epochs, epoch, carry)[0]
+            def epoch(_, carry):
+                parameters, state = carry
+                updates, state = solver.update(gradient(*parameters), state, parameters)
+                return optax.apply_updates(parameters, updates), state
+
+            parameters = (weights, jnp.zeros(weights.shape[0], weights.dtype))
+            carry = (parameters, solver.init(parameters))
+            return jax.lax.fori_loop(0, self.epochs, epoch, carry)[0]
+
+        at_once = functools.partial(trained, _gradient_at_once)
+        if not platforms.outgrows_cache(rows.nbytes):
+            return at_once(rows, share, weights)
+        in_blocks = functools.partial(trained, _gradient_in_blocks)
+        return platforms.choose(rows, share, weights, cpu=in_blocks, gpu=at_once, tpu=at_once)
 
 
 _PAIRS = 256  # in a block of rows that do not stay in the last-level cache
