@@ -11,7 +11,8 @@ from jax.typing import ArrayLike
 from erasejax._core.pytrees import static
 from erasejax._core.types import Key
 from erasejax._linalg.products import product
-from erasejax.datasets._base import Generator, class_sizes, labels, rotation
+from erasejax.datasets._base import Generator, class_sizes, labels
+from erasejax.datasets._turning import turned
 from erasejax.rows import Pairs
 
 __all__ = ["ContrastPairs"]
@@ -111,16 +112,19 @@ class ContrastPairs(Generator[Pairs]):
         key_content, key_noise = jax.random.split(rows)
 
         def draw(key, *shape):
-            return jax.random.normal(key, shape, noise.dtype)
+            # Both halves read what they share: without the barrier it would be drawn for each.
+            return jax.lax.optimization_barrier(jax.random.normal(key, shape, noise.dtype))
 
         content = jnp.asarray(self.content) * draw(key_content, n, d)
         own = (noise * jnp.sqrt(jnp.asarray(0.5, noise.dtype))) * draw(key_noise, 2, n, d)
         # A quarter each way in either half: the means of the difference lie the whole apart.
-        signal = jnp.zeros((n, d), noise.dtype)
-        signal = signal.at[:, :m].set((jnp.asarray(self.truth) * (2 * z - 1) / 4)[:, None])
-        signal = signal.at[:, m].set(jnp.asarray(self.distractor) * (2 * distractor - 1) / 4)
+        of_truth = np.arange(m + 1) < m
+        moves = jnp.where(of_truth, jnp.asarray(self.truth), jnp.asarray(self.distractor)) / 4
+        says = 2 * jnp.where(of_truth, z[:, None], distractor[:, None]) - 1
+        frame = jnp.eye(m + 1, d, dtype=noise.dtype)
         if self.rotate:
-            signal = product("nd,de->ne", signal, rotation(key_turn, d, noise.dtype))
+            frame = turned(key_turn, frame, m + 1)
+        signal = product("nm,md->nd", moves * says, frame)
         offset = jnp.asarray(self.offset) * draw(key_offset, 2, self.templates, d)
         return Pairs(
             positive=content + signal + own[0] + offset[0, template],
