@@ -32,11 +32,13 @@ def turned(key: jax.Array, x: jax.Array, count: int) -> jax.Array:
     normals = aims - jnp.eye(count, d, dtype=x.dtype)
     length = jnp.linalg.norm(normals, axis=1, keepdims=True)
     normals = normals * safe_reciprocal(length, length > 0)  # an axis may stay where it is
-    # The product of I - 2 v v^T is I - V U^-1 V^T for the upper triangle U of V^T V, with halves
-    # on the diagonal. Rows are multiplied by its transpose.
-    upper = jnp.triu(product("id,jd->ij", normals, normals), 1) + jnp.eye(count, dtype=x.dtype) / 2
-    solved = jax.lax.linalg.triangular_solve(upper, normals, left_side=True, transpose_a=True)
-    return x - product("nk,kd->nd", product("nd,kd->nk", x, normals), solved)
+
+    def reflect(x: jax.Array, normal: jax.Array) -> tuple[jax.Array, None]:
+        return x - 2 * product("nd,d->n", x, normal)[:, None] * normal, None
+
+    # A loop also keeps its rows: a product of all reflections reads them twice, and XLA draws them
+    # again for each reader.
+    return jax.lax.scan(reflect, x, normals, reverse=True)[0]
 
 
 def mixed(key: jax.Array, x: jax.Array) -> jax.Array:

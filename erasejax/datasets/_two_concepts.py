@@ -64,10 +64,7 @@ class TwoConcepts(Generator[Dataset]):
         key_task, key_noise = jax.random.split(rows)
         agree = jax.random.uniform(key_task, z.shape, dtype) < (1 + self.correlation) / 2
         task = jnp.where(agree, z, 1 - z)
-        # Several columns are made of the first two: without the barrier each would draw them again.
-        noise = jax.lax.optimization_barrier(
-            jax.random.normal(key_noise, (len(z), self.dims), dtype)
-        )
+        noise = jax.random.normal(key_noise, (len(z), self.dims), dtype)
         shared = jnp.asarray(self.noise_correlation)
         second = shared * noise[:, 0] + jnp.sqrt(1 - shared**2) * noise[:, 1]
         signal = jnp.asarray(self.task_strength) * (task - 0.5).astype(dtype)
