@@ -18,11 +18,14 @@ __all__ = [
     "on_cpu",
     "outgrows_cache",
     "rows_at_once",
+    "take_turns",
 ]
 
 
 class Device(Protocol):
     """What is asked of a device of JAX."""
+
+    platform: str
 
     def memory_stats(self) -> dict[str, int] | None:
         """Returns what is known of its memory."""
@@ -34,6 +37,7 @@ _LARGE = 1024  # beyond it the work outlasts the spinning, and many blocks are s
 _COLUMNS = 4  # right-hand sides of a block that the BLAS solves for in one thread
 _CACHED = 1 << 22  # bytes of rows that stay in the last-level cache, twice
 _CHUNK = 3 << 20  # bytes of a chunk's rows of one part: more leaves the last-level cache
+_LANE = 1 << 14  # bytes of a lane's rows: more are as fast one lane after another
 _ELSEWHERE = 1 << 17  # rows in a block where there is no such cache
 
 
@@ -62,6 +66,15 @@ def columns_at_once(d: int, m: int) -> int:
     if not on_cpu():
         return m
     return _COLUMNS if d <= BLOCK else 1
+
+
+def take_turns(size: int) -> bool:
+    """Returns whether lanes with `size` bytes of rows run one after another on a CPU.
+
+    Side by side they save the start of each kernel, which counts where kernels are short. Larger
+    ones leave the cache, and products of many at once take longer than one after another.
+    """
+    return size > _LANE
 
 
 def lanes_at_once(device: Device, size: int, copies: int, memory: int | None) -> int:

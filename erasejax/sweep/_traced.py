@@ -45,12 +45,15 @@ class Traced:
         self.program = program
         self.shared = jax.device_put((batches(program.erasers), batches(program.probes)))
         self.table = _Datasets([item.dataset for item in program.items])
+        size = self._row_bytes()
         if chunk is None:
-            chunk = _suitable(self._row_bytes(), program, devices[0], memory) * len(devices)
+            chunk = _suitable(size, program, devices[0], memory) * len(devices)
         chunk = min(chunk, program.lanes)
         self.chunk = -(-chunk // len(devices)) * len(devices)
         _, lanes = next(self.chunks())
-        self._traced = jax.jit(own_rules()(self._lanes(devices))).trace(*lanes, *self.shared)
+        turns = devices[0].platform == "cpu" and platforms.take_turns(size)
+        run = own_rules()(self._lanes(devices, turns))
+        self._traced = jax.jit(run).trace(*lanes, *self.shared)
 
     def lower(self) -> jax.stages.Lowered:
         """Returns the program, lowered: in the thread of the caller, whose settings count."""
@@ -74,21 +77,33 @@ class Traced:
             permuted = null[of] if null.any() else None
             yield pieces, (seeds, self.table.words[of], permuted, self.table.rows(of))
 
-    def _lanes(self, devices: Sequence[platforms.Device]) -> Callable:
-        """Returns the function of (seeds, words, permuted, varying, erasers, probes)."""
+    def _lanes(self, devices: Sequence[platforms.Device], turns: bool) -> Callable:
+        """Returns the function of (seeds, words, permuted, varying, erasers, probes).
+
+        Args:
+          devices: that share the lanes.
+          turns: whether those of one device run one after another.
+        """
         columns, table = self.program.columns, self.table
 
         def draw(seed, words, permuted, varying):
             key = lane_key(seed, words)
             return key, drawn(key, table.merge(varying), columns=columns, permuted=permuted)
 
-        def lanes(seeds, words, permuted, varying, erasers, probes):
+        def one_by_one(seeds, words, permuted, varying, erasers, probes):
+            def one(given):
+                return trials(*draw(*given), erasers, probes, columns=columns)
+
+            return jax.lax.map(one, (seeds, words, permuted, varying))
+
+        def side_by_side(seeds, words, permuted, varying, erasers, probes):
             # Between the two maps labels that are the same in every lane get an axis for lanes.
             keys, rows = jax.vmap(draw)(seeds, words, permuted, varying)
             return jax.vmap(lambda key, own: trials(key, own, erasers, probes, columns=columns))(
                 keys, rows
             )
 
+        lanes = one_by_one if turns else side_by_side
         if len(devices) == 1:
             return lanes
         along, all_ = PartitionSpec("lanes"), PartitionSpec()
