@@ -197,7 +197,7 @@ def estimate(
         jax.block_until_ready(compiled(*inputs, *traced.shared))
         start = time.perf_counter()
         jax.block_until_ready(compiled(*inputs, *traced.shared))
-        chunks = -(-traced.program.lanes // traced.chunk)
+        chunks = sum(1 for _ in traced.chunks())
         run_s += (time.perf_counter() - start) * chunks
     return found._replace(compile_s=compile_s, run_s=run_s)
 
