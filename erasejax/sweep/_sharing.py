@@ -15,7 +15,7 @@ from erasejax.datasets import Generator
 from erasejax.rows import Dataset, Pairs
 from erasejax.sweep._cells import Config, Product
 
-__all__ = ["Shape", "filled", "groups", "shape_of"]
+__all__ = ["Shape", "filled", "groups", "in_words", "shape_of"]
 
 H = TypeVar("H", bound=Hashable)
 
@@ -57,6 +57,20 @@ def filled(rows: Dataset, count: int) -> Dataset:
         return jax.numpy.pad(leaf, ((0, rest),) + ((0, 0),) * (leaf.ndim - 1))
 
     return jax.tree.map(fill, rows)
+
+
+def in_words(programs: Sequence[Sequence[int]]) -> str:
+    """Returns which numbers of rows share a program, and why; "" where none do.
+
+    Args:
+      programs: the numbers of rows of each, sorted.
+    """
+    found = [
+        f"{', '.join(map(str, rows[:-1]))} rows are filled up to {rows[-1]}"
+        for rows in programs
+        if rows[1:]
+    ]
+    return "; ".join([*found, "that takes less than to compile more programs"] if found else [])
 
 
 def groups(product: Product, shapes: Mapping[H, Shape], lanes: Mapping[H, int]) -> list[list[H]]:

@@ -38,6 +38,12 @@ class Traced:
     """A program, traced for a chunk of lanes; what can be known wrong with it has been raised.
 
     In truth it is several: one that draws for each structure of dataset, and one for the trials.
+
+    Attributes:
+      program: what is run.
+      rows: how many rows there are of the datasets of each structure; all are filled up to the last.
+      chunk: lanes that run at once.
+      shared: what all lanes take, on the device.
     """
 
     def __init__(
@@ -54,9 +60,7 @@ class Traced:
             by_structure[structure(item.dataset.value)].append(item)
         self._items = list(by_structure.values())
         self._tables = [_Datasets([item.dataset for item in items]) for items in self._items]
-        shapes = [shape_of(items[0].dataset.value) for items in self._items]
-        self._rows = max(shape.rows for shape in shapes)
-        self._fills = any(shape.rows != self._rows for shape in shapes)
+        self.rows = sorted({shape_of(items[0].dataset.value).rows for items in self._items})
         size = self._row_bytes()
         if chunk is None:
             chunk = _suitable(size, program, devices[0], memory) * len(devices)
@@ -76,7 +80,7 @@ class Traced:
             return jax.jit(own_rules()(function))
 
         draws = [over(self._draw(table), *[True] * 4) for table in self._tables]
-        firsts = [first[1:] for _, first in self._first_chunks()]
+        firsts = [next(self._chunks_of(i))[1][1:] for i in range(len(draws))]
         self._draws = [draw.trace(*first) for draw, first in zip(draws, firsts, strict=True)]
         turns = devices[0].platform == "cpu" and platforms.take_turns(size)
         run = over(self._trials(turns), True, True, False, False)
@@ -90,10 +94,6 @@ class Traced:
         """Yields the pieces and inputs of every chunk; the last of a structure is padded."""
         for which in range(len(self._items)):
             yield from self._chunks_of(which)
-
-    def _first_chunks(self) -> Iterator[tuple[list[Piece], Chunk]]:
-        for which in range(len(self._items)):
-            yield next(self._chunks_of(which))
 
     def _chunks_of(self, which: int) -> Iterator[tuple[list[Piece], Chunk]]:
         items, table, size = self._items[which], self._tables[which], self.chunk
@@ -119,7 +119,7 @@ class Traced:
         def draw(seed, words, permuted, varying):
             key = lane_key(seed, words)
             rows = drawn(key, table.merge(varying), columns=columns, permuted=permuted)
-            return key, jax.vmap(lambda own: filled(own, self._rows))(rows) if self._fills else rows
+            return key, jax.vmap(lambda own: filled(own, self.rows[-1]))(rows) if self.rows[1:] else rows
 
         return jax.vmap(draw)
 
@@ -143,8 +143,8 @@ class Traced:
         """Returns the bytes of one part of one dataset, filled up."""
         dataset = self._items[0][0].dataset.value
         rows = jax.eval_shape(lambda key: dataset.sample(key), jax.random.key(0))
-        if self._fills:
-            rows = jax.eval_shape(lambda rows: filled(rows, self._rows), rows)
+        if self.rows[1:]:
+            rows = jax.eval_shape(lambda rows: filled(rows, self.rows[-1]), rows)
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(rows))
 
 
