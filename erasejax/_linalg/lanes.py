@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import jax
 
@@ -10,56 +10,47 @@ from erasejax._linalg import platforms
 
 __all__ = ["in_turn"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
+F = TypeVar("F", bound=Callable)
 
 
-def in_turn(function: Callable[P, R]) -> Callable[P, R]:
-    """Returns a function of arrays whose lanes under `jax.vmap` take turns on a CPU, if large.
+def in_turn(function: F) -> F:
+    """Returns a function whose lanes under `jax.vmap`, where they are large, take turns on a CPU.
 
-    Products of many lanes at once leave the cache there, and a loop that ends with the slowest lane
-    runs for all of them. Elsewhere, and where the arrays of a lane are few, lanes run side by side.
+    Many large lanes at once leave the cache there, and a loop that ends with the slowest lane runs
+    for all of them. Elsewhere, and where the rows of a lane are few, lanes run side by side.
 
     Args:
-      function: of pytrees of arrays, given by position; no gradient is taken through it backwards.
+      function: of pytrees of arrays, given by position. Derivatives are taken forwards only, as of
+        all that has a `while_loop`.
     """
     one = jax.jit(function)  # traced once, whoever calls it
-
-    @jax.custom_batching.custom_vmap
-    def lane(*args):
-        return one(*args)
+    lane = jax.custom_batching.custom_vmap(lambda *args: one(*args))
 
     @lane.def_vmap
-    def lanes(count, batched, *args):
+    def lanes(count, batched, *args):  # pyright: ignore[reportUnusedFunction]
         leaves, tree = jax.tree.flatten(args)
         spread = jax.tree.leaves(batched)
-        size = max(
-            leaf.size * leaf.dtype.itemsize // count
-            for leaf, own in zip(leaves, spread, strict=True)
-            if own
-        )
-
-        def of(leaves: list[jax.Array]) -> R:
-            return lane(*jax.tree.unflatten(tree, leaves))
 
         def together(*leaves):
             axes = [0 if own else None for own in spread]
-            return jax.vmap(lambda *leaves: one(*jax.tree.unflatten(tree, leaves)), axes)(*leaves)
+            return jax.vmap(lambda *own: one(*jax.tree.unflatten(tree, own)), axes)(*leaves)
 
         def turns(*leaves):
             def next_one(own):
                 rest = iter(own)
-                return of([next(rest) if s else leaf for s, leaf in zip(spread, leaves, strict=True)])
+                return lane(
+                    *jax.tree.unflatten(
+                        tree, [next(rest) if s else x for s, x in zip(spread, leaves, strict=True)]
+                    )
+                )
 
-            return jax.lax.map(
-                next_one, [leaf for s, leaf in zip(spread, leaves, strict=True) if s]
-            )
+            return jax.lax.map(next_one, [x for s, x in zip(spread, leaves, strict=True) if s])
 
-        if platforms.take_turns(size):
+        largest = max(x.size * x.dtype.itemsize for x, s in zip(leaves, spread, strict=True) if s)
+        if platforms.take_turns(largest // count):
             found = jax.lax.platform_dependent(*leaves, cpu=turns, default=together)
         else:
             found = together(*leaves)
         return found, jax.tree.map(lambda _: True, found)
 
-    return functools.wraps(function)(lane)
-
+    return functools.wraps(function)(lane)  # pyright: ignore[reportReturnType]

@@ -41,7 +41,7 @@ class Traced:
 
     Attributes:
       program: what is run.
-      rows: how many rows there are of the datasets of each structure; all are filled up to the last.
+      rows: numbers of rows of the datasets, sorted; all are filled up to the last.
       chunk: lanes that run at once.
       shared: what all lanes take, on the device.
     """
@@ -119,7 +119,9 @@ class Traced:
         def draw(seed, words, permuted, varying):
             key = lane_key(seed, words)
             rows = drawn(key, table.merge(varying), columns=columns, permuted=permuted)
-            return key, jax.vmap(lambda own: filled(own, self.rows[-1]))(rows) if self.rows[1:] else rows
+            return key, jax.vmap(lambda own: filled(own, self.rows[-1]))(rows) if self.rows[
+                1:
+            ] else rows
 
         return jax.vmap(draw)
 
