@@ -1,8 +1,8 @@
 """Which programs compute the blocks that are missing.
 
 Datasets whose rows have one shape, or are filled up to one, run through one compiled program,
-together with every eraser and probe that is asked of them. An item is one dataset and the seeds of a block:
-what a program computes in one piece, and the unit that processes share out.
+together with every eraser and probe that is asked of them. An item is one dataset and the seeds of
+a block: what a program computes in one piece, and the unit that processes share out.
 """
 
 import dataclasses

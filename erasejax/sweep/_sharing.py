@@ -45,7 +45,8 @@ def shape_of(dataset: Generator) -> Shape:
     if isinstance(rows, Pairs):
         return Shape(0, 0, (tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)))
     kind = tree, tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
-    return Shape(*rows.x.shape, kind)
+    n, d = rows.x.shape
+    return Shape(n, d, kind)
 
 
 def filled(rows: Dataset, count: int) -> Dataset:
