@@ -19,6 +19,7 @@ __all__ = [
     "pieces",
     "rows_in_block",
     "rows_of_room",
+    "take_turns",
 ]
 
 T = TypeVar("T")
@@ -26,6 +27,8 @@ T = TypeVar("T")
 
 class Device(Protocol):
     """What is asked of a device of JAX."""
+
+    platform: str
 
     def memory_stats(self) -> dict[str, int] | None:
         """Returns what is known of its memory."""
@@ -35,6 +38,7 @@ class Device(Protocol):
 ROWS_ELSEWHERE = 1 << 17  # in a block that is read once, where there is no cache to keep it in
 _CACHED = 1 << 22  # bytes of rows that stay in a CPU's last-level cache, twice
 _CHUNK = 3 << 20  # bytes of a chunk's rows of one part: more leaves the last-level cache
+_LANE = 1 << 14  # bytes of a lane's rows: more are as fast one lane after another
 _SMALL = 1 << 21  # numbers that take no time: rows up to as many share one program
 _MIDDLE = 1 << 23  # numbers up to which sizes double; beyond, an eighth at a time
 _PIECE = 1 << 20  # numbers in a piece of rows that are read one by one
@@ -103,6 +107,15 @@ def rows_in_block(size: int) -> int:
 def outgrows_cache(size: int) -> bool:
     """Returns whether a CPU should read rows of `size` bytes in blocks, while they are in cache."""
     return size > _CACHED
+
+
+def take_turns(size: int) -> bool:
+    """Returns whether lanes with `size` bytes of rows run one after another on a CPU.
+
+    Side by side they save the start of each kernel, which counts where kernels are short. Larger
+    ones leave the cache, and products of many at once take longer than one after another.
+    """
+    return size > _LANE
 
 
 def lanes_at_once(device: Device, size: int, copies: int, memory: int | None) -> int:

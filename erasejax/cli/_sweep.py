@@ -83,6 +83,8 @@ def _lines(found: Estimate) -> list[tuple[str, str]]:
         ("trials", f"{found.trials:,} to run"),
         ("disk", f"about {_size(found.bytes)}"),
     ]
+    if found.sharing:
+        lines.insert(3, ("sharing", found.sharing))
     if found.share:
         lines.insert(1, ("share", found.share))
     if found.compile_s is not None and found.run_s is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
-from erasejax._core.types import DTypeLike, Key
+from erasejax._core.types import Key
 from erasejax.names import Named
 from erasejax.rows import Dataset, Pairs
 
@@ -88,9 +88,3 @@ def class_sizes(rows: int | tuple[int, ...], classes: int) -> tuple[int, ...]:
     if len(sizes) != classes or min(sizes) < 1:
         raise ValueError(f"rows: expected {classes} positive sizes, got {rows}")
     return sizes
-
-
-def rotation(key: jax.Array, d: int, dtype: DTypeLike) -> jax.Array:
-    """Returns a uniformly random orthogonal (d, d) matrix."""
-    q, r = jnp.linalg.qr(jax.random.normal(key, (d, d), dtype))
-    return q * jnp.sign(jnp.diagonal(r))

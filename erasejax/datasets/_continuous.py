@@ -8,8 +8,8 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from erasejax._core.pytrees import static
-from erasejax._linalg.products import product
-from erasejax.datasets._base import Generator, rotation
+from erasejax.datasets._base import Generator
+from erasejax.datasets._turning import turned
 from erasejax.rows import Dataset
 
 __all__ = ["ContinuousConcept"]
@@ -59,5 +59,5 @@ class ContinuousConcept(Generator[Dataset]):
         shown = jnp.stack([strength * z, jnp.asarray(self.curvature) * square], axis=1)
         x = x.at[:, :2].add(shown)
         if self.rotate:
-            x = product("nd,de->ne", x, rotation(population, self.dims, dtype))
+            x = turned(population, x, 2)
         return Dataset(x=x, z=z)

@@ -11,7 +11,8 @@ from jax.typing import ArrayLike
 from erasejax._core.pytrees import static
 from erasejax._core.types import Key
 from erasejax._linalg.products import product
-from erasejax.datasets._base import Generator, class_sizes, labels, rotation
+from erasejax.datasets._base import Generator, class_sizes, labels
+from erasejax.datasets._turning import turned
 from erasejax.rows import Pairs
 
 __all__ = ["ContrastPairs"]
@@ -109,22 +110,35 @@ class ContrastPairs(Generator[Pairs]):
         noise = jnp.asarray(self.noise)
         key_turn, key_offset = jax.random.split(population)
         key_content, key_noise = jax.random.split(rows)
+        keys_own = jax.random.split(key_noise)
 
         def draw(key, *shape):
             return jax.random.normal(key, shape, noise.dtype)
 
         content = jnp.asarray(self.content) * draw(key_content, n, d)
-        own = (noise * jnp.sqrt(jnp.asarray(0.5, noise.dtype))) * draw(key_noise, 2, n, d)
-        # A quarter each way in either half: the means of the difference lie the whole apart.
-        signal = jnp.zeros((n, d), noise.dtype)
-        signal = signal.at[:, :m].set((jnp.asarray(self.truth) * (2 * z - 1) / 4)[:, None])
-        signal = signal.at[:, m].set(jnp.asarray(self.distractor) * (2 * distractor - 1) / 4)
-        if self.rotate:
-            signal = product("nd,de->ne", signal, rotation(key_turn, d, noise.dtype))
+        own = noise * jnp.sqrt(jnp.asarray(0.5, noise.dtype))
         offset = jnp.asarray(self.offset) * draw(key_offset, 2, self.templates, d)
+        frame = jnp.eye(m + 1, d, dtype=noise.dtype)
+        if self.rotate:
+            frame = turned(key_turn, frame, m + 1)
+        # A quarter each way in either half: the means of the difference lie the whole apart.
+        of_truth = np.arange(m + 1) < m
+        moves = jnp.where(of_truth, jnp.asarray(self.truth), jnp.asarray(self.distractor)) / 4
+        says = 2 * jnp.where(of_truth, z[:, None], distractor[:, None]) - 1
+        of_template = template[:, None] == np.arange(self.templates)
+        moved = jnp.concatenate([moves * says, of_template.astype(noise.dtype)], axis=1)
+
+        def half(given: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+            sign, key, offset = given
+            moves = jnp.concatenate([sign * frame, offset])
+            return content + own * draw(key, n, d) + product("nm,md->nd", moved, moves)
+
+        # In a loop the content is drawn once, not for each half.
+        signs = jnp.asarray([1, -1], noise.dtype)
+        positive, negative = jax.lax.map(half, (signs, keys_own, offset))
         return Pairs(
-            positive=content + signal + own[0] + offset[0, template],
-            negative=content - signal + own[1] + offset[1, template],
+            positive=positive,
+            negative=negative,
             labels=z,
             templates=template if self.templates > 1 else None,
             distractor=distractor,

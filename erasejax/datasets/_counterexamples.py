@@ -9,8 +9,8 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from erasejax._core.pytrees import static
-from erasejax._linalg.products import product
-from erasejax.datasets._base import Generator, class_sizes, labels, rotation
+from erasejax.datasets._base import Generator, class_sizes, labels
+from erasejax.datasets._turning import turned
 from erasejax.rows import Dataset
 
 __all__ = ["SkewedClasses", "XorClasses"]
@@ -122,5 +122,5 @@ class XorClasses(Generator[Dataset]):
         noise = noise * jnp.where(z == 1, jnp.asarray(self.spread), 1).astype(dtype)[:, None]
         x = noise.at[:, :3].add(means)
         if self.rotate:
-            x = product("nd,de->ne", x, rotation(population, self.dims, dtype))
+            x = turned(population, x, 3)
         return Dataset(x=x, z=z, num_classes=2)

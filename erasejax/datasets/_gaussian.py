@@ -9,8 +9,8 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from erasejax._core.pytrees import static
-from erasejax._linalg.products import product
-from erasejax.datasets._base import Generator, class_sizes, labels, rotation
+from erasejax.datasets._base import Generator, class_sizes, labels
+from erasejax.datasets._turning import mixed, turned
 from erasejax.rows import Dataset
 
 __all__ = ["GaussianClasses"]
@@ -24,12 +24,14 @@ class GaussianClasses(Generator[Dataset]):
     (the corners of a regular simplex for more than two, one coordinate a direction, in turn).
     `redundancy` is the correlation of the noise between the informative directions: at 0 each
     brings evidence of its own, at 1 they are copies of each other, and any one of them is enough.
-    A random rotation, fixed by the key, hides where the directions are.
+    The key fixes a uniformly random orthonormal frame that hides where the directions are.
 
-    `decay` > 0 makes the noise correlated: the rotated problem is scaled along another random basis
-    by a power-law spectrum, eigenvalue j proportional to j^-decay. That is an invertible linear
-    map, so what a linear probe can reach stays the same, while the difference of the means is no
-    longer the discriminant.
+    `decay` > 0 makes the noise correlated: the rows are scaled along another random basis by a
+    power-law spectrum, eigenvalue j proportional to j^-decay. That is an invertible linear map, so
+    what a linear probe can reach stays the same, while the difference of the means is no longer the
+    discriminant. The 16 leading eigenvectors of the covariance, or all of up to 16 features, are a
+    uniformly random orthonormal frame. The others are, but for what those take of them, vectors of
+    a Hartley transform with random signs, each spread evenly over the features.
 
     Attributes:
       separation: () distance between the class means along one direction, in noise sd.
@@ -81,10 +83,14 @@ class GaussianClasses(Generator[Dataset]):
         x = jnp.concatenate([informative + separation * corners[z], noise[:, m:]], axis=1)
         if self.rotate:
             key_in, key_out = jax.random.split(population)
-            spectrum = jnp.arange(1, d + 1, dtype=dtype) ** (-jnp.asarray(self.decay, dtype) / 2)
-            spectrum = spectrum / jnp.sqrt(jnp.mean(spectrum**2))
-            inner, outer = rotation(key_in, d, dtype), rotation(key_out, d, dtype)
-            x = product("nd,de,e,ef->nf", x, inner, spectrum, outer)
+            decay = jnp.asarray(self.decay, dtype)
+
+            def correlated(x):
+                spectrum = jnp.arange(1, d + 1, dtype=dtype) ** (-decay / 2)
+                return mixed(key_out, x * (spectrum / jnp.sqrt(jnp.mean(spectrum**2))))
+
+            # Isotropic noise has no axes to mix.
+            x = jax.lax.cond(decay == 0, lambda x: x, correlated, turned(key_in, x, m))
         return Dataset(x=x, z=z, num_classes=k)
 
 

@@ -8,8 +8,8 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from erasejax._core.pytrees import static
-from erasejax._linalg.products import product
-from erasejax.datasets._base import Generator, class_sizes, labels, rotation
+from erasejax.datasets._base import Generator, class_sizes, labels
+from erasejax.datasets._turning import turned
 from erasejax.rows import Dataset
 
 __all__ = ["TwoConcepts"]
@@ -68,8 +68,10 @@ class TwoConcepts(Generator[Dataset]):
         shared = jnp.asarray(self.noise_correlation)
         second = shared * noise[:, 0] + jnp.sqrt(1 - shared**2) * noise[:, 1]
         signal = jnp.asarray(self.task_strength) * (task - 0.5).astype(dtype)
-        x = noise.at[:, 1].set(second + signal * jnp.sqrt(1 - overlap**2))
-        x = x.at[:, 0].add(jnp.asarray(self.strength) * (z - 0.5).astype(dtype) + signal * overlap)
+        concept = jnp.asarray(self.strength) * (z - 0.5).astype(dtype)
+        first = noise[:, 0] + concept + signal * overlap
+        second = second + signal * jnp.sqrt(1 - overlap**2)
+        x = jnp.concatenate([jnp.stack([first, second], axis=1), noise[:, 2:]], axis=1)
         if self.rotate:
-            x = product("nd,de->ne", x, rotation(population, self.dims, dtype))
+            x = turned(population, x, 2)
         return Dataset(x=x, z=z, num_classes=2, task=task[:, None].astype(dtype))

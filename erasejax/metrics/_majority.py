@@ -53,7 +53,7 @@ class MajorityRate(Metric):
 
     def compute(self, rows: Dataset) -> jax.Array:
         """Returns the share of the most frequent class."""
-        return majority_rate(rows.z, num_classes=rows.num_classes)
+        return majority_rate(rows.z, weights=rows.weights, num_classes=rows.num_classes)
 
 
 @program

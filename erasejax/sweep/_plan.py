@@ -1,8 +1,8 @@
 """Which programs compute the blocks that are missing.
 
-Datasets of one structure (class, static fields, shapes) run through one compiled program, together
-with every eraser and probe that is asked of them. An item is one dataset and the seeds of a block:
-what a program computes in one piece, and the unit that processes share out.
+Datasets whose rows have one shape, or are filled up to one, run through one compiled program,
+together with every eraser and probe that is asked of them. An item is one dataset and the seeds of
+a block: what a program computes in one piece, and the unit that processes share out.
 """
 
 import dataclasses
@@ -17,10 +17,20 @@ import numpy as np
 
 from erasejax.sweep._cells import Cell, Config, Grid, Product
 from erasejax.sweep._columns import Columns
+from erasejax.sweep._sharing import groups, shape_of
 from erasejax.sweep._store import Block, DamagedBlockError, Numerics, Store, ranges
 from erasejax.sweep._trial import Batch
 
-__all__ = ["batches", "Item", "Plan", "Program", "plan", "share", "share_in_words"]
+__all__ = [
+    "batches",
+    "Item",
+    "Plan",
+    "Program",
+    "plan",
+    "share",
+    "share_in_words",
+    "structure",
+]
 
 T = TypeVar("T")
 
@@ -53,7 +63,7 @@ class Item(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What is compiled once: datasets of one structure, with erasers and probes.
+    """What is compiled once: datasets with rows of one shape, with erasers and probes.
 
     Attributes:
       erasers: in the order of their batches, and so the probes.
@@ -186,10 +196,10 @@ def plan(
                     missing += len(lacks)
                     trials += len(lacks) * (last - first)
                     item = Item(dataset, labels, first, last, lacks)
-                    wanted[id(product), _structure(dataset.value)].append((product, item))
+                    wanted[id(product)].append((product, item))
     programs = []
     for pairs in wanted.values():
-        programs += _programs(pairs[0][0], [item for _, item in pairs])
+        programs += _sharing(pairs[0][0], [item for _, item in pairs])
     return Plan(tuple(programs), blocks, missing, trials)
 
 
@@ -219,8 +229,21 @@ def _lacking(
     return frozenset(lacking)
 
 
+def _sharing(product: Product, items: list[Item]) -> list[Program]:
+    """Returns programs for the items of a product, those that share one together."""
+    by_structure = defaultdict(list)
+    for item in items:
+        by_structure[structure(item.dataset.value)].append(item)
+    shapes = {key: shape_of(own[0].dataset.value) for key, own in by_structure.items()}
+    lanes = {key: sum(item.seeds for item in own) for key, own in by_structure.items()}
+    found = []
+    for group in groups(product, shapes, lanes):
+        found += _programs(product, [item for key in group for item in by_structure[key]])
+    return found
+
+
 def _programs(product: Product, items: list[Item]) -> list[Program]:
-    """Returns programs for the items of one structure of dataset.
+    """Returns programs for the items of one shape of rows.
 
     Items that lack the same cells share a program. A few that lack only some of the cells of
     another program (a run was killed there) go through that one: it takes less than compiling.
@@ -263,21 +286,21 @@ def _by_structure(places: Iterable[int], configs: tuple[Config, ...]) -> list[in
     """Returns the places, those of one structure next to each other."""
     groups = defaultdict(list)
     for place in places:
-        groups[_structure(configs[place].value)].append(place)
+        groups[structure(configs[place].value)].append(place)
     return [place for group in groups.values() for place in group]
 
 
 def batches(configs: Sequence[Config]) -> list[Batch]:
     """Returns configurations as batches, those of one structure as one."""
-    groups: dict[Hashable, list[Config]] = defaultdict(list)
+    alike: dict[Hashable, list[Config]] = defaultdict(list)
     for config in configs:
-        groups[_structure(config.value)].append(config)
+        alike[structure(config.value)].append(config)
     return [
         Batch(
             jax.tree.map(lambda *leaves: np.stack(leaves), *(leaves_of(c.value) for c in group)),
             np.stack([config.words for config in group]),
         )
-        for group in groups.values()
+        for group in alike.values()
     ]
 
 
@@ -287,7 +310,7 @@ def leaves_of(value: T) -> T:
     return jax.tree.map(lambda leaf: np.asarray(leaf, dtype), value)
 
 
-def _structure(value: object) -> Hashable:
+def structure(value: object) -> Hashable:
     """Returns what configurations have in common that run through one program."""
     leaves, tree = jax.tree.flatten(leaves_of(value))
     return tree, tuple(leaf.shape for leaf in leaves)

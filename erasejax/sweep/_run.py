@@ -13,6 +13,7 @@ import jax
 from erasejax.sweep._grid import Spec, grid
 from erasejax.sweep._plan import Plan, plan, share, share_in_words
 from erasejax.sweep._progress import Progress
+from erasejax.sweep._sharing import in_words
 from erasejax.sweep._store import Store, numerics
 from erasejax.sweep._stream import Writer, stream
 from erasejax.sweep._table import Sweep
@@ -34,6 +35,7 @@ class Estimate(NamedTuple):
       compile_s: seconds to compile; None where nothing was timed.
       run_s: seconds to run, from one chunk of every program.
       share: which share this process does, and why; "" for all of it.
+      sharing: which numbers of rows share a program, and why; "" where none do.
 
     Example:
       >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}
@@ -52,6 +54,7 @@ class Estimate(NamedTuple):
     compile_s: float | None = None
     run_s: float | None = None
     share: str = ""
+    sharing: str = ""
 
 
 def run(
@@ -185,6 +188,7 @@ def estimate(
         todo.trials,
         _bytes(todo),
         share=share_in_words(own, shard),
+        sharing=in_words([traced.rows for traced in ready]),
     )
     if not measure:
         return found
@@ -197,7 +201,7 @@ def estimate(
         jax.block_until_ready(compiled(*inputs, *traced.shared))
         start = time.perf_counter()
         jax.block_until_ready(compiled(*inputs, *traced.shared))
-        chunks = -(-traced.program.lanes // traced.chunk)
+        chunks = sum(1 for _ in traced.chunks())
         run_s += (time.perf_counter() - start) * chunks
     return found._replace(compile_s=compile_s, run_s=run_s)
 

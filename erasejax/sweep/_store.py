@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Block", "DamagedBlockError", "Numerics", "Store", "blocks", "numerics"]
 
-Numerics: TypeAlias = Mapping[str, bool | str]
+Numerics: TypeAlias = Mapping[str, bool | int | str]
 
 _BLOCKS, _SUFFIX, _KEY = "blocks", ".parquet", b"erasejax.block"
 _NAME = re.compile(r"[0-9a-f]{64}\.parquet")
 _MANIFEST = re.compile(r"manifest-[0-9a-f]{64}\.json")
 _ADVICE = "remove it, and run the sweep again"
+_DRAWS = 2  # raised whenever the rows that a seed gives become others
 
 
 class DamagedBlockError(ValueError):
@@ -55,7 +56,7 @@ class DamagedBlockError(ValueError):
     """
 
 
-def numerics() -> dict[str, bool | str]:
+def numerics() -> dict[str, bool | int | str]:
     """Returns what the drawn numbers depend on beside the configuration."""
     config: Any = jax.config
     return {
@@ -63,6 +64,7 @@ def numerics() -> dict[str, bool | str]:
         "prng": str(config.jax_default_prng_impl),
         "partitionable": bool(config.jax_threefry_partitionable),
         "version": package_version(),
+        "draws": _DRAWS,
     }
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sweep"]
 
-Kind: TypeAlias = tuple[tuple[str, bool | str], ...]  # numerics, hashable
+Kind: TypeAlias = tuple[tuple[str, bool | int | str], ...]  # numerics, hashable
 Value: TypeAlias = str | float | None  # of a field, in a table
 
 

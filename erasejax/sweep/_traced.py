@@ -1,6 +1,7 @@
 """Programs of a sweep, traced: what goes through them is cut into chunks of one shape."""
 
-from collections.abc import Callable, Iterator, Sequence
+import collections
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -11,10 +12,11 @@ from erasejax._core.programs import own_rules
 from erasejax._linalg import platforms
 from erasejax.datasets import Generator
 from erasejax.sweep._cells import Config
-from erasejax.sweep._plan import Item, Program, batches, leaves_of
+from erasejax.sweep._plan import Item, Program, batches, leaves_of, structure
+from erasejax.sweep._sharing import filled, shape_of
 from erasejax.sweep._trial import drawn, lane_key, trials
 
-__all__ = ["Chunk", "Piece", "Traced"]
+__all__ = ["Chunk", "Lowered", "Piece", "Traced"]
 
 _MOST = 16384  # lanes a chunk
 
@@ -27,13 +29,22 @@ class Piece(NamedTuple):
     stop: int
 
 
-# Of every lane the seed, the words of its dataset, whether its labels are permuted (None where no
-# lane's are), and the fields that vary from dataset to dataset.
-Chunk: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray | None, list[np.ndarray]]
+# Which structure of dataset, and of every lane the seed, the words of its dataset, whether its
+# labels are permuted (None where no lane's are), and the fields that vary from dataset to dataset.
+Chunk: TypeAlias = tuple[int, np.ndarray, np.ndarray, np.ndarray | None, list[np.ndarray]]
 
 
 class Traced:
-    """A program, traced for a chunk of lanes; what can be known wrong with it has been raised."""
+    """A program, traced for a chunk of lanes; what can be known wrong with it has been raised.
+
+    In truth it is several: one that draws for each structure of dataset, and one for the trials.
+
+    Attributes:
+      program: what is run.
+      rows: numbers of rows of the datasets, sorted; all are filled up to the last.
+      chunk: lanes that run at once.
+      shared: what all lanes take, on the device.
+    """
 
     def __init__(
         self,
@@ -44,21 +55,48 @@ class Traced:
     ):
         self.program = program
         self.shared = jax.device_put((batches(program.erasers), batches(program.probes)))
-        self.table = _Datasets([item.dataset for item in program.items])
+        by_structure = collections.defaultdict(list)
+        for item in program.items:
+            by_structure[structure(item.dataset.value)].append(item)
+        self._items = list(by_structure.values())
+        self._tables = [_Datasets([item.dataset for item in items]) for items in self._items]
+        self.rows = sorted({shape_of(items[0].dataset.value).rows for items in self._items})
+        size = self._row_bytes()
         if chunk is None:
-            chunk = _suitable(self._row_bytes(), program, devices[0], memory) * len(devices)
-        chunk = min(chunk, program.lanes)
+            chunk = _suitable(size, program, devices[0], memory) * len(devices)
+        chunk = min(chunk, max(sum(item.seeds for item in items) for items in self._items))
         self.chunk = -(-chunk // len(devices)) * len(devices)
-        _, lanes = next(self.chunks())
-        self._traced = jax.jit(own_rules()(self._lanes(devices))).trace(*lanes, *self.shared)
 
-    def lower(self) -> jax.stages.Lowered:
+        def over(function: Callable, *specs: bool) -> Callable:
+            """Returns a function of lanes, shared out over the devices, traced as our own."""
+            if len(devices) > 1:
+                function = jax.shard_map(
+                    function,
+                    mesh=Mesh(np.array(devices), ("lanes",)),
+                    in_specs=tuple(PartitionSpec("lanes") if s else PartitionSpec() for s in specs),
+                    out_specs=PartitionSpec("lanes"),
+                    check_vma=False,
+                )
+            return jax.jit(own_rules()(function))
+
+        draws = [over(self._draw(table), *[True] * 4) for table in self._tables]
+        firsts = [next(self._chunks_of(i))[1][1:] for i in range(len(draws))]
+        self._draws = [draw.trace(*first) for draw, first in zip(draws, firsts, strict=True)]
+        turns = devices[0].platform == "cpu" and platforms.take_turns(size)
+        run = over(self._trials(turns), True, True, False, False)
+        self._trial = run.trace(*self._draws[0].out_info, *self.shared)
+
+    def lower(self) -> "Lowered":
         """Returns the program, lowered: in the thread of the caller, whose settings count."""
-        return self._traced.lower()
+        return Lowered([draw.lower() for draw in self._draws], self._trial.lower())
 
     def chunks(self) -> Iterator[tuple[list[Piece], Chunk]]:
-        """Yields the pieces and inputs of every chunk; the last is padded."""
-        items, size = self.program.items, self.chunk
+        """Yields the pieces and inputs of every chunk; the last of a structure is padded."""
+        for which in range(len(self._items)):
+            yield from self._chunks_of(which)
+
+    def _chunks_of(self, which: int) -> Iterator[tuple[list[Piece], Chunk]]:
+        items, table, size = self._items[which], self._tables[which], self.chunk
         ends = np.cumsum([item.seeds for item in items])
         starts = ends - [item.seeds for item in items]
         firsts = np.array([item.first for item in items])
@@ -72,39 +110,56 @@ class Traced:
                 for i in range(of[0], of[-1] + 1)
             ]
             permuted = null[of] if null.any() else None
-            yield pieces, (seeds, self.table.words[of], permuted, self.table.rows(of))
+            yield pieces, (which, seeds, table.words[of], permuted, table.rows(of))
 
-    def _lanes(self, devices: Sequence[platforms.Device]) -> Callable:
-        """Returns the function of (seeds, words, permuted, varying, erasers, probes)."""
-        columns, table = self.program.columns, self.table
+    def _draw(self, table: "_Datasets") -> Callable:
+        """Returns the function of (seeds, words, permuted, varying) that draws keys and rows."""
+        columns = self.program.columns
 
         def draw(seed, words, permuted, varying):
             key = lane_key(seed, words)
-            return key, drawn(key, table.merge(varying), columns=columns, permuted=permuted)
+            rows = drawn(key, table.merge(varying), columns=columns, permuted=permuted)
+            return key, jax.vmap(lambda own: filled(own, self.rows[-1]))(rows) if self.rows[
+                1:
+            ] else rows
 
-        def lanes(seeds, words, permuted, varying, erasers, probes):
-            # Between the two maps labels that are the same in every lane get an axis for lanes.
-            keys, rows = jax.vmap(draw)(seeds, words, permuted, varying)
-            return jax.vmap(lambda key, own: trials(key, own, erasers, probes, columns=columns))(
-                keys, rows
-            )
+        return jax.vmap(draw)
 
-        if len(devices) == 1:
-            return lanes
-        along, all_ = PartitionSpec("lanes"), PartitionSpec()
-        return jax.shard_map(
-            lanes,
-            mesh=Mesh(np.array(devices), ("lanes",)),
-            in_specs=(along, along, along, along, all_, all_),
-            out_specs=along,
-            check_vma=False,
-        )
+    def _trials(self, turns: bool) -> Callable:
+        """Returns the function of (keys, rows, erasers, probes).
+
+        Args:
+          turns: whether the lanes of a device run one after another.
+        """
+
+        def run(keys, rows, erasers, probes):
+            def one(given):
+                key, own = given
+                return trials(key, own, erasers, probes, columns=self.program.columns)
+
+            return jax.lax.map(one, (keys, rows)) if turns else jax.vmap(one)((keys, rows))
+
+        return run
 
     def _row_bytes(self) -> int:
-        """Returns the bytes of one part of one dataset."""
-        dataset = self.table.merge(self.table.rows(np.zeros(1, int), 0))
+        """Returns the bytes of one part of one dataset, filled up."""
+        dataset = self._items[0][0].dataset.value
         rows = jax.eval_shape(lambda key: dataset.sample(key), jax.random.key(0))
+        if self.rows[1:]:
+            rows = jax.eval_shape(lambda rows: filled(rows, self.rows[-1]), rows)
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(rows))
+
+
+class Lowered(NamedTuple):
+    """The parts of a program, lowered."""
+
+    draws: list[jax.stages.Lowered]
+    trial: jax.stages.Lowered
+
+    def compile(self) -> Callable[..., Mapping[str, jax.Array]]:
+        """Returns the function of a chunk, and what its lanes share."""
+        draws, trial = [draw.compile() for draw in self.draws], self.trial.compile()
+        return lambda which, *rest: trial(*draws[which](*rest[:4]), *rest[4:])
 
 
 class _Datasets:

@@ -200,7 +200,9 @@ def trials(
         return {
             **_join(found),
             **_numbers(columns.of("rows"), there, _labelled(fit)),
-            **_numbers(columns.of("change"), there, _features(before), _features(score)),
+            **_numbers(
+                columns.of("change"), there, _features(before), _features(score), **_weights(score)
+            ),
         }
 
     count = facts["status"].shape[0]
@@ -212,10 +214,12 @@ def trials(
     return _by_column(found, facts, columns)
 
 
-def _numbers(metrics: dict[str, Metric], there: frozenset[str], *given: object) -> Numbers:
+def _numbers(
+    metrics: dict[str, Metric], there: frozenset[str], *given: object, **options: object
+) -> Numbers:
     """Returns metrics of what is given, () each; NaN where what they need is not there."""
     return {
-        name: metric.compute(*given) if metric.needs <= there else jnp.float32(jnp.nan)
+        name: metric.compute(*given, **options) if metric.needs <= there else jnp.float32(jnp.nan)
         for name, metric in metrics.items()
     }
 
@@ -269,6 +273,13 @@ def _labelled(rows: Rows, normal: PairNormalization | None = None) -> Dataset:
     if isinstance(rows, Dataset):
         return rows
     return (normal or PairNormalization.of(rows)).differences(rows)
+
+
+def _weights(rows: Rows) -> dict[str, jax.Array]:
+    """Returns the weights of rows, where they have some, for metrics of features alone."""
+    if isinstance(rows, Pairs) or rows.weights is None:
+        return {}
+    return {"weights": rows.weights}
 
 
 def _features(rows: Rows) -> jax.Array:
@@ -342,7 +353,8 @@ def _of_task(data: Dataset) -> Dataset:
     """
     if data.task is None or data.task.reshape(len(data.x), -1).shape[1] != 1:
         raise ValueError("metrics: task_ needs a dataset with a binary task, such as two-concepts")
-    return Dataset(x=data.x, z=(data.task.reshape(-1) > 0.5).astype(jnp.int32), num_classes=2)
+    z = (data.task.reshape(-1) > 0.5).astype(jnp.int32)
+    return Dataset(x=data.x, z=z, num_classes=2, weights=data.weights)
 
 
 def _join(trees: Sequence[T]) -> T:

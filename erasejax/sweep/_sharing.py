@@ -1,0 +1,127 @@
+"""Which datasets run through one program, though their rows are not of one number.
+
+Drawing compiles in a second, and every structure of dataset draws in a program of its own. Erasing,
+probing and scoring takes longer to compile than thousands of small trials to run, so datasets with
+rows of one shape share that. Fewer rows are filled up with rows of weight 0, which no method reads,
+where the work on them is less than compiling.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import jax
+
+from erasejax.datasets import Generator
+from erasejax.rows import Dataset, Pairs
+from erasejax.sweep._cells import Config, Product
+
+__all__ = ["Shape", "filled", "groups", "in_words", "shape_of"]
+
+H = TypeVar("H", bound=Hashable)
+
+# Seconds, roughly, of two cores: a sum that only has to tell minutes from seconds.
+_COMPILE = 3.0  # of a program, for each of its erasers and probes
+_NUMBER = 1e-8  # of a trial, for each number of its rows
+
+
+class Shape(NamedTuple):
+    """What rows have in common that run through one program.
+
+    Attributes:
+      rows: how many rows.
+      dims: how many features; 0 where rows cannot be filled up.
+      kind: all else.
+    """
+
+    rows: int
+    dims: int
+    kind: Hashable
+
+
+def shape_of(dataset: Generator) -> Shape:
+    """Returns the shape of the rows that a dataset draws."""
+    rows = jax.eval_shape(lambda key: dataset.sample(key), jax.random.key(0))
+    leaves, tree = jax.tree.flatten(rows)
+    if isinstance(rows, Pairs):
+        return Shape(0, 0, (tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)))
+    kind = tree, tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
+    n, d = rows.x.shape
+    return Shape(n, d, kind)
+
+
+def filled(rows: Dataset, count: int) -> Dataset:
+    """Returns rows, and behind them rows of weight 0, `count` in all."""
+    rows = rows.replace(weights=rows.row_weights)
+
+    def fill(leaf: jax.Array) -> jax.Array:
+        rest = count - leaf.shape[0]
+        return jax.numpy.pad(leaf, ((0, rest),) + ((0, 0),) * (leaf.ndim - 1))
+
+    return jax.tree.map(fill, rows)
+
+
+def in_words(programs: Sequence[Sequence[int]]) -> str:
+    """Returns which numbers of rows share a program, and why; "" where none do.
+
+    Args:
+      programs: the numbers of rows of each, sorted.
+    """
+    found = [
+        f"{', '.join(map(str, rows[:-1]))} rows are filled up to {rows[-1]}"
+        for rows in programs
+        if rows[1:]
+    ]
+    return "; ".join([*found, "that takes less than to compile more programs"] if found else [])
+
+
+def groups(product: Product, shapes: Mapping[H, Shape], lanes: Mapping[H, int]) -> list[list[H]]:
+    """Returns structures of datasets in groups that share a program.
+
+    Args:
+      product: what is asked of them.
+      shapes: of the rows of each.
+      lanes: how many datasets there are of each.
+    """
+    families: dict[Hashable, list[H]] = {}
+    for structure, shape in shapes.items():
+        # With more features than rows methods take other ways.
+        wide = shape.rows <= shape.dims
+        alone = () if _fills(product) and not wide else shape.rows
+        families.setdefault((shape.dims, shape.kind, alone), []).append(structure)
+    return [group for family in families.values() for group in _cut(product, family, shapes, lanes)]
+
+
+def _cut(
+    product: Product, family: list[H], shapes: Mapping[H, Shape], lanes: Mapping[H, int]
+) -> list[list[H]]:
+    """Returns a family cut by the number of rows so that compiling and running take least."""
+    family = sorted(family, key=lambda structure: shapes[structure].rows)
+    width = len(product.erasers) * len(product.probes) * len(product.columns.protocols)
+    program = _COMPILE * (len(product.erasers) + len(product.probes))
+
+    def seconds(group: Sequence[H]) -> float:
+        most = shapes[group[-1]]
+        numbers = sum(lanes[structure] for structure in group) * most.rows * most.dims
+        return program + _NUMBER * width * numbers
+
+    best: list[tuple[float, list[list[H]]]] = [(0.0, [])]  # of the first so many
+    for end in range(1, len(family) + 1):
+        ways = [
+            (best[start][0] + seconds(family[start:end]), [*best[start][1], family[start:end]])
+            for start in range(end)
+        ]
+        best.append(min(ways, key=lambda way: way[0]))
+    return best[-1][1]
+
+
+def _fills(product: Product) -> bool:
+    """Returns whether rows may be filled up: nothing draws by the row or overlooks weights."""
+    methods: tuple[Config, ...] = (*product.erasers, *product.probes)
+    metrics = [
+        metric
+        for what in ("probe", "rows", "change", "eraser", "labels", "task")
+        for metric in product.columns.of(what).values()
+    ]
+    return not any(config.value.needs_key for config in methods) and all(
+        type(metric).__module__.startswith("erasejax.") for metric in metrics
+    )
