@@ -60,14 +60,14 @@ class AUROC(Metric):
 def _auroc(probe: Scorer, data: Dataset) -> jax.Array:
     scores = probe.scores(data.x)
     if scores.ndim == 1:
-        return _area(scores, data.z == 1, data.weights)
+        return _area(scores, data.z == 1, data)
     positive = data.z[:, None] == jnp.arange(scores.shape[1])
-    return jnp.nanmean(jax.vmap(_area, in_axes=(1, 1, None))(scores, positive, data.weights))
+    return jnp.nanmean(jax.vmap(_area, in_axes=(1, 1, None))(scores, positive, data))
 
 
-def _area(scores: jax.Array, positive: jax.Array, weights: jax.Array | None) -> jax.Array:
+def _area(scores: jax.Array, positive: jax.Array, data: Dataset) -> jax.Array:
     """Returns the area under the ROC curve of scores (n,), ties counted half."""
-    scores, positive, weights = sort_marked(scores, positive, weights)
+    scores, positive, weights = sort_marked(scores, positive, data.own_weights, data.seen)
     up, down = jnp.where(positive, weights, 0), jnp.where(positive, 0, weights)
     below = jnp.cumsum(down)
     first = jnp.concatenate([jnp.ones(1, bool), scores[1:] != scores[:-1]])

@@ -11,7 +11,7 @@ from erasejax._core.status import failed
 from erasejax._core.types import Given
 from erasejax.metrics._base import Metric
 from erasejax.metrics._scoring import Likelihood, labelled
-from erasejax.rows import Dataset
+from erasejax.rows import Dataset, roomy
 
 __all__ = ["ExpectedCalibrationError", "expected_calibration_error"]
 
@@ -66,7 +66,8 @@ def expected_calibration_error(
         raise TypeError(f"expected_calibration_error: {name} has no likelihood (no log_proba)")
     if int(bins) != bins or bins < 1:
         raise ValueError(f"bins: expected a positive whole number, got {bins}")
-    return _calibration(*labelled(probe, x, z, weights), int(bins))
+    probe, data = labelled(probe, x, z, weights)
+    return _calibration(probe, roomy(data), int(bins))
 
 
 @dataclasses.dataclass(frozen=True)

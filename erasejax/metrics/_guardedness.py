@@ -19,7 +19,7 @@ from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.metrics import _sign_flips as sign_flips
 from erasejax.metrics._grouping import Grouping, group_rows
 from erasejax.metrics._linear_r2 import vanishes
-from erasejax.rows import Dataset, as_dataset_about, codes, count_groups, number_groups
+from erasejax.rows import Dataset, as_dataset_about, codes, count_groups, number_groups, roomy
 from erasejax.statistics import (
     Moments,
     standardized,
@@ -169,6 +169,8 @@ def guardedness_test(
         groups = number_groups(groups, data.x.shape[0])
         count = count_groups(groups, num_groups)
     norm = key is not None and _count(data, groups, count) < 2 * data.x.shape[1]
+    if groups is None:
+        data = roomy(data, passes=64)
     return _test(data, groups, key, int(permutations), count, norm)
 
 

@@ -16,7 +16,7 @@ from erasejax._core.pytrees import Tree
 from erasejax._core.status import poison
 from erasejax._core.types import Given, Key
 from erasejax.metrics._scoring import Fitted, labelled
-from erasejax.rows import Dataset, number_groups
+from erasejax.rows import Dataset, number_groups, roomy
 
 __all__ = ["Interval", "bootstrap"]
 
@@ -117,7 +117,9 @@ def bootstrap(
     probe, data = labelled(probe, x, z, weights)
     level = inputs.as_array("level", level, inputs.compute_dtype(data.x))
     key = inputs.as_key(key)
-    if groups is not None:
+    if groups is None:
+        data = roomy(data, passes=int(resamples))
+    else:
         groups = number_groups(groups, data.x.shape[0])
     return _bootstrap(metric, int(resamples), probe, data, groups, level, key)
 

@@ -84,7 +84,7 @@ def checked(
             classes = probe.num_classes
     options = {"weights": weights, "num_classes": classes, "decided": True}
     data, origin = as_dataset_about(x, z, of=probe, **options)
-    return moved(probe, origin, back=True), roomy(data)
+    return moved(probe, origin, back=True), data
 
 
 def labelled(
@@ -103,9 +103,13 @@ def labelled(
     return probe, data
 
 
-@program(static_argnums=0)
 def score(core: Callable[[P, Dataset], jax.Array], probe: P, data: Dataset) -> jax.Array:
     """Returns core(probe, data), NaN where the probe failed."""
+    return _score(core, probe, roomy(data))
+
+
+@program(static_argnums=0)
+def _score(core: Callable[[P, Dataset], jax.Array], probe: P, data: Dataset) -> jax.Array:
     return jnp.where(failed(probe.status), jnp.nan, core(probe, data))
 
 

@@ -17,7 +17,7 @@ from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.probes._base import LinearProbe, Probe, decide
 from erasejax.projection import Projection
-from erasejax.rows import Dataset, as_dataset_about, centered, codes, move_point, moved
+from erasejax.rows import Dataset, as_dataset_about, centered, codes, move_point, moved, roomy
 from erasejax.statistics import Moments, null_model
 
 __all__ = ["Recursion", "recurse", "recursive"]
@@ -108,7 +108,7 @@ def recursive(
     data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
     key = probe._check(data, key)
     config = inputs.numbers((probe, stop_at), inputs.compute_dtype(data.x))
-    return moved(_recursive(*config, data, key, rounds), origin)
+    return moved(_recursive(*config, roomy(data), key, rounds), origin)
 
 
 @program(static_argnames="rounds")

@@ -17,7 +17,15 @@ from erasejax._core.status import failed
 from erasejax._core.types import Given, Key
 from erasejax._linalg.products import safe_reciprocal
 from erasejax.probes._base import FittedProbe, Likelihood, Probe
-from erasejax.rows import Dataset, as_dataset_about, codes, count_groups, moved, number_groups
+from erasejax.rows import (
+    Dataset,
+    as_dataset_about,
+    codes,
+    count_groups,
+    moved,
+    number_groups,
+    roomy,
+)
 
 __all__ = ["Selection", "select_l2"]
 
@@ -116,6 +124,8 @@ def select_l2(
             most, what = count_groups(groups, None), "the number of groups, "
     if not 2 <= folds <= most:
         raise ValueError(f"folds: expected 2 to {what}{most}, got {folds}")
+    if groups is None:
+        data = roomy(data)
     values = inputs.as_array("l2", l2, inputs.compute_dtype(data.x))
     if values.ndim != 1 or not len(values):
         raise ValueError(f"l2: expected penalties (m,), got shape {values.shape}")

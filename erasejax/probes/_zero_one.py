@@ -149,14 +149,11 @@ def _sorted(
     values: jax.Array, mark: jax.Array, data: Dataset
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns values (..., n) of rows with a mark and the row weights, as `sort_marked` does."""
-    weights = data.weights
 
     def alike(rows):
-        return jnp.broadcast_to(rows, values.shape)
+        return None if rows is None else jnp.broadcast_to(rows, values.shape)
 
-    if weights is None:
-        return sort_marked(values, alike(mark), None)
-    return sort_marked(values, alike(mark), alike(weights), alike(weights != 0))
+    return sort_marked(values, *map(alike, (mark, data.own_weights, data.seen)))
 
 
 def _best_in_plane(data: Dataset) -> jax.Array:

@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from erasejax._core.status import Status, failed, flag, poison
+from erasejax._linalg.lanes import in_turn
 from erasejax._linalg.products import safe_reciprocal
 from erasejax.probes._base import LinearClassifier, Probe
 from erasejax.probes._convex.lbfgs import Prepared, Start, Until, begin, prepare, search
@@ -50,6 +51,9 @@ class ConvexClassifier(Probe[C]):
         raise NotImplementedError
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> C:
+        return _fit_in_turn(self, data)
+
+    def _fit_alone(self, data: Dataset) -> C:
         small = self._is_small(data)
         moments = Moments.of(data, covariance=False)
         problem = self._problem(data, moments)
@@ -126,6 +130,11 @@ class ConvexClassifier(Probe[C]):
         status = status | flag(~converged & ~idle, Status.NOT_CONVERGED)
         status = status | flag(~jnp.isfinite(probe.weight).all(), Status.NONFINITE)
         return poison(probe.replace(status=status), status)
+
+
+@in_turn
+def _fit_in_turn(probe: ConvexClassifier[C], data: Dataset) -> C:
+    return probe._fit_alone(data)
 
 
 def _null(moments: Moments) -> tuple[jax.Array, jax.Array]:

@@ -1,57 +1,34 @@
 """L-BFGS with a preconditioner, for convex problems of many parameters."""
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from erasejax._linalg import products, solves
+from erasejax._linalg import solves
 from erasejax._linalg.products import product, safe_reciprocal
+from erasejax.probes._convex.factors import (
+    Factors,
+    barred_part,
+    bars_of,
+    each,
+    factor,
+    factors_at,
+    free_part,
+    once,
+    step_from,
+    whereabouts,
+)
 from erasejax.probes._convex.losses import Null
 from erasejax.probes._convex.problem import Point, Problem
 from erasejax.statistics import Moments
 
 __all__ = ["Prepared", "Start", "Until", "begin", "prepare", "search"]
 
-T = TypeVar("T")
-
 _RUN = 20  # iterations before the Hessian is taken anew
 _MEMORY = 10  # pairs of steps and changes of the gradient
 _TRIALS = 20  # points along one line
 _FLAT = 0.9  # share of the slope that may be left along a line, either way
-
-
-class _Factors(NamedTuple):
-    """A Hessian that falls apart into a (d + 1, d + 1) matrix a column of the turned parameters.
-
-    The last row is the offset's. Until `whole` is set it is a diagonal.
-    """
-
-    lower: jax.Array  # (m, d + 1, d + 1) Cholesky factors
-    turn: jax.Array  # (m, m) orthogonal: columns of scores from these columns
-    diagonal: jax.Array | None = None  # (d + 1, m) of the factor; None where it is always whole
-    whole: jax.Array | None = None  # () bool
-
-    def solve(self, columns: jax.Array, *, transpose: bool = False) -> jax.Array:
-        """Returns L^-1 b, or L^-T b, of each column b with its own L: (d + 1, m)."""
-
-        def one(lower, b):
-            return solves.triangular_solve(lower, b[:, None], transpose=transpose)[:, 0]
-
-        def solved():
-            return _each(one, self.lower, columns.T).T
-
-        if self.whole is None:
-            return solved()
-        return _once(self.whole, solved, columns / self.diagonal)
-
-    def back(self, columns: jax.Array) -> jax.Array:
-        """Returns L^T b of each column b (d + 1, m) with its own L."""
-        found = product("aqp,qa->pa", self.lower, columns)
-        if self.whole is None:
-            return found
-        return jnp.where(self.whole, found, self.diagonal * columns)
 
 
 class Prepared(NamedTuple):
@@ -60,7 +37,7 @@ class Prepared(NamedTuple):
     problem: Problem
     moments: Moments
     null: Null
-    factors: _Factors
+    factors: Factors
 
 
 class Start(NamedTuple):
@@ -72,7 +49,7 @@ class Start(NamedTuple):
     """
 
     point: Point
-    factors: _Factors
+    factors: Factors
 
 
 class Until(NamedTuple):
@@ -112,7 +89,7 @@ class _Run(NamedTuple):
     point: Point
     value: jax.Array
     change: Point
-    factors: _Factors
+    factors: Factors
     done: jax.Array
     left: jax.Array  # whether there is more to gain
     count: jax.Array
@@ -134,21 +111,12 @@ def prepare(problem: Problem, moments: Moments, *, whole: bool) -> Prepared:
     penalty = problem.penalty()
     if whole:
         unit = jnp.pad(moments.correlation, (0, 1)).at[-1, -1].set(1)
-        lower = _each(lambda value: _factor(value * unit, penalty), null.curvature)
-        return Prepared(problem, moments, null, _Factors(lower, null.turn))
+        lower = each(lambda value: factor(value * unit, penalty), null.curvature)
+        return Prepared(problem, moments, null, Factors(lower, null.turn))
     p, m = len(penalty), len(null.curvature)
     diagonal = jnp.sqrt(null.curvature + penalty[:, None])
     lower = jnp.zeros((m, p, p), diagonal.dtype)
-    return Prepared(problem, moments, null, _Factors(lower, null.turn, diagonal, jnp.bool_(False)))
-
-
-def _factor(hessian: jax.Array, penalty: jax.Array) -> jax.Array:
-    """Returns the Cholesky factor of a Hessian (p, p) with a penalty (p,) and a ridge."""
-    diagonal = jnp.diagonal(hessian)
-    whole = diagonal * (1 + 64 * jnp.finfo(hessian.dtype).eps) + penalty
-    whole = jnp.where(whole > 0, whole, 1)  # a constant feature
-    eye = jnp.eye(len(whole), dtype=bool)
-    return solves.cholesky(jnp.where(eye, whole, hessian))  # pyright: ignore
+    return Prepared(problem, moments, null, Factors(lower, null.turn, diagonal, jnp.bool_(False)))
 
 
 def begin(prepared: Prepared) -> Start:
@@ -162,7 +130,7 @@ def begin(prepared: Prepared) -> Start:
     null, factors = prepared.null, prepared.factors
     slopes = jnp.pad(product("dm,ma->da", _null_pull(prepared), factors.turn), ((0, 1), (0, 0)))
     point = Point(jnp.zeros_like(slopes[:-1]), null.offset)
-    return Start(_moved(factors, point, factors.solve(slopes) * null.safe), factors)
+    return Start(step_from(factors, point, factors.solve(slopes) * null.safe), factors)
 
 
 def search(
@@ -197,7 +165,7 @@ def search(
     """
     problem, null = prepared.problem, prepared.null
     eps = jnp.finfo(null.offset.dtype).eps
-    least = eps if until is None else jnp.maximum(until.tolerance, eps)
+    least = jnp.asarray(eps) if until is None else jnp.maximum(until.tolerance, eps)
     floor = -jnp.inf if until is None else until.floor
     # The weights of standardised features are orthogonal to this.
     # Not padded: jaxlib 0.9 crashes when it compiles a padded product of shape (140, 8), say.
@@ -214,13 +182,13 @@ def search(
         stop = jnp.minimum(run.count + length, max_steps)
         run = _descend(problem, scaled, run, stop, least, floor)
 
-        def renewed() -> _Factors:
-            return _factors_at(problem, run.point, run.factors)
+        def renewed() -> Factors:
+            return factors_at(problem, run.point, run.factors)
 
-        return run._replace(factors=_once(unfinished(run), renewed, run.factors))
+        return run._replace(factors=once(unfinished(run), renewed, run.factors))
 
-    start = _first_run(prepared, start, has_basis=basis.shape[1] > 0)
-    last = jax.lax.while_loop(unfinished, again, start._replace(left=~idle))
+    run = _first_run(prepared, start, has_basis=basis.shape[1] > 0)
+    last = jax.lax.while_loop(unfinished, again, run._replace(left=~idle))
     weight = jnp.where(idle, 0, last.point.weight)
     offset = jnp.where(idle, null.offset, last.point.offset)
     return Point(weight, offset), last.done, Start(last.point, last.factors)
@@ -248,7 +216,7 @@ def _descend(
     scaled: jax.Array,
     run: _Run,
     stop: jax.Array,
-    tolerance: jax.Array | float,
+    tolerance: jax.Array,
     floor: jax.Array | float,
 ) -> _Run:
     """Returns where a run ends that searches for as long as one Hessian is good for.
@@ -266,17 +234,17 @@ def _descend(
     """
     factors, dtype = run.factors, run.value.dtype
     eps = jnp.finfo(dtype).eps
-    bars = _barred(factors, scaled)
+    bars = bars_of(factors, scaled)
     origin = run.point
     if bars is not None:
-        origin = _moved(factors, origin, -_along(bars, _unmoved(factors, origin)))
+        origin = step_from(factors, origin, -barred_part(bars, whereabouts(factors, origin)))
 
     def place(u):
-        return _moved(factors, origin, _free(bars, u))
+        return step_from(factors, origin, free_part(bars, u))
 
     def slope_of(change):
         both = jnp.concatenate([change.weight, change.offset[None]])
-        return _free(bars, factors.solve(product("pb,ba->pa", both, factors.turn)))
+        return free_part(bars, factors.solve(product("pb,ba->pa", both, factors.turn)))
 
     def running(state: _Search):
         more = (state.rest > tolerance * (state.value + eps**0.5)) & (state.value >= floor)
@@ -394,107 +362,19 @@ def _inverse_times(steps: jax.Array, turns: jax.Array, slope: jax.Array) -> jax.
     References:
       Nocedal 1980, doi 10.1090/S0025-5718-1980-0572855-7.
     """
-    inner = product("ipm,jpm->ij", steps, turns)
+    inner = product("ipm,jpm->ji", steps, turns)
     along = jnp.diagonal(inner)
-    upper = jnp.triu(inner) + jnp.diag(jnp.where(along > 0, 0, 1).astype(slope.dtype))
-    taken = jax.lax.linalg.triangular_solve(
-        upper, product("ipm,pm->i", steps, slope)[:, None], left_side=True, lower=False
-    )[:, 0]
+    lower = jnp.tril(inner) + jnp.diag(jnp.where(along > 0, 0, 1).astype(slope.dtype))
+    taken = product("ipm,pm->i", steps, slope)
+    taken = solves.triangular_solve(lower, taken[:, None], transpose=True)[:, 0]
     size = jnp.sum(turns[-1] ** 2)
     scale = jnp.where(size > 0, along[-1] / jnp.where(size > 0, size, 1), 1)
     found = scale * (slope - product("ipm,i->pm", turns, taken))
     given = along * taken - product("ipm,pm->i", turns, found)
-    given = jax.lax.linalg.triangular_solve(
-        upper, given[:, None], left_side=True, lower=False, transpose_a=True
-    )[:, 0]
+    given = solves.triangular_solve(lower, given[:, None])[:, 0]
     return found + product("ipm,i->pm", steps, given)
 
 
 def _null_pull(prepared: Prepared) -> jax.Array:
     """Returns minus the gradient at the null model, (d, m): the covariance of x and the labels."""
     return prepared.problem.loss.pull(prepared.moments.standard_xz)
-
-
-def _factors_at(problem: Problem, point: Point, before: _Factors) -> _Factors:
-    """Returns the Hessian at a point, without what it has between different columns.
-
-    Args:
-      problem: the problem.
-      point: where.
-      before: factors of the same kind.
-    """
-
-    def part(x: jax.Array, y: jax.Array, share: jax.Array, fresh: jax.Array | None) -> jax.Array:
-        scores = product("nd,dm->nm", x, point.weight) + point.offset
-        share = share if fresh is None else jnp.where(fresh, share, 0)
-        heavy = share[:, None] * problem.loss.curvature(scores, y)
-        x = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
-        return _each(lambda one: products.gram(x, x * one[:, None]), heavy.T)
-
-    rows = problem.x, problem.y, problem.share
-    hessians = products.sum_over_rows(part, rows, filled=problem.filled)
-    lower = _each(lambda hessian: _factor(hessian, problem.penalty()), hessians)
-    turn = jnp.eye(len(hessians), dtype=lower.dtype)
-    return before._replace(lower=lower, turn=turn, whole=None if before.whole is None else True)
-
-
-def _once(condition: jax.Array, function: Callable[[], T], otherwise: T) -> T:
-    """Returns function() if a condition () holds, else `otherwise`.
-
-    A loop of one turn at most: of `vmap`, unlike a branch, it stays one, that is run where a lane
-    asks for it.
-    """
-
-    def body(_):
-        return jnp.bool_(False), jax.tree.map(
-            lambda new, old: jnp.asarray(new, jnp.asarray(old).dtype), function(), otherwise
-        )
-
-    return jax.lax.while_loop(lambda carry: carry[0], body, (condition, otherwise))[1]
-
-
-def _each(function: Callable[..., jax.Array], *stacks: jax.Array) -> jax.Array:
-    """Returns a function of each column's own, stacked: a loop, since copies are each compiled."""
-    if len(stacks[0]) == 1:
-        return function(*(stack[0] for stack in stacks))[None]
-    return jax.lax.map(lambda own: function(*own), stacks)
-
-
-def _moved(factors: _Factors, point: Point, u: jax.Array) -> Point:
-    """Returns the point that lies u (p, m) from another one."""
-    change = product("pa,ba->pb", factors.solve(u, transpose=True), factors.turn)
-    return Point(point.weight + change[:-1], point.offset + change[-1])
-
-
-def _unmoved(factors: _Factors, point: Point) -> jax.Array:
-    """Returns how far a point lies from zero, u (p, m)."""
-    both = jnp.concatenate([point.weight, point.offset[None]])
-    return factors.back(product("pb,ba->pa", both, factors.turn))
-
-
-def _barred(factors: _Factors, basis: jax.Array) -> jax.Array | None:
-    """Returns orthonormal columns for L^-1 B, (m, d + 1, r): what L^-T u may not hold of u."""
-    if basis.shape[1] == 0:
-        return None
-
-    def one(lower, diagonal):
-        solved = basis / diagonal[:, None]
-        if factors.whole is None:
-            solved = solves.triangular_solve(lower, basis)
-        else:
-            solved = _once(factors.whole, lambda: solves.triangular_solve(lower, basis), solved)
-        transform, _ = products.right_basis(solved, 0)
-        return product("dr,rs->ds", solved, transform)
-
-    lower, diagonal = factors.lower, factors.diagonal
-    return _each(one, lower, jnp.ones_like(lower[:, 0]) if diagonal is None else diagonal.T)
-
-
-def _along(bars: jax.Array, u: jax.Array) -> jax.Array:
-    """Returns the part of u (p, m) in the spans of the orthonormal columns of `bars` (m, p, r)."""
-    return product("mpr,mqr,qm->pm", bars, bars, u)
-
-
-def _free(bars: jax.Array | None, u: jax.Array) -> jax.Array:
-    """Returns u (p, m) without its part in those spans."""
-    return u if bars is None else u - _along(bars, u)
