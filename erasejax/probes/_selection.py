@@ -24,6 +24,7 @@ from erasejax.rows import (
     count_groups,
     moved,
     number_groups,
+    reweighted,
     roomy,
 )
 
@@ -149,7 +150,7 @@ def _select(
 
     def held_out(fold):
         inside = own == fold
-        training = data.weighted(jnp.where(inside, 0, weights))
+        training = reweighted(data, jnp.where(inside, 0, weights))
         share = jnp.where(inside, weights, 0)
 
         def one(value):

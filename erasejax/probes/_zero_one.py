@@ -153,7 +153,8 @@ def _sorted(
     def alike(rows):
         return None if rows is None else jnp.broadcast_to(rows, values.shape)
 
-    return sort_marked(values, *map(alike, (mark, data.own_weights, data.seen)))
+    mark = jnp.broadcast_to(mark, values.shape)
+    return sort_marked(values, mark, alike(data.own_weights), alike(data.seen))
 
 
 def _best_in_plane(data: Dataset) -> jax.Array:

@@ -8,6 +8,7 @@ from erasejax.rows._dataset import (
     class_labels,
     codes,
     describe_concept,
+    reweighted,
     weigh_classes,
 )
 from erasejax.rows._groups import count_groups, number_groups
@@ -34,6 +35,7 @@ __all__ = [
     "moved",
     "normalized_rows",
     "number_groups",
+    "reweighted",
     "roomy",
     "row_by_row",
     "rows_about",

@@ -18,7 +18,7 @@ from erasejax._core.status import Status, flag
 from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg.products import product, safe_reciprocal
 
-__all__ = ["weigh_classes", "centered", "Dataset", "Room"]
+__all__ = ["Dataset", "Room", "centered", "reweighted", "weigh_classes"]
 
 
 @struct.dataclass
@@ -78,11 +78,6 @@ class Dataset(Tree):
     def own_weights(self) -> Float[Array, " n"] | None:
         """(n,) weights that rows were given, None for all equal, whatever room there is."""
         return None if self.room is not None and self.room.plain else self.weights
-
-    def weighted(self, weights: Float[Array, " n"]) -> "Dataset":
-        """Returns the same rows with other weights (n,), 0 where they were 0."""
-        room = None if self.room is None else self.room.replace(plain=False)
-        return self.replace(weights=weights, room=room)
 
     @property
     def seen(self) -> Bool[Array, " n"] | None:
@@ -302,6 +297,12 @@ def centered(data: Dataset, center: Float[Array, " d"]) -> Dataset:
     return data.replace(x=x)
 
 
+def reweighted(data: Dataset, weights: Float[Array, " n"]) -> Dataset:
+    """Returns the same rows with other weights (n,), 0 where they were 0."""
+    room = None if data.room is None else data.room.replace(plain=False)
+    return data.replace(weights=weights, room=room)
+
+
 def weigh_classes(data: Dataset, class_weights: Given | str) -> Dataset:
     """Returns rows whose weights are multiplied by one of their class.
 
@@ -332,4 +333,4 @@ def weigh_classes(data: Dataset, class_weights: Given | str) -> Dataset:
     # A row of no class keeps its weight, and is found by whoever reads it.
     own = product("nk,k->n", members, factors) + (1 - jnp.sum(members, axis=1))
     weights = jnp.where(weights != 0, weights * own, 0)
-    return data.weighted(weights)
+    return reweighted(data, weights)

@@ -14,7 +14,15 @@ from erasejax._core.status import Status, flag
 from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg import products, solves
 from erasejax._linalg.products import product, safe_reciprocal
-from erasejax.rows import Dataset, as_dataset_about, class_labels, codes, describe_concept, moved
+from erasejax.rows import (
+    Dataset,
+    as_dataset_about,
+    class_labels,
+    codes,
+    describe_concept,
+    moved,
+    reweighted,
+)
 from erasejax.statistics._concept import class_gaps, null_model
 from erasejax.statistics._moments import Moments, _batch, _grain, _merge
 from erasejax.statistics._provisional import combine_columns
@@ -78,7 +86,7 @@ class ClassMoments(Tree):
 
         def one(label: jax.Array) -> Moments:
             own = jnp.where(data.z == label, weights, 0)
-            return _batch(data.weighted(own), covariance=True, one_hot=True, task=0)
+            return _batch(reweighted(data, own), covariance=True, one_hot=True, task=0)
 
         # One class at a time: side by side they would hold k copies of each block of rows.
         classes = jax.lax.map(one, jnp.arange(data.num_classes))

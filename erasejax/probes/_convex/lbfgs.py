@@ -368,8 +368,8 @@ def _inverse_times(steps: jax.Array, turns: jax.Array, slope: jax.Array) -> jax.
     taken = product("ipm,pm->i", steps, slope)
     taken = solves.triangular_solve(lower, taken[:, None], transpose=True)[:, 0]
     size = jnp.sum(turns[-1] ** 2)
-    scale = jnp.where(size > 0, along[-1] / jnp.where(size > 0, size, 1), 1)
-    found = scale * (slope - product("ipm,i->pm", turns, taken))
+    scale = along[-1] * safe_reciprocal(size, size > 0) + (size == 0)
+    found = (slope - product("ipm,i->pm", turns, taken)) * scale
     given = along * taken - product("ipm,pm->i", turns, found)
     given = solves.triangular_solve(lower, given[:, None])[:, 0]
     return found + product("ipm,i->pm", steps, given)
