@@ -48,15 +48,14 @@ __all__ = ["Line", "Protocol", "probe", "render", "scores"]
 
 @struct.dataclass(kw_only=True)
 class _Answers(Tree):
-    """What a probe predicts for some rows: of one type for all probes, and so one program."""
+    """Predicts of rows what their one feature says: of one type for all probes, so one program."""
 
-    labels: jax.Array
     status: jax.Array
     num_classes: int = static()
 
     def predict(self, x: jax.Array) -> jax.Array:
-        """Returns the labels; x are the rows that they are for."""
-        return self.labels
+        """Returns the labels that x (n, 1) holds."""
+        return x[:, 0].astype(jnp.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -363,13 +362,13 @@ def _protocol(
             }
             scores["|weight|"] = _length(fitted, train.x)
             warning = "; ".join(describe(int(fitted.status)))
-            answers = _Answers(
-                labels=fitted.predict(data[1].x),
-                status=fitted.status,
-                num_classes=fitted.num_classes,
-            )
+            answers = np.asarray(fitted.predict(data[1].x), np.float32)[:, None]
             interval = metrics.bootstrap(
-                metrics.accuracy, answers, data[1], key=key, groups=groups[1]
+                metrics.accuracy,
+                _Answers(status=fitted.status, num_classes=fitted.num_classes),
+                data[1].replace(x=jnp.asarray(answers)),
+                key=key,
+                groups=groups[1],
             )
             ends = float(interval.low), float(interval.high)
             lines.append(Line(name, when, scores, ends, warning))

@@ -82,6 +82,7 @@ class Eraser(Named, Tree, Generic[F]):
         """
         data, origin = as_dataset_about(x, z, weights=weights, num_classes=num_classes, task=task)
         key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
+        self._check(data)
         own = inputs.numbers(self, inputs.compute_dtype(data.x))
         fitted = _fit(own, roomy(data, passes=self.passes), key, origin)
         return thrown(fitted, throw)
@@ -100,6 +101,13 @@ class Eraser(Named, Tree, Generic[F]):
     def remarks(self, fitted: FittedEraser) -> list[str]:
         """Returns what else is worth a line on the command line about what was fitted."""
         return []
+
+    def _check(self, data: Dataset) -> None:
+        """Checks that the eraser is made for this kind of concept; subclasses say which that is.
+
+        Raises:
+          TypeError: it is not.
+        """
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> F:
         raise NotImplementedError

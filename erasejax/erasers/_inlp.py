@@ -69,8 +69,10 @@ class INLP(Eraser[TracedProjection]):
         left = f"{float(fitted.trace[-1]):.4g}"
         return [f"the probe of the last of {self.rounds} rounds read {left}"]
 
+    def _check(self, data: Dataset) -> None:
+        self.probe._check_concept(data)
+
     def _fit(self, data: Dataset, key: jax.Array | None) -> TracedProjection:
-        self.probe._check(data, key)
         found = recurse(self.probe, self.stop_at, data, key, self.rounds)
         rank = jnp.sum((found.basis != 0).any(axis=0)).astype(jnp.int32)
         return TracedProjection(

@@ -139,10 +139,12 @@ class _ClassForm(Eraser[F]):
         """
         return _solve(inputs.numbers(self, moments.classes.xz.dtype), moments)
 
-    def _fit(self, data: Dataset, key: jax.Array | None) -> F:
+    def _check(self, data: Dataset) -> None:
         if not data.is_classes:
             name, got = type(self).__name__, describe_concept(data.z)
             raise TypeError(f"z: {name} erases class labels, integers (n,); got {got}")
+
+    def _fit(self, data: Dataset, key: jax.Array | None) -> F:
         return self._solve(ClassMoments.of(data))
 
     def _solve(self, moments: ClassMoments) -> F:

@@ -115,11 +115,18 @@ class Probe(Named, Tree, Generic[P]):
         Raises:
           TypeError: it is not, or it draws and has no key.
         """
-        name = type(self).__name__
+        self._check_concept(data)
+        return inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
+
+    def _check_concept(self, data: Dataset) -> None:
+        """Checks that the probe is made for this kind of concept.
+
+        Raises:
+          TypeError: it is not.
+        """
         if not data.is_classes and not self.real_concepts:
-            got = describe_concept(data.z)
+            name, got = type(self).__name__, describe_concept(data.z)
             raise TypeError(f"z: {name} predicts class labels, integers (n,); got {got}")
-        return inputs.drawing_key(name, key, draws=self.needs_key)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> P:
         raise NotImplementedError

@@ -192,6 +192,7 @@ def test_the_more_prominent_feature_wins():
 
 
 def test_many_starts_together_are_better_than_one_and_a_test_loss_may_be_above_the_constant():
+    seeds = 600  # the gain is a sixth of its deviation
     hard = ej.datasets.ContrastPairs(rows=20, dims=64, directions=4, truth=1.0)
     probe = ej.probes.CCS(epochs=200, starts=20)
 
@@ -203,11 +204,11 @@ def test_many_starts_together_are_better_than_one_and_a_test_loss_may_be_above_t
         right = jnp.mean((found.mean_scores(test) > 0) == test.labels)
         return found.loss, found.loss_on(test), each.mean(), jnp.maximum(right, 1 - right)
 
-    loss, test_loss, each, together = jax.lax.map(run, jax.random.split(KEY, 12))
+    loss, test_loss, each, together = jax.lax.map(run, jax.random.split(KEY, seeds))
     assert (loss < 0.05).all()
     assert (test_loss > 0.2).any()
     gain = np.asarray(together - each)
-    assert gain.mean() > 2 * gain.std(ddof=1) / 12**0.5
+    assert gain.mean() > 2 * gain.std(ddof=1) / seeds**0.5
 
 
 def test_the_best_constant_has_a_loss_of_one_fifth():
