@@ -340,19 +340,24 @@ AFTER = {
 
 
 @functools.cache
-def spread():
-    data = ej.datasets.XorClasses(separation=0.0, spread=2.0, gap=2.0, rows=500, dims=8).sample(KEY)
+def spread(seed=0):
+    key = jax.random.fold_in(KEY, seed)
+    data = ej.datasets.XorClasses(separation=0.0, spread=2.0, gap=2.0, rows=500, dims=8).sample(key)
     return data.replace(x=data.x + jnp.arange(1.0, 9.0))
 
 
 @pytest.mark.parametrize("then", AFTER)
 def test_g_what_is_not_affine_after_the_eraser_brings_the_concept_back(then):
-    data = spread()
-    erased = through(ej.LEACE().fit(data), data)
-    assert float(ej.metrics.linear_r2(erased)) == 0
-    after = float(ej.metrics.linear_r2(erased.replace(x=AFTER[then](erased.x))))
-    # Independent features explain d / n = 0.008 on average; rounding adds only a little.
-    assert after > (0 if then == "bfloat16" else 5 * 8 / 1000)
+    after = []
+    for seed in range(8):
+        data = spread(seed)
+        erased = through(ej.LEACE().fit(data), data)
+        assert float(ej.metrics.linear_r2(erased)) == 0
+        after.append(float(ej.metrics.linear_r2(erased.replace(x=AFTER[then](erased.x)))))
+    # Independent features explain d / n = 0.008 on average; rounding adds only a little. How much
+    # comes back depends on how the directions lie to the axes.
+    assert min(after) > 0
+    assert then == "bfloat16" or np.mean(after) > 5 * 8 / 1000
 
 
 def test_g_normalising_before_fitting_is_fine():

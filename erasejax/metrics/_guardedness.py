@@ -303,8 +303,9 @@ def _whitened(data: Dataset, moments: Moments) -> tuple[_Rows, jax.Array, jax.Ar
     n = data.x.shape[0]
     whiten, status = whitening(moments)
     dtype = moments.mean.dtype
-    share, count = jnp.full(n, 1 / n, dtype), jnp.asarray(n, dtype)
-    if data.weights is not None:
+    count = jnp.asarray(n if data.filled is None else data.filled, dtype)
+    share = jnp.full(n, 1 / count, dtype) if data.seen is None else data.seen / count
+    if data.own_weights is not None:
         share = data.weights * safe_reciprocal(moments.total, moments.total > 0)
         count = 1 / jnp.sum(share**2)
     seen = (share > 0)[:, None]

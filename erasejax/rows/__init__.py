@@ -2,7 +2,6 @@
 
 from erasejax.rows._dataset import (
     Dataset,
-    Room,
     as_dataset,
     centered,
     class_labels,
@@ -21,7 +20,6 @@ __all__ = [
     "Dataset",
     "PairNormalization",
     "Pairs",
-    "Room",
     "as_dataset",
     "as_dataset_about",
     "as_pairs",

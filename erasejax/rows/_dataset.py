@@ -18,11 +18,11 @@ from erasejax._core.status import Status, flag
 from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg.products import product, safe_reciprocal
 
-__all__ = ["Dataset", "Room", "centered", "reweighted", "weigh_classes"]
+__all__ = ["Dataset", "centered", "reweighted", "weigh_classes"]
 
 
 @struct.dataclass
-class Room(Tree):
+class _Room(Tree):
     """How many rows there are in a buffer that has room for more, see `erasejax.rows._room`.
 
     Attributes:
@@ -60,7 +60,7 @@ class Dataset(Tree):
     num_classes: int | None = static(None)
     task: Float[Array, " n *t"] | Int[Array, " n *t"] | None = None
     weights: Float[Array, " n"] | None = None
-    room: Room | None = None
+    room: _Room | None = None
 
     @property
     def is_classes(self) -> bool:

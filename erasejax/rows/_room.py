@@ -3,7 +3,7 @@
 People bring one table after another, each with its own number of rows, and a program is compiled
 for shapes. So a buffer has one of a few sizes. The rows beyond those that are there have weight 0,
 which nothing reads; and what passes over the rows ends with the last that is there, in a loop whose
-count is no part of the program. Room costs memory, then, and no work. Under `jit` and `vmap` there
+count is no part of the program. _Room costs memory, then, and no work. Under `jit` and `vmap` there
 is none.
 """
 
@@ -19,7 +19,7 @@ from jax.core import Tracer
 from erasejax._core.foreign import aligned
 from erasejax._core.programs import program
 from erasejax._linalg import platforms
-from erasejax.rows._dataset import Dataset, Room
+from erasejax.rows._dataset import Dataset, _Room
 
 __all__ = ["roomy", "row_by_row"]
 
@@ -36,7 +36,7 @@ def roomy(data: Dataset, *, passes: int = 1) -> Dataset:
     n, d = data.x.shape
     size = platforms.rows_of_room(n, d * passes)
     filled, ones = _marks(n, size, np.dtype(jnp.promote_types(data.x.dtype, jnp.float32)))
-    room = Room(filled, plain=data.weights is None, few=n < d)
+    room = _Room(filled, plain=data.weights is None, few=n < d)
     return Dataset(
         x=_into(data.x, size),
         z=_into(data.z, size),

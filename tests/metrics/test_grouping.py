@@ -330,7 +330,8 @@ def test_bootstrap_draws_groups():
         ej.metrics.bootstrap, ej.metrics.accuracy, probe, key=KEY, resamples=2000
     )
     once = score(x, z)
-    assert score(x, z, groups=np.arange(240) * 3 - 5) == once
+    alone = score(x, z, groups=np.arange(240) * 3 - 5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=4 * EPS), alone, once)
     groups = np.repeat(np.arange(60), 4)
     copied = score(x[groups], z[groups], groups=groups)
     p = float(copied.estimate)

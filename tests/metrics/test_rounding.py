@@ -64,7 +64,9 @@ def test_the_file_has_the_certificate_that_was_printed(files, capsys, dtype, met
     found = float(
         ej.metrics.linear_r2(np.asarray(written, np.promote_types(written.dtype, "f4")), z)
     )
-    assert certified(printed) == pytest.approx(found, rel=1e-3, abs=1e-12)
+    # What is read lies along the direction that was erased, whose variance is below the ridge of 64
+    # eps with which it is solved for: an eps more or less in the moments is a 64th of that.
+    assert certified(printed) == pytest.approx(found, rel=4 / 64, abs=1e-12)
     rounded = dtype in {"float16", "bfloat16"}
     assert (found > 0) == rounded
     assert (f"rounding to {dtype} leaves R^2" in printed) == rounded
