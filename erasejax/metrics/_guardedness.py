@@ -305,8 +305,8 @@ def _whitened(data: Dataset, moments: Moments) -> tuple[_Rows, jax.Array, jax.Ar
     dtype = moments.mean.dtype
     count = jnp.asarray(n if data.filled is None else data.filled, dtype)
     share = jnp.full(n, 1 / count, dtype) if data.seen is None else data.seen / count
-    if data.own_weights is not None:
-        share = data.weights * safe_reciprocal(moments.total, moments.total > 0)
+    if (weights := data.own_weights) is not None:
+        share = weights * safe_reciprocal(moments.total, moments.total > 0)
         count = 1 / jnp.sum(share**2)
     seen = (share > 0)[:, None]
     root = jnp.sqrt(jnp.maximum(share, 0))
