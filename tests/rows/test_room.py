@@ -30,7 +30,7 @@ def compiled():
 
 def rows(n, kind=np.asarray):
     x, z = common.draw(0, N, 5, 2, gap=2.0)
-    return kind(x[:n]), kind(z[:n])
+    return kind(x[:n]), kind(z[:n].astype(np.int32))
 
 
 def again(compiled, call):
