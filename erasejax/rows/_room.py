@@ -3,7 +3,7 @@
 People bring one table after another, each with its own number of rows, and a program is compiled
 for shapes. So a buffer has one of a few sizes. The rows beyond those that are there have weight 0,
 which nothing reads; and what passes over the rows ends with the last that is there, in a loop whose
-count is no part of the program. _Room costs memory, then, and no work. Under `jit` and `vmap` there
+count is no part of the program. Room costs memory, then, and no work. Under `jit` and `vmap` there
 is none.
 """
 
@@ -35,10 +35,13 @@ def roomy(data: Dataset, *, passes: int = 1) -> Dataset:
         return data
     n, d = data.x.shape
     size = platforms.rows_of_room(n, d * passes)
+    x = _into(data.x, size)
+    if isinstance(x, Tracer):  # known rows in a program of the caller's
+        return data
     filled, ones = _marks(n, size, np.dtype(jnp.promote_types(data.x.dtype, jnp.float32)))
     room = _Room(filled, plain=data.weights is None, few=n < d)
     return Dataset(
-        x=_into(data.x, size),
+        x=x,
         z=_into(data.z, size),
         num_classes=data.num_classes,
         task=None if data.task is None else _into(data.task, size),
@@ -65,12 +68,14 @@ def row_by_row(core: Callable[..., Any], shared: Any, rows: Any, *options: Hasha
         return _whole(core, options, shared, rows)
     n = len(leaves[0])
     cuts = platforms.pieces(n, max(leaf.size // n for leaf in leaves))
+    if cuts == [(0, n)]:
+        return _whole(core, options, shared, rows)
     found = []
     for start, size in cuts:
         piece = jax.tree.map(lambda leaf: _piece(leaf, start, size), rows)  # noqa: B023
+        if isinstance(jax.tree.leaves(piece)[0], Tracer):  # in a program of the caller's
+            return _whole(core, options, shared, rows)
         found.append(_whole(core, options, shared, piece))
-    if len(cuts) == 1 and cuts[0][1] == n:
-        return found[0]
 
     def joined(*parts: jax.Array) -> jax.Array:
         whole = aligned((n, *parts[0].shape[1:]), parts[0].dtype)
@@ -83,8 +88,6 @@ def row_by_row(core: Callable[..., Any], shared: Any, rows: Any, *options: Hasha
 
 def _piece(rows: jax.Array, start: int, size: int) -> jax.Array:
     """Returns `size` rows from a place on; zeros where there are no more."""
-    if size == len(rows):
-        return rows
     found = np.asarray(rows)[start : start + size]
     return jnp.asarray(found) if len(found) == size else _into(found, size)
 

@@ -140,3 +140,15 @@ def test_rows_under_jit_have_no_room():
     assert seen[0].room is None
     assert seen[0].x.shape == (N, 5)
     assert roomy(ej.Dataset(x=x, z=z, num_classes=2)).x.shape[0] > N
+
+
+def test_known_rows_in_a_program_of_the_callers_are_read_as_they_are():
+    x, z = rows(N, jnp.asarray)
+    probe = ej.probes.LDA().fit(x, z)
+
+    def both():
+        erased = ej.LEACE().fit(x, z, num_classes=2)(x)
+        return erased, probe.predict(x), ej.metrics.accuracy(probe, x, z)
+
+    for inside, outside in zip(jax.jit(both)(), both(), strict=True):
+        np.testing.assert_allclose(inside, outside, atol=64 * common.EPS)
