@@ -81,7 +81,7 @@ def row_by_row(core: Callable[..., Any], shared: Any, rows: Any, *options: Hasha
         whole = aligned((n, *parts[0].shape[1:]), parts[0].dtype)
         for (start, size), part in zip(cuts, parts, strict=True):
             whole[start : start + size] = np.asarray(part)[: n - start]
-        return jnp.asarray(whole)
+        return _put(whole, leaves[0])
 
     return jax.tree.map(joined, *found)
 
@@ -89,7 +89,7 @@ def row_by_row(core: Callable[..., Any], shared: Any, rows: Any, *options: Hasha
 def _piece(rows: jax.Array, start: int, size: int) -> jax.Array:
     """Returns `size` rows from a place on; zeros where there are no more."""
     found = np.asarray(rows)[start : start + size]
-    return jnp.asarray(found) if len(found) == size else _into(found, size)
+    return _put(found if len(found) == size else _filled(found, size), rows)
 
 
 @program(static_argnums=(0, 1))
@@ -106,14 +106,14 @@ def _on_host(rows: jax.Array) -> bool:
 def _count(n: int) -> jax.Array:
     """Returns a number as an array."""
     with jax.ensure_compile_time_eval():  # whoever traces when it is called first
-        return jnp.asarray(np.int32(n))
+        return jax.device_put(np.int32(n))
 
 
 @functools.lru_cache(maxsize=64)
 def _marks(n: int, size: int, dtype: np.dtype) -> tuple[jax.Array, jax.Array]:
     """Returns n and which of the rows of a buffer there are, (size,), 1 or 0."""
     with jax.ensure_compile_time_eval():
-        return _count(n), jnp.asarray((np.arange(size) < n).astype(dtype))
+        return _count(n), jax.device_put((np.arange(size) < n).astype(dtype))
 
 
 def _movable(tree: Any) -> bool:
@@ -124,12 +124,23 @@ def _movable(tree: Any) -> bool:
     return all(len(leaf.devices()) == 1 for leaf in leaves if isinstance(leaf, jax.Array))
 
 
-def _into(rows: jax.Array | np.ndarray, size: int) -> jax.Array:
+def _into(rows: jax.Array, size: int) -> jax.Array:
     """Returns rows (n, ...) with zeros behind them, (size, ...)."""
     if len(rows) == size:
-        return jnp.asarray(rows)
-    if isinstance(rows, jax.Array) and not _on_host(rows):
+        return rows
+    if not _on_host(rows):
         return jnp.pad(rows, ((0, size - len(rows)),) + ((0, 0),) * (rows.ndim - 1))
-    buffer = aligned((size, *rows.shape[1:]), rows.dtype)  # in numpy, which compiles nothing
+    return _put(_filled(np.asarray(rows), size), rows)
+
+
+def _filled(rows: np.ndarray, size: int) -> np.ndarray:
+    """Returns the same in numpy, which compiles nothing."""
+    buffer = aligned((size, *rows.shape[1:]), rows.dtype)
     buffer[: len(rows)], buffer[len(rows) :] = rows, 0
-    return jnp.asarray(buffer)
+    return buffer
+
+
+def _put(rows: np.ndarray, like: jax.Array) -> jax.Array:
+    """Returns rows where another array lies; only if that was put there on purpose, for good."""
+    (device,) = like.devices()
+    return jax.device_put(rows, device if like.committed else None)
