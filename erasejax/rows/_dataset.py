@@ -234,7 +234,8 @@ def _task_columns(task: Given, n: int, dtype: DTypeLike) -> jax.Array:
         return jax.nn.one_hot(inputs.as_labels("task", task), count, dtype=dtype)
     if jnp.issubdtype(task.dtype, jnp.integer):
         _check_binary("task", task)
-    return inputs.as_array("task", task, dtype).reshape(n, -1)
+    columns = task if task.ndim == 2 else task.reshape(n, 1)
+    return inputs.as_array("task", columns, dtype)
 
 
 def _count_classes(z: jax.Array | np.ndarray, n: int, name: str = "z") -> int:
