@@ -33,7 +33,7 @@ def own(array: np.ndarray, dtype: DTypeLike | None = None) -> jax.Array:
     copy = aligned(array.shape, dtype)
     with np.errstate(over="ignore", invalid="ignore"):  # infinity is for the status to say
         np.copyto(copy, array, casting="unsafe")
-    return jnp.asarray(copy)
+    return jax.device_put(copy)  # jnp.asarray compiles a program a shape from jax 0.12 on
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -109,7 +109,7 @@ class Moments(Tree):
         columns, dtype = k + task, jax.dtypes.canonicalize_dtype(dtype)
 
         def zeros(*shape: int) -> jax.Array:
-            return jnp.asarray(np.zeros(shape, dtype))  # in numpy, which compiles nothing
+            return jax.device_put(np.zeros(shape, dtype))  # which compiles nothing
 
         return cls(
             count=zeros(2),
@@ -118,10 +118,10 @@ class Moments(Tree):
             xx=zeros(d, d) if covariance else zeros(d),
             xz=zeros(d, columns),
             zz=zeros(columns, columns),
-            status=jnp.asarray(np.uint32(0)),
+            status=jax.device_put(np.uint32(0)),
             one_hot=one_hot,
             task=task,
-            scale=jnp.asarray(np.ones(d, dtype)),
+            scale=jax.device_put(np.ones(d, dtype)),
             grain=zeros(d),
         )
 

@@ -34,11 +34,13 @@ def rows(n, kind=np.asarray):
 
 
 def again(compiled, call):
-    """Calls with N rows, then with fewer; what the second time compiled."""
-    call(*rows(N))
-    given = rows(FEWER, jnp.asarray)
+    """Calls with N rows, of numpy and of JAX, then with fewer; what the second time compiled."""
+    for kind in (np.asarray, jax.device_put):
+        call(*rows(N, kind))
+    given = [rows(FEWER, kind) for kind in (np.asarray, jax.device_put)]
     compiled.clear()
-    call(*given)
+    for pair in given:
+        call(*pair)
     return compiled
 
 
