@@ -59,7 +59,9 @@ def _some(n: int, filled: jax.Array | None) -> slice | np.ndarray | jax.Array:
     """Returns where runs of rows lie all over n rows: labels may come sorted, or take turns."""
     if filled is not None:  # how many of the leading rows there are
         runs = min(max(n // (8 * _RUN), 4), _SAMPLE // _RUN)
-        starts = jnp.arange(runs) * jnp.maximum(filled - _RUN, 0) // (runs - 1)
+        # In float32, whose rounding moves a run by a row: of integers the product would overflow.
+        share = jnp.arange(runs, dtype=jnp.float32) / (runs - 1)
+        starts = (share * jnp.maximum(filled - _RUN, 0)).astype(jnp.int32)
         places = (starts[:, None] + jnp.arange(_RUN)).reshape(-1)
         return jnp.minimum(places, filled - 1)
     period = _RUN * max(n // _SAMPLE, 4)
