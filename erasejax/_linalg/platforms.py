@@ -13,6 +13,7 @@ __all__ = [
     "ROWS_ELSEWHERE",
     "Device",
     "choose",
+    "has_room",
     "is_coarse",
     "lanes_at_once",
     "outgrows_cache",
@@ -41,6 +42,7 @@ _CHUNK = 3 << 20  # bytes of a chunk's rows of one part: more leaves the last-le
 _LANE = 1 << 14  # bytes of a lane's rows: more are as fast one lane after another
 _SMALL = 1 << 21  # numbers that take no time: rows up to as many share one program
 _MIDDLE = 1 << 23  # numbers up to which sizes double; beyond, an eighth at a time
+_LARGE = 1 << 25  # numbers that take as long to compute with as a program to compile
 _PIECE = 1 << 20  # numbers in a piece of rows that are read one by one
 
 
@@ -73,6 +75,11 @@ def rows_of_room(n: int, d: int) -> int:
         return size
     step = size // 16
     return -(-n // step) * step
+
+
+def has_room(size: int) -> bool:
+    """Returns whether rows of so many numbers are copied to have room for more."""
+    return size <= _LARGE
 
 
 def pieces(n: int, d: int) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 `as_dataset` is the one place where features, concepts and weights are checked and coerced.
 """
 
+import dataclasses
 import warnings
 
 import jax
@@ -88,6 +89,19 @@ class Dataset(Tree):
     def filled(self) -> Int[Array, ""] | None:
         """() how many of the leading rows there are, where passes over rows end; None for all."""
         return None if self.room is None else self.room.filled
+
+
+def _replaced(self: Dataset, **changes: object) -> Dataset:
+    """Returns a copy with some fields changed.
+
+    Whoever changes the weights may have moved the rows, too: then nothing is known of the last.
+    """
+    if "weights" in changes:
+        changes.setdefault("room", None)
+    return dataclasses.replace(self, **changes)  # pyright: ignore[reportArgumentType]
+
+
+Dataset.replace = _replaced  # flax writes its own over one of the class
 
 
 def as_dataset(

@@ -28,10 +28,11 @@ def roomy(data: Dataset, *, passes: int = 1) -> Dataset:
     """Returns the same rows in a buffer with room for more; as they are where they are traced.
 
     Args:
-      data: rows; on several devices they stay as they are, too.
+      data: rows; on several devices they stay as they are, too, and where a copy of them would
+        take more than compiling does.
       passes: how often the whole buffer is read, and not only the rows that are there.
     """
-    if data.room is not None or not _movable(data):
+    if data.room is not None or not _movable(data) or not platforms.has_room(data.x.size):
         return data
     n, d = data.x.shape
     size = platforms.rows_of_room(n, d * passes)
@@ -50,14 +51,16 @@ def roomy(data: Dataset, *, passes: int = 1) -> Dataset:
     )
 
 
-def row_by_row(core: Callable[..., Any], shared: Any, rows: Any, *options: Hashable) -> Any:
+def row_by_row(
+    core: Callable[..., jax.Array], shared: Any, rows: Any, *options: Hashable
+) -> jax.Array:
     """Returns core(shared, rows, *options) for a function of each row alone, compiled for few n.
 
     On a CPU rows are cut into pieces of one of two sizes, where they lie: nothing that long is
     copied but the result.
 
     Args:
-      core: maps rows to arrays (n, ...), each row by itself. A function of a module: programs are
+      core: maps rows to an array (n, ...), each row by itself. A function of a module: programs are
         kept by it.
       shared: pytree that every row needs.
       rows: pytree of arrays (n, ...).
@@ -70,20 +73,16 @@ def row_by_row(core: Callable[..., Any], shared: Any, rows: Any, *options: Hasha
     cuts = platforms.pieces(n, max(leaf.size // n for leaf in leaves))
     if cuts == [(0, n)]:
         return _whole(core, options, shared, rows)
-    found = []
+    whole = None
     for start, size in cuts:
         piece = jax.tree.map(lambda leaf: _piece(leaf, start, size), rows)  # noqa: B023
         if isinstance(jax.tree.leaves(piece)[0], Tracer):  # in a program of the caller's
             return _whole(core, options, shared, rows)
-        found.append(_whole(core, options, shared, piece))
-
-    def joined(*parts: jax.Array) -> jax.Array:
-        whole = aligned((n, *parts[0].shape[1:]), parts[0].dtype)
-        for (start, size), part in zip(cuts, parts, strict=True):
-            whole[start : start + size] = np.asarray(part)[: n - start]
-        return _put(whole, leaves[0])
-
-    return jax.tree.map(joined, *found)
+        found = _whole(core, options, shared, piece)
+        if whole is None:
+            whole = aligned((n, *found.shape[1:]), found.dtype)
+        whole[start : start + size] = np.asarray(found)[: n - start]
+    return _put(whole, leaves[0])  # pyright: ignore[reportArgumentType]
 
 
 def _piece(rows: jax.Array, start: int, size: int) -> jax.Array:
@@ -93,7 +92,7 @@ def _piece(rows: jax.Array, start: int, size: int) -> jax.Array:
 
 
 @program(static_argnums=(0, 1))
-def _whole(core: Callable[..., Any], options: tuple, shared: Any, rows: Any) -> Any:
+def _whole(core: Callable[..., jax.Array], options: tuple, shared: Any, rows: Any) -> jax.Array:
     return core(shared, rows, *options)
 
 

@@ -279,6 +279,8 @@ ARRAYLESS = {
     "Projection.restrict", "TracedProjection.affine", "TracedProjection.matrix",
     "TracedProjection.of", "TracedProjection.restrict", "CCSClassifier.each_start",
     "cache_programs", "raise_if_failed", "register",
+    # Keeps what it is given and computes nothing.
+    "Dataset.replace",
     # Given files; `test_files` overwrites those.
     "load", "save", "stream_moments",
 }  # fmt: skip

@@ -154,3 +154,18 @@ def test_known_rows_in_a_program_of_the_callers_are_read_as_they_are():
 
     for inside, outside in zip(jax.jit(both)(), both(), strict=True):
         np.testing.assert_allclose(inside, outside, atol=64 * common.EPS)
+
+
+def test_rows_with_other_weights_have_no_room():
+    rows_of = roomy(ej.Dataset(*rows(N, jnp.asarray), num_classes=2))
+    assert rows_of.room is not None
+    turned = {name: getattr(rows_of, name)[::-1] for name in ("x", "z", "weights")}
+    backwards = rows_of.replace(**turned)
+    assert backwards.room is None
+    own, other = (ej.Moments.of(data) for data in (rows_of, backwards))
+    np.testing.assert_allclose(own.covariance, other.covariance, atol=64 * common.EPS)
+
+
+def test_many_rows_are_not_copied():
+    data = ej.Dataset(x=jnp.zeros((1 << 17, 257)), z=jnp.zeros(1 << 17, int), num_classes=2)
+    assert roomy(data) is data
