@@ -122,7 +122,7 @@ def _prepare_jax() -> None:
 
     config: Any = jax.config
     # jax sets the variable to 1 when it is imported, as `erasejax` is before its command line.
-    if config.jax_logging_level == "NOTSET" and os.environ["TF_CPP_MIN_LOG_LEVEL"] == "1":
+    if config.jax_logging_level == "NOTSET" and os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "1":
         config.update("jax_logging_level", "CRITICAL")
         for name in ("jax", "jaxlib"):  # what Python says stays
             logging.getLogger(name).setLevel(logging.NOTSET)

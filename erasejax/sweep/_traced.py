@@ -119,9 +119,9 @@ class Traced:
         def draw(seed, words, permuted, varying):
             key = lane_key(seed, words)
             rows = drawn(key, table.merge(varying), columns=columns, permuted=permuted)
-            return key, jax.vmap(lambda own: filled(own, self.rows[-1]))(rows) if self.rows[
-                1:
-            ] else rows
+            if self.rows[1:]:
+                rows = jax.vmap(lambda own: filled(own, self.rows[-1]))(rows)
+            return key, rows
 
         return jax.vmap(draw)
 
