@@ -379,4 +379,6 @@ def batch_of(block: np.ndarray, schema: "pa.Schema") -> "pa.RecordBatch":
     def array(kind: pa.DataType, column: np.ndarray) -> pa.Array:
         return pa.Array.from_buffers(kind, len(column), [None, pa.py_buffer(column)])
 
-    return pa.record_batch([*map(array, schema.types, block.T.copy())], schema=schema)
+    # Buffers are taken for what the schema says, so they must be that.
+    columns = np.array(block.T, schema.types[0].to_pandas_dtype(), order="C")
+    return pa.record_batch([*map(array, schema.types, columns)], schema=schema)

@@ -15,6 +15,7 @@ import erasejax as ej
 from erasejax.cli import _main as cli
 from erasejax.files import open_features, open_writer, parse, read_labels, read_task
 from erasejax.files._streaming import read_blocks
+from erasejax.files._tables import batch_of, schema_of
 from tests.command import D, N, bad, ok
 
 X = np.arange(24, dtype=np.float32).reshape(12, 2) / 4 + 0.125
@@ -480,3 +481,9 @@ def test_names_come_before_patterns(tmp_path):
                 open_features(f"{path}:{part}")
         else:
             assert open_features(f"{path}:{part}").columns == columns
+
+
+def test_rows_of_another_dtype_are_cast_to_that_of_the_schema():
+    block = np.arange(6, dtype=">f8").reshape(3, 2) / 3
+    written = batch_of(block, schema_of(("a", "b"), np.dtype(np.float32)))
+    np.testing.assert_array_equal(written.column(1).to_pylist(), block[:, 1].astype(np.float32))
