@@ -1,9 +1,11 @@
 """What the commands share: checks before any work, and saved erasers."""
 
+import contextlib
 import os
 import typing
-from typing import TypedDict
+from typing import Any, TypedDict
 
+import jax
 import numpy as np
 
 from erasejax import files
@@ -13,7 +15,14 @@ from erasejax._core.types import Json
 from erasejax.erasers import FittedEraser
 from erasejax.files import Features, check_target, output_format, parse
 
-__all__ = ["Notes", "check_dims", "check_notes", "check_output", "load_eraser"]
+__all__ = [
+    "Notes",
+    "check_dims",
+    "check_notes",
+    "check_output",
+    "load_eraser",
+    "share_among_cores",
+]
 
 
 class Notes(TypedDict, total=False):
@@ -113,3 +122,17 @@ def check_dims(eraser: FittedEraser, path: str, features: Features) -> None:
             f"{features.source}: {path} was fitted on {eraser.dims} features, got "
             f"{features.shape[1]} in {features.shape}"
         )
+
+
+def share_among_cores() -> None:
+    """Makes every core of the CPU a device of its own, so that a sweep shares its lanes out.
+
+    One device runs sorts and short loops on one core. Nothing changes where the number of devices
+    is set already, or where jax has begun to compute.
+    """
+    config: Any = jax.config
+    flag = "xla_force_host_platform_device_count"
+    if config.jax_num_cpu_devices == -1 and flag not in os.environ.get("XLA_FLAGS", ""):
+        allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+        with contextlib.suppress(RuntimeError):
+            config.update("jax_num_cpu_devices", len(allowed(0)))

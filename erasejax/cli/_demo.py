@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from erasejax.cli._arguments import check_seed
+from erasejax.cli._common import share_among_cores
 from erasejax.pages import run_demo
 
 __all__ = ["demo"]
@@ -24,4 +25,5 @@ def demo(
       force: replace what is there.
     """
     check_seed(seed)
+    share_among_cores()
     run_demo(out=out, datasets=datasets, seed=seed, force=force)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from erasejax.cli._common import share_among_cores
 from erasejax.pages import report as write_report
 from erasejax.sweep import Estimate, estimate, run
 
@@ -44,6 +45,7 @@ def sweep(
       FileNotFoundError: there is no such spec.
       ValueError: it is not valid.
     """
+    share_among_cores()
     budget = None if memory is None else memory * 2**20
     if dry_run:
         found = estimate(spec, out=out, shard=shard, chunk=chunk, memory=budget)

@@ -84,7 +84,9 @@ class Eraser(Named, Tree, Generic[F]):
         key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
         self._check(data)
         own = inputs.numbers(self, inputs.compute_dtype(data.x))
-        fitted = _fit(own, roomy(data, passes=self.passes), key, origin)
+        fitted = moved(_fit(own, roomy(data, passes=self.passes), key), origin)
+        if origin is not None and not getattr(self, "keep_mean", True):
+            fitted = fitted.replace(center=jnp.zeros_like(fitted.center))  # pyright: ignore
         return thrown(fitted, throw)
 
     @classmethod
@@ -150,13 +152,8 @@ class ClosedForm(Eraser[F]):
 
 
 @program
-def _fit(
-    method: Eraser[F], data: Dataset, key: jax.Array | None, origin: jax.Array | None = None
-) -> F:
-    fitted = moved(method._fit(data, key), origin)
-    if origin is not None and not getattr(method, "keep_mean", True):
-        return fitted.replace(center=jnp.zeros_like(fitted.center))  # pyright: ignore
-    return fitted
+def _fit(method: Eraser[F], data: Dataset, key: jax.Array | None) -> F:
+    return method._fit(data, key)
 
 
 @program

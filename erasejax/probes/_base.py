@@ -106,8 +106,8 @@ class Probe(Named, Tree, Generic[P]):
         if class_weights is not None:
             data = weigh_classes(data, class_weights)
         own = inputs.numbers(self, inputs.compute_dtype(data.x))
-        fitted = _fit(own, roomy(data, passes=self.passes), key, origin)
-        return thrown(fitted, throw)
+        fitted = _fit(own, roomy(data, passes=self.passes), key)
+        return thrown(moved(fitted, origin), throw)
 
     def _check(self, data: Dataset, key: Key | None) -> jax.Array | None:
         """Checks that the probe is made for this kind of concept; returns the key, if it draws.
@@ -173,10 +173,8 @@ class Probe(Named, Tree, Generic[P]):
 
 
 @program
-def _fit(
-    probe: Probe[P], data: Dataset, key: jax.Array | None, origin: jax.Array | None = None
-) -> P:
-    return moved(probe._fit(data, key), origin)
+def _fit(probe: Probe[P], data: Dataset, key: jax.Array | None) -> P:
+    return probe._fit(data, key)
 
 
 class FittedProbe(Tree):

@@ -2,18 +2,18 @@
 
 import collections
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from erasejax._core.programs import own_rules
+from erasejax._core.programs import own_rules, quick_options
 from erasejax._linalg import platforms
 from erasejax.datasets import Generator
 from erasejax.sweep._cells import Config
 from erasejax.sweep._plan import Item, Program, batches, leaves_of, structure
-from erasejax.sweep._sharing import filled, shape_of
+from erasejax.sweep._sharing import filled, is_short, shape_of
 from erasejax.sweep._trial import drawn, lane_key, trials
 
 __all__ = ["Chunk", "Lowered", "Piece", "Traced"]
@@ -88,7 +88,8 @@ class Traced:
 
     def lower(self) -> "Lowered":
         """Returns the program, lowered: in the thread of the caller, whose settings count."""
-        return Lowered([draw.lower() for draw in self._draws], self._trial.lower())
+        draws = [draw.lower() for draw in self._draws]
+        return Lowered(draws, self._trial.lower(), quick_options() if self._is_short() else {})
 
     def chunks(self) -> Iterator[tuple[list[Piece], Chunk]]:
         """Yields the pieces and inputs of every chunk; the last of a structure is padded."""
@@ -141,6 +142,12 @@ class Traced:
 
         return run
 
+    def _is_short(self) -> bool:
+        """Returns whether the program has little to do."""
+        program = self.program
+        numbers = program.lanes * self.rows[-1] * shape_of(program.items[0].dataset.value).dims
+        return is_short(program.erasers, program.probes, program.columns, numbers)
+
     def _row_bytes(self) -> int:
         """Returns the bytes of one part of one dataset, filled up."""
         dataset = self._items[0][0].dataset.value
@@ -151,14 +158,15 @@ class Traced:
 
 
 class Lowered(NamedTuple):
-    """The parts of a program, lowered."""
+    """The parts of a program, lowered, and the compiler's options."""
 
     draws: list[jax.stages.Lowered]
     trial: jax.stages.Lowered
+    options: dict[str, Any]
 
     def compile(self) -> Callable[..., Mapping[str, jax.Array]]:
         """Returns the function of a chunk, and what its lanes share."""
-        draws, trial = [draw.compile() for draw in self.draws], self.trial.compile()
+        *draws, trial = (part.compile(self.options) for part in (*self.draws, self.trial))
         return lambda which, *rest: trial(*draws[which](*rest[:4]), *rest[4:])
 
 

@@ -77,7 +77,10 @@ def test_numbers_make_sense(results):
     assert (frame.status & 0xFFFF == 0).all()
     exact = frame[frame.eraser != "identity"]
     assert (exact["rank"] == 1).all()
-    assert (exact.linear_r2_fitting == 0).all()
+    unsure = exact.status & int(ej.Status.UNRESOLVED) != 0  # rounding is more than independent
+    assert unsure.mean() < 0.01
+    assert (exact[~unsure].linear_r2_fitting == 0).all()
+    assert (exact.linear_r2_fitting < 1e-5).all()
     assert (exact[exact.probe == "logistic"].accuracy_fitting == 0.5).all()
     assert frame[frame.probe == "least-squares"].log_loss_fitting.isna().all()
     assert frame[frame.probe == "logistic"].log_loss_fitting.notna().all()

@@ -66,7 +66,8 @@ def spec(
                 "seeds": datasets,
                 "metrics": [*_DECISIONS, "log_loss", "r2"],
             },
-            {"probe": "zero-one", "seeds": few, "labels": ["true", "permuted"]},
+            {"probe": "zero-one", "seeds": few},
+            {"probe": "zero-one", "seeds": few, "labels": "permuted", "protocols": "fitting"},
         ],
     }
 
