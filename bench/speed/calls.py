@@ -117,14 +117,19 @@ class Program:
     seconds: float
 
 
-def program(function: Callable[..., Any], *args: Any, repeats: int = 2) -> Program:
+def program(
+    function: Callable[..., Any],
+    *args: Any,
+    repeats: int = 2,
+    options: dict[str, Any] | None = None,
+) -> Program:
     """Compiles a function, under jit in one program, and returns the best of the repeats."""
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), args)
     seconds = []
     for _ in range(repeats):
         jax.clear_caches()
         start = time.process_time()
-        compiled = jax.jit(lambda *given: function(*given)).lower(*shapes).compile()
+        compiled = jax.jit(lambda *given: function(*given)).lower(*shapes).compile(options)
         seconds.append(time.process_time() - start)
     jaxpr = jax.make_jaxpr(lambda *given: function(*given))(*shapes)
     return Program(_equations(jaxpr.jaxpr), _kernels(compiled.as_text() or ""), min(seconds))

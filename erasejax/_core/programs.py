@@ -75,8 +75,8 @@ def program(function: Callable | None = None, **options: Any) -> Callable:
                 raise
             return inner(*args, **kwargs)  # in a program of the caller's, on arrays that are known
 
-    vars(call)["_cache_size"] = lambda: inner._cache_size() + (
-        outer()._cache_size() if outer() is not inner else 0
+    vars(call)["_cache_size"] = lambda: (
+        inner._cache_size() + (outer()._cache_size() if outer() is not inner else 0)
     )
     return call
 

@@ -7,6 +7,7 @@ program on a host with a GPU, too, and one trace serves every platform.
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+import jax
 from jax import lax
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "choose",
     "has_room",
     "is_coarse",
+    "is_cpu",
     "lanes_at_once",
     "outgrows_cache",
     "pieces",
@@ -61,6 +63,11 @@ def choose(
       tpu: on a TPU and on what else there may be.
     """
     return lax.platform_dependent(*operands, cpu=cpu, cuda=gpu, rocm=gpu, default=tpu)
+
+
+def is_cpu() -> bool:
+    """Returns whether what is called outside any program runs on a CPU."""
+    return jax.default_backend() == "cpu"
 
 
 def rows_of_room(n: int, d: int) -> int:
