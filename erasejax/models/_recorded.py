@@ -360,7 +360,10 @@ def _of_rows(
     """
     rows = shape[:-1]
     a_token = z.shape[: len(rows)] == rows and z.ndim <= len(rows) + 1
-    if not a_token and (z.shape[0] != rows[0] or z.ndim > 2):
+    a_sequence = z.shape[0] == rows[0] and z.ndim <= 2
+    if z.ndim == 2 and z.dtype.kind in "iu":  # k labels are binary, or it is a token's of others
+        a_sequence = a_sequence and np.isin(z, (0, 1)).all()
+    if not (a_token or a_sequence):
         raise ValueError(
             f"{name}: expected labels one a sequence ({rows[0]},) or one a token "
             f"({', '.join(map(str, rows))}), got shape {z.shape}"
