@@ -1,6 +1,6 @@
 """What columns of anybody's labels and numbers are taken for, and how they are coded."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,17 @@ def coded(name: str, given: Any) -> tuple[np.ndarray, list[str]]:
       TypeError: a column is neither labels nor numbers.
       ValueError: it has another number of axes, or values are missing or infinite.
     """
+    columns = [(label, *_column(label, values)) for label, values in _columns(name, given)]
     parts: list[np.ndarray] = []
     names: list[str] = []
-    columns = [(label, *_column(label, values)) for label, values in _columns(name, given)]
     for label, values, classes in columns:
-        one_hot = classes is not None and len(columns) > 1
-        parts.append((values[:, None] == np.arange(len(classes))) + 0 if one_hot else values)
-        names += [label] if classes is None else [f"{label}={one}" for one in classes]
+        if classes is None:
+            names.append(label)
+        else:
+            names += [f"{label}={one}" for one in classes]
+            if len(columns) > 1:
+                values = np.equal.outer(values, np.arange(len(classes))).astype(np.int32)
+        parts.append(values)
     return parts[0] if len(parts) == 1 else np.column_stack(parts), names
 
 
@@ -44,7 +48,8 @@ def _columns(name: str, given: Any) -> Iterator[tuple[str, Any]]:
         for label in given.columns:
             yield str(label), given[label]
         return
-    values = np.asanyarray(given)
+    # numpy makes text of lists that hold some, and "nan" of what is missing there.
+    values = np.asanyarray(given, None if hasattr(given, "__array__") else object)
     if values.ndim == 1:
         label = getattr(given, "name", None)
         yield name if label is None else str(label), given if hasattr(given, "dtype") else values
@@ -70,13 +75,14 @@ def _column(name: str, column: Any) -> tuple[np.ndarray, np.ndarray | None]:
     if values.dtype.kind not in "biufOUST":
         raise TypeError(f"{name}: expected labels or numbers, got {values.dtype}")
     categories = str(getattr(column, "dtype", "")) == "category"
+    values = values.astype(object) if values.dtype.kind == "T" else values
     gone = np.ma.getmaskarray(values) | _missing(values)
     if gone.any():
         raise ValueError(
             f"{name}: {gone.sum()} of {len(gone)} values are missing, the first in row "
             f"{gone.argmax()}, counted from 0; fill them, or leave these rows out"
         )
-    if values.dtype.kind in "OUST":
+    if values.dtype.kind == "O":
         values = _objects(name, values)
     if values.dtype.kind == "f" and not categories:
         if not np.isfinite(values).all():
@@ -101,18 +107,20 @@ def _is_missing(value: object) -> bool:
 
 
 def _objects(name: str, values: np.ndarray) -> np.ndarray:
-    """Returns objects as numbers if they are all numbers, else as they are.
+    """Returns objects as numbers if all are numbers, and else as text.
 
     Raises:
-      TypeError: they are of kinds that cannot be sorted.
+      TypeError: they are of several kinds, or of one that cannot name a class.
     """
-    values = values.astype(object)
-    if all(isinstance(value, bool | int | float | np.number | np.bool_) for value in values):
-        return np.array(values.tolist())
-    kinds = sorted({type(value).__name__ for value in values})
-    if len(kinds) > 1 and not all(isinstance(value, str) for value in values):
+    found = values.tolist()
+    if all(
+        isinstance(one, bool | int | float | np.integer | np.floating | np.bool_) for one in found
+    ):
+        return np.array(found)
+    kinds = {"str" if isinstance(one, str) else type(one).__name__ for one in found}
+    if len(kinds) > 1 or not all(isinstance(one, Hashable) for one in found):
         raise TypeError(
-            f"{name}: expected labels of one kind, got {', '.join(kinds)}; pass all as text, "
-            ".astype(str)"
+            f"{name}: expected numbers or labels of one kind, got {', '.join(sorted(kinds))}; pass "
+            "all as text, such as .astype(str)"
         )
-    return values
+    return values.astype(str)

@@ -25,9 +25,9 @@ class ConceptEraser(OneToOneFeatureMixin, TransformerMixin, Estimator):
 
     | column | is taken for |
     |---|---|
-    | integers, booleans, text, objects, categories (of whatever) | class labels |
-    | floats; objects that are all numbers, some with a fraction | a quantity |
-    | a missing value, an infinity, dates, a mix of text and numbers | an error |
+    | integers, booleans, text, categories of anything, objects of one kind | class labels |
+    | floats, and objects that are numbers, some of them floats | a quantity |
+    | missing values, infinities, dates, objects of several kinds | an error |
 
     One column of labels is one concept of k classes. Of several columns, those of labels are
     one-hot coded, those of quantities stay as they are, and all lie side by side: what each column

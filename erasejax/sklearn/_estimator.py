@@ -66,15 +66,15 @@ class Estimator(BaseEstimator):
             known = self.get_params()
             if path not in known:
                 raise ValueError(
-                    f"Invalid parameter {path!r} for estimator {self}; valid parameters are "
-                    f"{', '.join(known)}"
+                    f"Invalid parameter {path!r} for estimator {type(self).__name__}; valid "
+                    f"parameters are {', '.join(known)}"
                 )
             name, _, rest = path.partition("__")
             setattr(self, name, _changed(known[name], rest, params[path]))
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
+        state = dict(vars(self))
         if "_fitted" in state:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "fitted.safetensors")
@@ -88,7 +88,7 @@ class Estimator(BaseEstimator):
                 path = Path(folder, "fitted.safetensors")
                 path.write_bytes(state["_fitted"])
                 state = {**state, "_fitted": jax.tree.map(np.asarray, load(path))}
-        super().__setstate__(state)
+        vars(self).update(state)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_fitted")
@@ -101,12 +101,16 @@ class Estimator(BaseEstimator):
           ValueError: they are not like those of the fit.
         """
         check_is_fitted(self)
-        return validate_data(self, X, reset=False, dtype=FLOATS)
+        rows: Any = validate_data(self, X, reset=False, dtype=FLOATS)
+        return rows
 
     def _here(self) -> Any:
-        """Returns what was fitted as JAX arrays, in the digits that JAX keeps here."""
-        if not hasattr(self, "_fitted"):  # no NotFittedError: hasattr asks for it, too
-            raise AttributeError(f"this {type(self).__name__} is not fitted yet; call fit first")
+        """Returns what was fitted as JAX arrays, in the digits that JAX keeps here.
+
+        Raises:
+          NotFittedError: nothing is.
+        """
+        check_is_fitted(self)
         return jax.tree.map(jnp.asarray, self._fitted)
 
     def _keep(self, fitted: Any) -> None:

@@ -73,9 +73,7 @@ class Probe(ClassifierMixin, Estimator):
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         with digits(X):
-            self._keep(
-                self.probe.fit(X, codes, weights=sample_weight, key=self._key(self.probe))
-            )
+            self._keep(self.probe.fit(X, codes, weights=sample_weight, key=self._key(self.probe)))
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
