@@ -10,6 +10,7 @@ import pytest
 from flax import struct
 
 import erasejax as ej
+import erasejax.sklearn
 from erasejax.names import known
 from erasejax.testing import _fits, _rules
 from tests import common
@@ -260,6 +261,7 @@ MODULES = [
     ej.metrics,
     ej.models,
     ej.probes,
+    ej.sklearn,
     ej.sweep,
     ej.testing,
     ej.transport,

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import erasejax as ej
+import erasejax.sklearn
 
 ROOMS = [ej, ej.datasets, ej.erasers, ej.metrics, ej.models, ej.probes, ej.sweep, ej.testing]
-ROOMS += [ej.transport]
+ROOMS += [ej.sklearn, ej.transport]
 PUBLIC = {room: room.__all__ for room in ROOMS} | {ej.files: ["Format"]}
 NAMES = {"ej": ej, "jax": jax, "jnp": jnp, "np": np}
 

@@ -16,6 +16,7 @@ ROOMS = [
     "cli",
     "pages",
     "sweep",
+    "sklearn",
     "testing",
     "models",
     "files",
@@ -92,4 +93,5 @@ def test_what_takes_long_is_imported_when_it_is_needed():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     found = done.stdout.split()
     assert "erasejax.testing" in found
-    assert not {"optax", "flax.nnx", "pandas", "pyarrow", "xarray", "matplotlib"} & set(found)
+    late = {"optax", "flax.nnx", "pandas", "pyarrow", "xarray", "matplotlib", "sklearn"}
+    assert not late & set(found)
