@@ -17,6 +17,7 @@ ROOMS = [
     "pages",
     "sweep",
     "testing",
+    "models",
     "files",
     "erasers",
     "probes",
