@@ -258,6 +258,7 @@ MODULES = [
     ej.datasets,
     ej.erasers,
     ej.metrics,
+    ej.models,
     ej.probes,
     ej.sweep,
     ej.testing,

@@ -12,7 +12,9 @@ import pytest
 
 import erasejax as ej
 
-ROOMS = [ej, ej.datasets, ej.erasers, ej.metrics, ej.probes, ej.sweep, ej.testing, ej.transport]
+ROOMS = [
+    ej, ej.datasets, ej.erasers, ej.metrics, ej.models, ej.probes, ej.sweep, ej.testing, ej.transport
+]  # fmt: skip
 PUBLIC = {room: room.__all__ for room in ROOMS} | {ej.files: ["Format"]}
 NAMES = {"ej": ej, "jax": jax, "jnp": jnp, "np": np}
 

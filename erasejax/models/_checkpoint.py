@@ -62,7 +62,15 @@ def fold_checkpoint(
         and the checkpoint has none, a file is damaged, or the fit of an eraser failed.
 
     Example:
-      >>> # ej.models.fold_checkpoint("llama", {"model.layers.3.mlp.down_proj": eraser})
+      >>> from safetensors.numpy import load_file, save_file
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> eraser = ej.LEACE(keep_mean=False).fit(data)
+      >>> weight = np.ones((2, 4), np.float32)
+      >>> save_file({"layers.0.down.weight": weight}, "model.safetensors")
+      >>> ej.models.fold_checkpoint(".", {"layers.0.down": eraser})
+      >>> found = load_file("model.safetensors")["layers.0.down.weight"]
+      >>> np.allclose(found, ej.models.fold(eraser, weight)[0])
+      True
     """
     check(side=side, layout=layout)
     source = Path(folder)

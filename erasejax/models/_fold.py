@@ -26,8 +26,8 @@ def fold(
 ) -> tuple[Any, Any]:
     """Returns the parameters of a layer with an eraser folded into them.
 
-    They are computed in float64 on the host. Where several layers add up to x,
-    as the writers of a residual stream do, every one of them is folded, and the constant K T^T b
+    They are computed in float64 on the host, and rounded once. Where several layers add up to x, as
+    the writers of a residual stream do, every one of them is folded, and the constant K T^T b
     belongs into one of them only: pass `constant=False` for the others.
 
     Args:
@@ -173,12 +173,13 @@ class Place(NamedTuple):
             if value is None:
                 continue
             if self._value(name) is None:
-                like = getattr(self.module, self.name)
+                held = getattr(self.module, self.name)
                 if hasattr(value, "detach"):
-                    made = type(like)(value, requires_grad=like.requires_grad)
+                    made = type(held)(value, requires_grad=held.requires_grad)
                     self.module.register_parameter(name, made)
                 else:
-                    setattr(self.module, name, type(like)(value))
+                    setattr(self.module, name, type(held)(value))
+                    self.module.use_bias = True
             elif hasattr(value, "detach"):
                 getattr(self.module, name).data.copy_(value)
             else:

@@ -57,8 +57,9 @@ def save_lora(
       ValueError: as `fold_into`; or a layer is an embedding, whose constant LoRA cannot say.
 
     Example:
-      >>> # ej.models.save_lora({"transformer.h.3.mlp.c_proj": eraser}, model, "adapter")
-      >>> # model = peft.PeftModel.from_pretrained(model, "adapter")
+      >>> path = "transformer.h.3.mlp.c_proj"
+      >>> ej.models.save_lora({path: eraser}, model, "adapter")  # doctest: +SKIP
+      >>> model = peft.PeftModel.from_pretrained(model, "adapter")  # doctest: +SKIP
     """
     if not is_torch_model(model):
         raise TypeError(f"model: expected a torch module, got {type(model).__name__}")
