@@ -30,6 +30,7 @@ def erasers(d: int) -> dict:
         "OracleLEACE": ej.OracleLEACE(),
         "QLEACE": ej.QLEACE(),
         "ALFQLEACE": ej.ALFQLEACE(),
+        "Partial": ej.erasers.Partial(of=ej.SAL(), strength=0.5),
     }
 
 

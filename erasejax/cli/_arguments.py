@@ -52,7 +52,7 @@ class _Option(NamedTuple):
     """A field of erasers as an option.
 
     Attributes:
-      kind: "number", "whole", "flag", "word", "probe" or "file".
+      kind: "number", "whole", "flag", "word", "probe", "eraser" or "file".
       default: of a flag.
       words: what a word may be, where that is known.
       range: of a number, or None.
@@ -124,7 +124,8 @@ def configure(name: str, given: Mapping[str, Any], encoding: str | None = None) 
 
     Args:
       name: of the eraser.
-      given: options by the names of the fields: numbers, words, names of probes and files.
+      given: options by the names of the fields: numbers, words, names of probes, of erasers and of
+        files.
       encoding: of text in the files, None for UTF-8.
 
     Raises:
@@ -146,7 +147,11 @@ def configure(name: str, given: Mapping[str, Any], encoding: str | None = None) 
         if option.range and value is not None and value not in option.range:
             raise ValueError(f"{_flag(key)}: expected a number {option.range}, got {value:g}")
     eraser.check_options(given)
-    build = {"probe": lambda value: look_up("probe", value, Probe)(), "file": _array(encoding)}
+    build = {
+        "probe": lambda value: look_up("probe", value, Probe)(),
+        "eraser": lambda value: configure(value, {}, encoding),
+        "file": _array(encoding),
+    }
     values = {
         key: build.get(fields[key].kind, lambda value: value)(value) for key, value in given.items()
     }
@@ -212,8 +217,9 @@ def _option(hint: object, default: object, text: str) -> _Option | None:
     words = tuple(word for one in kinds for word in _literals(one))
     if any(isinstance(one, type) and issubclass(one, AbstractArray) for one in kinds):
         return _Option("file", None, (), None, text)
-    if any(isinstance(one, type) and issubclass(one, Named) for one in kinds):
-        return _Option("probe", None, (), None, text)
+    for one in kinds:
+        if isinstance(one, type) and issubclass(one, Named):
+            return _Option(one.role, None, (), None, text)
     if jax.Array in kinds or kinds == [float]:
         return _Option("number", None, (), limits, text)
     if kinds == [bool]:
@@ -244,6 +250,7 @@ def _argument(option: _Option) -> object:
         "number": "NUMBER",
         "whole": "N",
         "probe": "PROBE",
+        "eraser": "ERASER",
         "file": "FILE",
         "word": "|".join(option.words) or "WORD",
     }

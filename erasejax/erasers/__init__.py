@@ -9,6 +9,7 @@ from erasejax.erasers._leace import LEACE
 from erasejax.erasers._mean_difference import MeanDifference
 from erasejax.erasers._oracle_leace import OracleLEACE, OracleProjection
 from erasejax.erasers._pairs import ablate_pairs
+from erasejax.erasers._partial import Partial
 from erasejax.erasers._quadratic import ALFQLEACE, QLEACE, ClassTransport
 from erasejax.erasers._random_directions import RandomDirections
 from erasejax.erasers._rlace import RLACE
@@ -29,6 +30,7 @@ __all__ = [
     "MeanDifference",
     "OracleLEACE",
     "OracleProjection",
+    "Partial",
     "QLEACE",
     "RLACE",
     "RandomDirections",

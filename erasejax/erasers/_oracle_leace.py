@@ -14,9 +14,15 @@ from erasejax._core.status import Status, check_single, flag, poison
 from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import ClosedForm
-from erasejax.projection import moments_after, relative_spread, share_of_variance
 from erasejax.rows import Dataset, as_dataset_about, codes, row_by_row
-from erasejax.statistics import Moments, concept_axes, whitening
+from erasejax.statistics import (
+    Moments,
+    concept_axes,
+    moments_after,
+    relative_spread,
+    share_of_variance,
+    whitening,
+)
 
 __all__ = ["OracleLEACE", "OracleProjection"]
 

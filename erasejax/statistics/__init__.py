@@ -23,6 +23,7 @@ from erasejax.statistics._concept import (
     whitening,
 )
 from erasejax.statistics._moments import Moments, merge
+from erasejax.statistics._moved import moments_after, relative_spread, share_of_variance
 from erasejax.statistics._sharded import sharded_moments
 
 __all__ = [
@@ -37,9 +38,12 @@ __all__ = [
     "concept_status",
     "correlations",
     "merge",
+    "moments_after",
     "null_model",
     "null_model_of_classes",
     "place",
+    "relative_spread",
+    "share_of_variance",
     "sharded_moments",
     "shrink",
     "solve_data",

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from erasejax.names import known, look_up, name_of
+from erasejax.names import Named, known, look_up, name_of
 from erasejax.sweep._cells import BLOCK, Config, Grid, Product, Table, canonical
 from erasejax.sweep._columns import PROTOCOLS, Columns, metric_names
 from erasejax.sweep._trial import LABELS
@@ -220,11 +220,11 @@ def _value(where: str, field: dataclasses.Field, value: Any) -> object:
       ValueError: it does not fit.
     """
     usual = _default(field)
-    if dataclasses.is_dataclass(usual):  # an eraser that has a probe of its own
-        found = _configs("probe", value)
+    if isinstance(usual, Named):  # an eraser that has a probe or an eraser of its own
+        found = _configs(usual.role, value)
         if len(found) != 1:
             raise ValueError(
-                f"{where}: expected one probe, got {len(found)}; write a list for more"
+                f"{where}: expected one {usual.role}, got {len(found)}; write a list for more"
             )
         return found[0].value
     if value is None:
@@ -272,8 +272,8 @@ def _json(role: str, value: object) -> object:
         return value.tolist()
     if isinstance(value, tuple):
         return list(value)
-    if dataclasses.is_dataclass(value):
-        return _config("probe", value).json
+    if isinstance(value, Named):
+        return _config(value.role, value).json
     if isinstance(value, float) and not np.isfinite(value):
         return str(value)
     return value

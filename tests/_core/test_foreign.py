@@ -174,6 +174,10 @@ def cases():
     for name, eraser in {"Projection": "LEACE", "TracedProjection": "INLP"}.items():
         found[f"{name}.__call__"] = lambda a, b, e=eraser: b(fitted(e))(a(X))
         found[f"{name}.__call__|its own"] = lambda a, b, e=eraser: a(fitted(e))(b(X))
+        found[f"{name}.with_strength"] = lambda a, b, e=eraser: b(fitted(e)).with_strength(
+            a(np.float32(0.5))
+        )
+        found[f"{name}.towards"] = lambda a, b, e=eraser: b(fitted(e)).towards(a(X[0]))
         found[f"{name}.then"] = lambda a, b, e=eraser: a(fitted(e)).then(b(fitted("LEACE")))
     found["OracleProjection.__call__"] = lambda a, b: b(fitted("OracleLEACE"))(a(X), a(Z))
     found["ClassTransport.__call__"] = lambda a, b: b(fitted("QLEACE"))(a(X), a(Z))

@@ -1,43 +1,32 @@
-"""Projection, the one form every linear eraser has, and `oblique`, the one way to make it.
-
-r(x) = x - K T^T (x - b) with T^T K = I. The columns of the kernel K span what is destroyed, the
-test directions T read it, b is the point that stays where it is. Whatever T is, r destroys the span
-of K exactly: an inexact T costs damage, never guardedness.
-"""
+"""Projection, the one form every linear eraser has."""
 
 import functools
+from typing import Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
-from erasejax._core.status import Status, check_single, failed, flag, poison
+from erasejax._core.status import check_single, failed, poison
 from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg.products import (
     column_norms,
     product,
-    right_basis,
     safe_reciprocal,
     small_pinv,
-    two_sum,
 )
 from erasejax.rows import features_about, move_point, row_by_row
-from erasejax.statistics import Moments
+from erasejax.statistics import Moments, moments_after, relative_spread, share_of_variance
 
-__all__ = [
-    "Projection",
-    "TracedProjection",
-    "erased_whole",
-    "moments_after",
-    "oblique",
-    "relative_spread",
-    "share_of_variance",
-]
+__all__ = ["Projection", "TracedProjection"]
+
+E = TypeVar("E", bound="Projection")
 
 
 @struct.dataclass
@@ -53,6 +42,7 @@ class Projection(Tree):
       flat: (d,) bool, features that are set to the centre: those of which no more than rounding
         would be left, and those whose values are too close to each other, or to zero, for this
         dtype to take anything out of them. None for none.
+      strength: () a, see `with_strength`; None for all of it, 1.
 
     Example:
       >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
@@ -69,6 +59,7 @@ class Projection(Tree):
     rank: Int[Array, ""]
     status: UInt32[Array, ""]
     flat: Bool[Array, " d"] | None = None
+    strength: Float[Array, ""] | None = None
 
     needs_z = False
 
@@ -80,14 +71,13 @@ class Projection(Tree):
     @property
     def bias(self) -> Float[Array, " d"]:
         """(d,) r(0), so that r(x) = matrix() @ x + bias."""
-        bias = product("dr,er,e->d", self.kernel, self.test, self.center)
-        return bias if self.flat is None else jnp.where(self.flat, self.center, bias)
+        return self._share * self._read_back(self.center)
 
     def matrix(self) -> Float[Array, "d d"]:
-        """Returns P = I - K T^T, (d, d); rows of features that are set to the centre are zero."""
+        """Returns P = I - a K T^T, (d, d); of features set to the centre 1 - a is left, or 0."""
         eye = jnp.eye(self.kernel.shape[-2], dtype=self.kernel.dtype)
-        p = eye - product("dr,er->de", self.kernel, self.test)
-        return p if self.flat is None else jnp.where(self.flat[:, None], 0, p)
+        p = eye - self._share * product("dr,er->de", self.kernel, self.test)
+        return p if self.flat is None else jnp.where(self.flat[:, None], self._left * eye, p)
 
     def affine(self) -> tuple[Float[Array, "d d"], Float[Array, " d"]]:
         """Returns (P, bias), (d, d) and (d,), with r(x) = P x + bias: the eraser in full."""
@@ -106,9 +96,13 @@ class Projection(Tree):
           `Projection` of rank `self.rank + other.rank`, which need not be idempotent.
 
         Raises:
-          ValueError: the numbers of features differ.
+          ValueError: the numbers of features differ, or one erases in part, see `with_strength`.
         """
         d = self.kernel.shape[-2]
+        if not (self.strength is None and other.strength is None):
+            raise ValueError(
+                "then: expected erasers of full strength; apply one to what the other leaves"
+            )
         if other.kernel.shape[-2] != d:
             raise ValueError(f"then: fitted on {d} and on {other.kernel.shape[-2]} features")
         return _then(self, other)
@@ -138,9 +132,66 @@ class Projection(Tree):
             rank=jnp.where(failed(self.status), -1, jnp.minimum(self.rank, rank)),
             status=self.status,
             flat=self.flat if rank == columns else None,
+            strength=self.strength,
         )
 
-    def __call__(self, x: Given, *, dtype: DTypeLike | None = None) -> Float[Array, "*batch d"]:
+    def with_strength(self, strength: ArrayLike) -> Self:
+        """Returns the eraser that takes a share a of what this one takes, x - a K T^T (x - b).
+
+        It leaves 1 - a of every difference of class means, and of every covariance with the
+        concept: a = 0 nothing happens and a = 1 erases, both exactly. Beyond 0 to 1 it is not
+        erasing: a < 0 makes the concept stronger, a = 2 mirrors it.
+
+        Args:
+          strength: () a, in place of the strength that this eraser has.
+
+        Raises:
+          ValueError: it is more than one number; `vmap` sweeps several.
+
+        Example:
+          >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+          >>> eraser = ej.LEACE().fit(data)
+          >>> strengths = jnp.linspace(0, 1, 5)
+          >>> jax.vmap(lambda a: eraser.with_strength(a)(data.x))(strengths).shape
+          (5, 6, 2)
+        """
+        a = inputs.as_array("strength", strength, self.kernel.dtype)
+        if a.shape != ():
+            raise ValueError(f"strength: expected one number, got shape {a.shape}; vmap over them")
+        return self.replace(strength=a)
+
+    def towards(self, point: Given) -> Self:
+        """Returns the eraser after which every row has the erased part of a point p.
+
+        r(x) + K T^T (p - b) = x - K T^T (x - p): affine concept editing. All rows still look alike
+        to the concept, and they look like p, such as the mean of a class. With a strength a each
+        row goes the share a of the way.
+
+        Args:
+          point: (d,) p.
+
+        Raises:
+          TypeError: the point is not floating point.
+          ValueError: it has not d features.
+
+        References:
+          Marshall et al. 2024, arXiv 2411.09003.
+
+        Example:
+          >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+          >>> point = data.x[data.z == 1].mean(axis=0)
+          >>> rows = ej.MeanDifference().fit(data).towards(point)(data.x)
+          >>> np.allclose(rows.mean(axis=0) @ (c := data.x[data.z == 0].mean(0) - point), point @ c)
+          True
+        """
+        p = inputs.features("point", point, ndim=1)
+        if p.shape != (self.dims,):
+            raise ValueError(f"point: expected ({self.dims},) features, got shape {p.shape}")
+        return _towards(self, p)
+
+    def __call__(
+        self, x: Given, *, dtype: DTypeLike | None = None, keep_norm: bool = False
+    ) -> Float[Array, "*batch d"]:
         """Erases the concept from x.
 
         A dtype of few digits brings a part of the concept back: rounding to bfloat16 moves an entry
@@ -151,6 +202,9 @@ class Projection(Tree):
           x: (..., d) floats. float16 and bfloat16 are computed in float32.
           dtype: static; of the result, None for that of x. Larger numbers than it has become
             infinite.
+          keep_norm: static; whether every row is scaled to the length it had. That gives up the
+            guarantee: lengths differ from row to row, so the class means differ again, see (g) in
+            docs/claims.md. Certify what it leaves.
 
         Returns:
           (..., d) in that dtype; NaN where fitting failed.
@@ -165,14 +219,15 @@ class Projection(Tree):
         if x.ndim < 1 or x.shape[-1] != d:
             raise ValueError(f"x: this eraser was fitted on {d} features, got shape {x.shape}")
         rows = x if x.ndim == 2 else x.reshape(-1, d)
-        found = row_by_row(_apply, (self, origin), rows, inputs.result_dtype(x, dtype))
+        found = row_by_row(_apply, (self, origin), rows, inputs.result_dtype(x, dtype), keep_norm)
         return found if x.ndim == 2 else found.reshape(x.shape)
 
     def erased_moments(self, moments: Moments) -> Moments:
         """Returns the moments of r(x) from those of x: they are linear.
 
         With P = I - K T^T the covariances of x with the concept become P Sigma_xz, and S becomes
-        P S P^T. Features that are set to the centre are constant.
+        P S P^T. Features that are set to the centre are constant. A strength a is the mixture
+        (1 - a) I + a P.
 
         Args:
           moments: of d features, with their covariance.
@@ -186,9 +241,15 @@ class Projection(Tree):
         both = product("dr,re,es,fs->df", kernel, read, test, kernel)
         xx = moments.xx - (back + back.T) + both
         xz = moments.xz - product("dr,er,ek->dk", kernel, test, moments.xz)
+        half = moments.xx - back
         if self.flat is not None:
+            half = jnp.where(self.flat[:, None], 0, half)
             xx = jnp.where(self.flat[:, None] | self.flat, 0, xx)
             xz = jnp.where(self.flat[:, None], 0, xz)
+        if self.strength is not None:
+            a, left = self._share, self._left
+            xx = left * (left * moments.xx + a * (half + half.T)) + a**2 * xx
+            xz = left * moments.xz + a * xz
         return moments_after(moments, xx, xz, shift=self._shift(moments), status=self.status)
 
     def damage(self, moments: Moments) -> Float[Array, ""]:
@@ -206,13 +267,26 @@ class Projection(Tree):
         moved = product("rs,dr,ds->d", read, kernel, kernel)
         if self.flat is not None:
             moved = jnp.where(self.flat, spread**2, moved)
-        return share_of_variance(moved, self._shift(moments) * share, spread)
+        return share_of_variance(self._share**2 * moved, self._shift(moments) * share, spread)
+
+    @property
+    def _share(self) -> jax.Array | float:
+        """() a, the strength."""
+        return 1.0 if self.strength is None else self.strength
+
+    @property
+    def _left(self) -> jax.Array | float:
+        """() 1 - a."""
+        return 1 - self._share
 
     def _shift(self, moments: Moments) -> jax.Array:
         """Returns how far erasing moves the mean back, (d,)."""
-        lag = moments.mean - self.center
-        shift = product("dr,er,e->d", self.kernel, self.test, lag)
-        return shift if self.flat is None else jnp.where(self.flat, lag, shift)
+        return self._share * self._read_back(moments.mean - self.center)
+
+    def _read_back(self, lag: jax.Array) -> jax.Array:
+        """Returns the part (d,) of a vector that erasing takes at full strength."""
+        part = product("dr,er,e->d", self.kernel, self.test, lag)
+        return part if self.flat is None else jnp.where(self.flat, lag, part)
 
     def _moved(self, origin: jax.Array) -> "Projection":
         """Returns the same eraser for rows moved by an origin (2, d)."""
@@ -257,13 +331,17 @@ class TracedProjection(Projection):
             rank=found.rank,
             status=found.status,
             flat=found.flat,
+            strength=found.strength,
             steps=steps,
             trace=trace,
         )
 
 
 def _apply(
-    shared: tuple[Projection, jax.Array | None], x: jax.Array, result_dtype: np.dtype
+    shared: tuple[Projection, jax.Array | None],
+    x: jax.Array,
+    result_dtype: np.dtype,
+    keep_norm: bool,
 ) -> jax.Array:
     projection, origin = shared
     if origin is not None:
@@ -272,16 +350,28 @@ def _apply(
     wide = x.astype(dtype)
     centred = wide - projection.center
     read = product("...d,dr->...r", centred, projection.test)
-    erased = product("...r,dr->...d", read, projection.kernel)
+    erased = projection._share * product("...r,dr->...d", read, projection.kernel)
     # Feature by feature: left alone, x to the last bit, but for numbers too small to compute with.
     touched = (projection.kernel != 0).any(axis=-1)
+    if projection.flat is not None:
+        erased = jnp.where(projection.flat, projection._share * centred, erased)
+        touched |= projection.flat
+    touched &= projection._share != 0
     wide = jnp.where(jnp.abs(wide) < jnp.finfo(dtype).tiny, 0, wide)
     result = jnp.where(touched, projection.center + (centred - erased), wide)
-    if projection.flat is not None:
-        result = jnp.where(projection.flat, projection.center, result)
     if origin is not None:
-        result = origin[0] + (origin[1] + result)
+        result, wide = (origin[0] + (origin[1] + rows) for rows in (result, wide))
+    if keep_norm:
+        length = column_norms(result.T)
+        result *= (column_norms(wide.T) * safe_reciprocal(length, length > 0))[:, None]
     return result.astype(result_dtype)
+
+
+@program
+def _towards(eraser: E, point: jax.Array) -> E:
+    # Only the erased part of the point counts: the rest would be rounded into every row.
+    lag = point.astype(eraser.center.dtype) - eraser.center
+    return eraser.replace(center=eraser.center + eraser._read_back(lag))
 
 
 @program
@@ -307,157 +397,3 @@ def _then(first: Projection, second: Projection) -> Projection:
         flat=functools.reduce(jnp.logical_or, flats) if flats else None,
     )
     return poison(result, status)
-
-
-def moments_after(
-    moments: Moments,
-    xx: Float[Array, "d d"],
-    xz: Float[Array, "d k"],
-    *,
-    shift: Float[Array, " d"],
-    status: UInt32[Array, ""],
-) -> Moments:
-    """Returns the moments of erased rows.
-
-    Args:
-      moments: before.
-      xx: (d, d) of the erased rows, in units of `moments`.
-      xz: (d, k) of the erased rows.
-      shift: (d,) how far the mean has moved back.
-      status: () of the eraser.
-    """
-    high, low = two_sum(moments.mean_x[0], -shift)
-    return moments.replace(
-        mean_x=jnp.stack(two_sum(high, low + moments.mean_x[1])),
-        xx=xx,
-        xz=xz,
-        status=moments.status | status,
-    )
-
-
-def relative_spread(moments: Moments) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-    """Returns deviations (d,) in units of the largest, and 1 / the largest, ().
-
-    Squares of what is in these units neither overflow nor vanish.
-    """
-    spread = moments.spread
-    largest = jnp.max(spread)
-    share = safe_reciprocal(largest, largest > 0)
-    return spread * share, share
-
-
-def share_of_variance(
-    moved: Float[Array, " d"], shift: Float[Array, " d"], spread: Float[Array, " d"]
-) -> Float[Array, ""]:
-    """Returns the mean square of moves as a share of the variance, ().
-
-    Args:
-      moved: (d,) mean squares of the moves of each feature about their mean.
-      shift: (d,) their mean.
-      spread: (d,) deviations, in the same units.
-    """
-    return (jnp.sum(jnp.maximum(moved, 0)) + jnp.sum(shift**2)) / jnp.sum(spread**2)
-
-
-def erased_whole(kernel: Float[Array, "d r"], test: Float[Array, "d r"]) -> Bool[Array, " d"]:
-    """Returns the features (d,) of which I - K T^T leaves no more than rounding, bool.
-
-    Those whose row of it has a square of at most 64 eps, which is what the sum for it is rounded
-    to. What is left of them, divided by its deviation, would be rounding that follows the concept.
-
-    Args:
-      kernel: (d, r) K of features in standard deviations.
-      test: (d, r) T of the same.
-    """
-    both = product("dr,rs,ds->d", kernel, product("dr,ds->rs", test, test), kernel)
-    rest = 1 - 2 * jnp.sum(kernel * test, axis=1) + both
-    return rest <= 64 * jnp.finfo(kernel.dtype).eps
-
-
-def oblique(
-    kernel: Float[Array, "d m"],
-    test: Float[Array, "d m"],
-    *,
-    scale: Float[Array, " d"],
-    center: Float[Array, " d"],
-    status: UInt32[Array, ""],
-    flat: Bool[Array, " d"] | None = None,
-) -> Projection:
-    r"""Returns the projection that destroys span(kernel), read through span(test).
-
-    Kernel and test act on features divided by `scale`, so nothing here has units: with D the scales
-    and P' = I - C (A^T C)^+ A^T for the kernel C and the test directions A, P = D P' D^-1. With the
-    axes of `statistics.concept_axes` and the features' standard deviations the entries of C are
-    correlations: a direction of C with a singular value of at most 8 eps sqrt(d) is rounding noise
-    and is not removed. The columns of C and A are combined, never the rows, so features of any
-    scales are erased alike.
-
-    Where A does not see a direction u of C (the cosine between them is at most sqrt(eps)), u itself
-    reads it: erasure comes first, at the price of damage.
-
-    A feature of which nothing would be left but rounding is set to the centre, see `erased_whole`.
-
-    Args:
-      kernel: (d, m) C.
-      test: (d, m) A, column i paired with column i of C.
-      scale: (d,) positive scales of the features; 0 where a feature is constant.
-      center: (d,) b.
-      status: () status bits so far. An error makes the projection NaN.
-      flat: (d,) bool, features to set to the centre in any case, or None.
-
-    Returns:
-      `Projection` with r = m columns, rank decided by the data.
-
-    References:
-      Belrose et al. 2023, arXiv 2306.03819, theorem 4.3, for test directions S^+ C.
-    """
-    d, m = kernel.shape
-    info = jnp.finfo(kernel.dtype)
-    eps = float(info.eps)
-    varies = scale > 0
-
-    kernel = jnp.where(varies[:, None], kernel, 0)
-    transform, kept = right_basis(kernel, 8 * eps * d**0.5)
-    unit = product("dm,mr->dr", kernel, transform)
-    peak = jnp.max(jnp.abs(test))
-    seen = product("dm,mr->dr", test * safe_reciprocal(peak, peak > 0), transform)
-    length = column_norms(seen)
-    seen = seen * safe_reciprocal(length, length > 0)
-    overlap = product("dm,dr->mr", unit, seen)
-    inverse = small_pinv(overlap, eps**0.5)
-    reader = product("dr,rm->dm", seen, inverse)
-    unseen = jnp.eye(m, dtype=unit.dtype) - product("mr,rn->mn", overlap, inverse)
-    reader = reader + product("dr,rm->dm", unit, unseen)
-    # The kernel is corrected by T^T U as computed, so that what the reader reads is destroyed.
-    identity = jnp.where(
-        jnp.outer(kept, kept),
-        product("dr,dm->rm", reader, unit),
-        jnp.eye(m, dtype=unit.dtype),
-    )
-    unit = product("dr,rm->dm", unit, jnp.linalg.inv(identity) if m > 1 else 1 / identity)
-    unit, reader = jnp.where(kept, unit, 0), jnp.where(kept, reader, 0)
-    whole = varies & erased_whole(unit, reader)
-
-    # Unit columns, unless features differ so much that the smallest would vanish from them: then
-    # tests have what digits they can spare. What is smaller still is set to the centre.
-    largest = jnp.max(scale)
-    relative = scale * safe_reciprocal(largest, largest > 0)
-    spare = float(info.tiny) / eps
-    wide = jnp.min(jnp.where(varies, relative, 1)) < spare / eps
-    base = jnp.where(wide, scale * safe_reciprocal(largest * spare, largest > 0), relative)
-    columns = unit * base[:, None]
-    length = jnp.where(wide, 1, column_norms(columns))
-    whole |= varies & (base < spare)
-    rank = jnp.sum(kept).astype(jnp.int32)
-    status = status | flag(rank == 0, Status.RANK_ZERO)
-    return poison(
-        Projection(
-            kernel=columns * safe_reciprocal(length, kept),
-            test=reader * length * safe_reciprocal(base, varies)[:, None],
-            center=center,
-            rank=rank,
-            status=status,
-            flat=whole if flat is None else whole | flat,
-        ),
-        status,
-    )
