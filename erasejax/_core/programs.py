@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from typing import Any, ParamSpec, TypeVar, overload
 
 import jax
-import jaxlib
+import jaxlib.version
 import numpy as np
 from jax.core import Tracer
 
@@ -75,9 +75,10 @@ def program(function: Callable | None = None, **options: Any) -> Callable:
                 raise
             return inner(*args, **kwargs)  # in a program of the caller's, on arrays that are known
 
-    vars(call)["_cache_size"] = lambda: (
-        inner._cache_size() + (outer()._cache_size() if outer() is not inner else 0)
-    )
+    def count() -> int:
+        return sum(each._cache_size() for each in {inner, outer()})  # pyright: ignore
+
+    vars(call)["_cache_size"] = count
     return call
 
 
@@ -87,7 +88,7 @@ def quick_options() -> dict[str, Any]:
     As fast where the time goes into products, factorisations and sorts, which are compiled already.
     Long loops over small numbers run up to a fifth slower. Later compilers have no such choice.
     """
-    if _version(jaxlib.__version__) >= (0, 10) or jax.default_backend() != "cpu":
+    if _version(jaxlib.version.__version__) >= (0, 10) or jax.default_backend() != "cpu":
         return {}
     return {
         "xla_cpu_use_fusion_emitters": False,

@@ -13,7 +13,7 @@ from erasejax.models._positions import as_mask, check_positions, chosen
 from erasejax.models._tensors import applied, as_like, narrow, select, widen
 from erasejax.projection import Projection
 
-__all__ = ["erased"]
+__all__ = ["erased", "erasing"]
 
 
 @contextlib.contextmanager
@@ -71,16 +71,11 @@ def erased(
     uncalled = set(erasers)
 
     def function(path: str, eraser: Projection) -> Callable[[Any], Any]:
-        erase = applied(eraser)
+        erase = erasing(path, eraser, own_mask, positions)
 
         def run(output: Any) -> Any:
-            try:
-                hidden, put = hidden_state(output, eraser.dims)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"{path}: {error}") from None
             uncalled.discard(path)
-            tokens = chosen(path, tuple(hidden.shape), own_mask, positions)
-            return put(_erase(erase, hidden, tokens, positions == "mean"))
+            return erase(output)
 
         return run
 
@@ -92,6 +87,33 @@ def erased(
             "was compiled before; nothing was erased there",
             stacklevel=3,
         )
+
+
+def erasing(
+    path: str, eraser: Projection, mask: np.ndarray | None, positions: str = "all"
+) -> Callable[[Any], Any]:
+    """Returns a function of what a module returned that erases its hidden state.
+
+    Args:
+      path: of the module, for messages.
+      eraser: what is erased.
+      mask: bool (batch, length), or None.
+      positions: as for `erased`.
+
+    Raises:
+      TypeError: the eraser needs the concept when applied.
+    """
+    erase = applied(eraser)
+
+    def run(output: Any) -> Any:
+        try:
+            hidden, put = hidden_state(output, eraser.dims)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{path}: {error}") from None
+        tokens = chosen(path, tuple(hidden.shape), mask, positions)
+        return put(_erase(erase, hidden, tokens, positions == "mean"))
+
+    return run
 
 
 def _erase(

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 
 from erasejax.models._paths import find_modules, is_torch_model
 
-__all__ = ["hooked"]
+__all__ = ["hooked", "replaced"]
 
 Function: TypeAlias = Callable[[Any], Any]  # of an output; returns what goes on in its place
 
@@ -56,6 +56,39 @@ def hooked(model: Any, functions: Mapping[str, Function]) -> Generator[None, Non
             stack.callback(_remove, module, hook, functions[path])
             hook.add(functions[path])
         yield
+
+
+@contextlib.contextmanager
+def replaced(model: Any, outputs: Mapping[str, Any]) -> Generator[None, None, None]:
+    """Has modules return what is given, by path, and compute nothing.
+
+    Args:
+      model: as for `hooked`.
+      outputs: by path.
+    """
+    torch = is_torch_model(model)
+    with contextlib.ExitStack() as stack:
+        for path, module in find_modules(model, outputs).items():
+
+            def give(*args: Any, output: Any = outputs[path], **kwargs: Any) -> Any:
+                return output
+
+            if torch:
+                there = vars(module).get("forward")  # what somebody else has put there
+                stack.callback(_put_forward, module, there)
+                _put_forward(module, give)
+            else:
+                stack.callback(object.__setattr__, module, "__class__", type(module))
+                object.__setattr__(module, "__class__", _subclass(type(module), [], give))
+        yield
+
+
+def _put_forward(module: Any, forward: Callable[..., Any] | None) -> None:
+    """Gives a torch module a forward of its own, or none."""
+    if forward is None:
+        vars(module).pop("forward", None)
+    else:
+        vars(module)["forward"] = forward
 
 
 def _remove(module: Any, hook: _Hook, function: Function) -> None:
@@ -113,11 +146,14 @@ class _NnxHook:
         object.__setattr__(self.module, "__class__", cls)
 
 
-def _subclass(original: type, functions: list[Function]) -> type:
-    """Returns a class that calls functions on what the original returns."""
+def _subclass(
+    original: type, functions: list[Function], forward: Callable[..., Any] | None = None
+) -> type:
+    """Returns a class that calls functions on what the original returns, or another function."""
+    forward = forward or original.__call__
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        output = original.__call__(self, *args, **kwargs)
+        output = forward(self, *args, **kwargs)
         for function in tuple(functions):
             output = function(output)
         return output
