@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,8 @@ class Recording(Mapping[str, Recorded]):
             raise type(error)(f"{path}: {error}") from None
         if isinstance(hidden, Tracer):
             self._traced = True
-            jax.debug.callback(lambda x: self._wait(path, x), jax.lax.stop_gradient(hidden))
+            later = functools.partial(_wait, weakref.ref(self), path)
+            jax.debug.callback(later, jax.lax.stop_gradient(hidden))
         else:
             if self._passed and (self._labels or self._mask is not None):
                 raise ValueError(
@@ -180,11 +182,6 @@ class Recording(Mapping[str, Recorded]):
                 )
             self._add(path, on_host(path, hidden))
         return output if path else self._finish(output)
-
-    def _wait(self, path: str, hidden: jax.Array) -> None:
-        """Keeps a copy until no program runs: a callback must not start one."""
-        if self._open:
-            self._pending.append((path, np.array(hidden)))
 
     def _settle(self) -> None:
         """Adds what programs have computed."""
@@ -220,6 +217,16 @@ class Recording(Mapping[str, Recorded]):
             hidden, tokens = _means(hidden[there], tokens[there]), None
         places = None if tokens is None or tokens.all() else np.flatnonzero(tokens)
         self._sinks[path].add(hidden.reshape(-1, hidden.shape[-1]), places, labels)
+
+
+def _wait(later: weakref.ref[Recording], path: str, hidden: jax.Array) -> None:
+    """Keeps a copy until no program runs: a callback must not start one.
+
+    Programs outlive the context, and should not keep what was recorded.
+    """
+    acts = later()
+    if acts is not None and acts._open:
+        acts._pending.append((path, np.array(hidden)))
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ class Streamed:
     def __init__(self, num_classes: dict[str, int], by_class: bool):
         self.num_classes, self.by_class = dict(num_classes), by_class
         self.settled = frozenset(num_classes)
+        self.kinds: dict[str, tuple[bool, ...]] = {}
         self.moments: dict[str, Moments | ClassMoments] = {}
         self.block: np.ndarray | None = None
         self.labels: Labels = {}
@@ -72,7 +73,7 @@ class Streamed:
             return
         weights = np.zeros(len(block), compute_dtype(block))
         weights[: self.filled] = 1
-        block[self.filled :] = 0
+        block[self.filled :] = block[0]  # near the others, whose mean is taken off float64 rows
         kept = jax.dtypes.canonicalize_dtype(block.dtype) == block.dtype
         x: Any = jax.device_put(block) if kept else block  # which JAX may alias
         for name, z in self.labels.items():
@@ -101,7 +102,10 @@ class Streamed:
         Raises:
           ValueError: they do not fit.
         """
-        classes = z.ndim == 1 and z.dtype.kind != "f"
+        real = z.dtype.kind == "f"
+        classes = z.ndim == 1 and not real
+        if self.kinds.setdefault(name, (real, z.ndim == 1)) != (real, z.ndim == 1):
+            raise ValueError(f"{name}: expected labels as in the batches before, got {_kind(z)}")
         d, k = rows.shape[1], z.shape[1] if z.ndim == 2 else 1
         if classes:
             least, most = (int(z.min()), int(z.max())) if z.size else (0, 0)
@@ -118,8 +122,9 @@ class Streamed:
         moments = self.moments.get(name)
         if moments is None:
             dtype = compute_dtype(rows)
-            if self.by_class and not classes:
-                raise ValueError(f"{name}: by_class=True needs class labels, got {_kind(z)}")
+            if not classes and (self.by_class or name in self.settled):
+                wants = "by_class=True" if self.by_class else "num_classes"
+                raise ValueError(f"{name}: {wants} needs class labels, got {_kind(z)}")
             self.moments[name] = (
                 ClassMoments.init(d, k, dtype=dtype)
                 if self.by_class
@@ -131,7 +136,7 @@ class Streamed:
         xz = moments.xz if isinstance(moments, Moments) else moments.classes.xz[0]
         if xz.shape[0] != d:
             raise ValueError(f"x: expected hidden states of {xz.shape[0]} features, got {d}")
-        if classes != (name in self.num_classes) or (not classes and k != xz.shape[1]):
+        if not classes and k != xz.shape[1]:
             raise ValueError(f"{name}: expected labels as in the batches before, got {_kind(z)}")
         if classes and k > self.num_classes[name]:
             if not isinstance(moments, Moments):
@@ -172,7 +177,7 @@ class Kept:
         self.width = rows.shape[1]
         own = rows if places is None else rows[places]
         with np.errstate(over="ignore"):
-            part = own.astype(dtype, copy=places is None)
+            part = own.astype(dtype, copy=places is None and self.path is None)
         if dtype.itemsize < rows.dtype.itemsize and np.isinf(part).sum() > np.isinf(own).sum():
             raise ValueError(f"dtype: {dtype} does not hold numbers of this hidden state")
         self.count += len(part)
@@ -181,7 +186,7 @@ class Kept:
         if self.path is None:
             self.parts.append(part)
         else:
-            self._open(self.path).write(np.ascontiguousarray(part).tobytes())
+            self._open(self.path).write(np.ascontiguousarray(part).data)
 
     def rows(self) -> np.ndarray:
         """Returns what was kept, (n, d); of a file a view that reads it when it is used.

@@ -1,5 +1,8 @@
 """What passes through a model, as moments and as rows, with the labels of each."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,6 +141,18 @@ def test_models_of_every_library(library):
         acts[path].z  # noqa: B018
 
 
+def test_programs_do_not_keep_what_they_recorded():
+    model, x = Nnx(), jnp.asarray(features())
+    run = nnx.jit(lambda model, x: model(x))
+    with ej.models.recorded(model, ["first"], rows=True) as acts:
+        run(model, x)
+    assert acts["first"].rows().shape == (BATCH * LENGTH, D)
+    gone = weakref.ref(acts)
+    del acts
+    gc.collect()
+    assert gone() is None
+
+
 def test_programs_that_are_differentiated_record():
     model, x = Nnx(), jnp.asarray(features())
     step = nnx.jit(nnx.value_and_grad(lambda model, x: jnp.sum(model(x) ** 2)))
@@ -274,6 +289,20 @@ def test_short_floats_are_kept_or_widened(torch, tmp_path):
     assert_moments_of(acts[""].moments, wide, TOKENS.reshape(-1))
 
 
+@pytest.mark.parametrize("offset", [0, 1e6])
+def test_doubles_far_from_zero(torch, offset):
+    x = features().astype(np.float64) + offset
+    model = torch.nn.Identity()
+    with ej.models.recorded(model, [""], z=LABELS, mask=MASK) as acts:
+        model(torch.from_numpy(x))
+    eraser = ej.LEACE().solve(acts[""].moments)
+    with ej.models.erased(model, {"": eraser}, mask=MASK):
+        found = model(torch.from_numpy(x)).numpy()
+    assert found.dtype == np.float64
+    # The eraser's centre is rounded to float32, which moves all rows alike.
+    assert gap_in_sd(features()[EVERY], found[EVERY], TOKENS[EVERY]) <= 1
+
+
 def test_files_are_whole_or_not_there(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, np.arange(3))
@@ -319,6 +348,8 @@ def test_labels_that_do_not_fit_say_so():
         record(x, z=["a"] * BATCH)
     with pytest.raises(ValueError, match="by_class=True needs class labels, got float"):
         record(x, z=LABELS / 2, by_class=True)
+    with pytest.raises(ValueError, match="num_classes needs class labels, got float"):
+        record(x, z=LABELS / 2, num_classes=3)
 
 
 def test_batches_that_were_not_announced_say_so():
