@@ -12,9 +12,8 @@ import pytest
 
 import erasejax as ej
 
-ROOMS = [
-    ej, ej.datasets, ej.erasers, ej.metrics, ej.models, ej.probes, ej.sweep, ej.testing, ej.transport
-]  # fmt: skip
+ROOMS = [ej, ej.datasets, ej.erasers, ej.metrics, ej.models, ej.probes, ej.sweep, ej.testing]
+ROOMS += [ej.transport]
 PUBLIC = {room: room.__all__ for room in ROOMS} | {ej.files: ["Format"]}
 NAMES = {"ej": ej, "jax": jax, "jnp": jnp, "np": np}
 
