@@ -649,3 +649,14 @@ def test_a_large_file_takes_little_memory(here):
     small, big = map(int, run.stderr.split())
     assert big < small + 100, (small, big)  # MiB
     assert big < 2000
+
+
+def test_an_eraser_in_part(here, data, capsys):
+    argv = ("fit", "x.npy", "z.npy", "--out", "e.safetensors", "--method")
+    ok(capsys, *argv, "partial", "--of", "sal", "--strength", "0.5")
+    eraser = ej.load(here / "e.safetensors")
+    assert eraser.strength == 0.5
+    ok(capsys, *argv, "sal", "--force")
+    close(eraser.kernel, ej.load(here / "e.safetensors").kernel)
+    told = bad(capsys, *argv, "partial", "--of", "salt", "--force")
+    assert "unknown eraser 'salt'; did you mean sal?" in told
