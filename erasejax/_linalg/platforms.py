@@ -15,7 +15,6 @@ __all__ = [
     "Device",
     "choose",
     "has_room",
-    "is_coarse",
     "is_cpu",
     "lanes_at_once",
     "outgrows_cache",
@@ -42,8 +41,7 @@ ROWS_ELSEWHERE = 1 << 17  # in a block that is read once, where there is no cach
 _CACHED = 1 << 22  # bytes of rows that stay in a CPU's last-level cache, twice
 _CHUNK = 3 << 20  # bytes of a chunk's rows of one part: more leaves the last-level cache
 _LANE = 1 << 14  # bytes of a lane's rows: more are as fast one lane after another
-_SMALL = 1 << 21  # numbers that take no time: rows up to as many share one program
-_MIDDLE = 1 << 23  # numbers up to which sizes double; beyond, an eighth at a time
+_SMALL = 1 << 21  # numbers that take no time: up to as many sizes double, beyond, by an eighth
 _LARGE = 1 << 25  # numbers that take as long to compute with as a program to compile
 _PIECE = 1 << 20  # numbers in a piece of rows that are read one by one
 
@@ -78,7 +76,7 @@ def rows_of_room(n: int, d: int) -> int:
     size = min(max(1 << (_SMALL // d).bit_length() - 1, 64), 1 << 12)
     while size < n:
         size *= 2
-    if n * d <= _MIDDLE:
+    if n * d <= _SMALL:
         return size
     step = size // 16
     return -(-n // step) * step
@@ -101,11 +99,6 @@ def pieces(n: int, d: int) -> list[tuple[int, int]]:
         found.append((start, size))
         start += size
     return found
-
-
-def is_coarse(size: int) -> bool:
-    """Returns whether a buffer of so many numbers may have room for as many rows as there are."""
-    return size <= _MIDDLE
 
 
 def rows_in_block(size: int) -> int:

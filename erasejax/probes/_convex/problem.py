@@ -5,7 +5,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from erasejax._linalg import platforms, products
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.probes._convex.losses import Loss
 from erasejax.rows import Dataset, centered, codes
@@ -49,28 +48,17 @@ class Problem(NamedTuple):
     def value_and_gradient(self, point: Point) -> tuple[jax.Array, Point]:
         """Returns the objective, (), and its gradient, in one pass over the rows each way.
 
-        Where there is little room, all of it is read: blocks would be copied first.
+        Room is read with the rows, and counts for nothing: cut into blocks they would be copied,
+        which takes as long as both products several times.
         """
-        coarse = self.filled is not None and platforms.is_coarse(self.x.size)
-
-        def part(x: jax.Array, y: jax.Array, share: jax.Array, fresh: jax.Array | None):
-            if fresh is not None:
-                share = jnp.where(fresh, share, 0)
-            if coarse:
-                x = jax.lax.optimization_barrier(x)  # or each product would walk down the columns
-            scores = product("nd,dm->nm", x, point.weight) + point.offset
-            residual = share[:, None] * self.loss.residual(scores, y)
-            # Few columns on the left: the rows are read as they lie.
-            slope = product("nm,nd->md", residual, x)
-            return jnp.sum(share * self.loss.rows(scores, y)), slope, jnp.sum(residual, axis=0)
-
-        rows = self.x, self.y, self.share
-        value, slope, offset = products.sum_over_rows(
-            part, rows, whole=not coarse, filled=self.filled
-        )
+        scores = self.scores(point)
+        residual = self.share[:, None] * self.loss.residual(scores, self.y)
+        # Few columns on the left: the rows are read as they lie.
+        slope = product("nm,nd->md", residual, self.x)
         penalty = self.penalty()[:-1, None]
-        value = value + jnp.sum(penalty * point.weight**2) / 2
-        return value, Point(slope.T + penalty * point.weight, offset)
+        loss = jnp.sum(self.share * self.loss.rows(scores, self.y))
+        value = loss + jnp.sum(penalty * point.weight**2) / 2
+        return value, Point(slope.T + penalty * point.weight, jnp.sum(residual, axis=0))
 
 
 def standardized(data: Dataset, moments: Moments, loss: Loss, l2: jax.Array) -> Problem:
