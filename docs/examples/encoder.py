@@ -101,10 +101,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("encoder.png"), help="the picture")
     args = parser.parse_args()
     model = minilm.load()
-    for what, found in (
-        ("Sex of a first name", about_names(0, args.names)),
-        ("Feeling of a word", about_words(0, args.names)),
-    ):
+    for what, draw in (("Sex of a first name", about_names), ("Feeling of a word", about_words)):
+        found, few = draw(0, args.names), draw(0, args.names // 5)
         print(f"{what}: {len(found.text)} sentences, {len(np.unique(found.group))} names or words")
         read = readings(model, found)
         print(read)
@@ -115,8 +113,9 @@ def main() -> None:
         )
         tokens, sentences = through_pooling(model, found)
         print(f"R^2 in pooled sentences: {tokens:.4f} erased by token, {sentences:.4f} as pooled")
-        print(f"{'scrubbed':<16} original  before   after  damage")
-        for path, layer in scrubbed(model, found).layers.items():
+        print(f"scrubbed, all tokens of {len(few.text)} sentences; R^2")
+        print(f"{'layer':<16} original   before    after   damage")
+        for path, layer in scrubbed(model, few).layers.items():
             print(f"{path:<16} " + "  ".join(f"{value:7.4f}" for value in layer))
 
 

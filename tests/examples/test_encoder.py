@@ -48,8 +48,8 @@ def test_every_layer_is_guarded_in_sample_and_leaks_on_fresh_names(model, about_
     assert (read.damage < 0.15).all()
 
 
-def test_scrubbing_guards_all_layers_at_once(model, about_names):
-    found = encoder.scrubbed(model, about_names)
+def test_scrubbing_guards_all_layers_at_once(model):
+    found = encoder.scrubbed(model, sentences.about_names(0, names=60))
     for layer in found.layers.values():
         assert layer.original > 0.1
         assert layer.after == 0
