@@ -41,7 +41,8 @@ ROWS_ELSEWHERE = 1 << 17  # in a block that is read once, where there is no cach
 _CACHED = 1 << 22  # bytes of rows that stay in a CPU's last-level cache, twice
 _CHUNK = 3 << 20  # bytes of a chunk's rows of one part: more leaves the last-level cache
 _LANE = 1 << 14  # bytes of a lane's rows: more are as fast one lane after another
-_SMALL = 1 << 21  # numbers that take no time: up to as many sizes double, beyond, by an eighth
+_SMALL = 1 << 21  # numbers that take no time: up to as many, sizes double
+_MIDDLE = 1 << 23  # a program takes as long to compile as a hundred passes over so many
 _LARGE = 1 << 25  # numbers that take as long to compute with as a program to compile
 _PIECE = 1 << 20  # numbers in a piece of rows that are read one by one
 
@@ -71,14 +72,15 @@ def is_cpu() -> bool:
 def rows_of_room(n: int, d: int) -> int:
     """Returns for how many rows to compile where there are n of d features: one of few sizes.
 
-    Coarse where computing takes no time, and at most an eighth more than there are where it does.
+    Coarse where computing takes no time; of some, at most half as many again as there are, and of many
+    an eighth.
     """
     size = min(max(1 << (_SMALL // d).bit_length() - 1, 64), 1 << 12)
     while size < n:
         size *= 2
     if n * d <= _SMALL:
         return size
-    step = size // 16
+    step = size // (4 if n * d <= _MIDDLE else 16)
     return -(-n // step) * step
 
 

@@ -74,8 +74,8 @@ def test_null_permutes_the_labels_before_the_eraser_is_fitted(results):
 
 def test_it_is_a_sweep(results):
     asked = demo.spec(datasets=6, seed=0, zero_one_datasets=3)
-    first, second = ej.sweep.grid(asked).parts
-    assert (first.seeds, second.seeds) == ((0, 6), (0, 3))
+    first, second, third = ej.sweep.grid(asked).parts
+    assert (first.seeds, second.seeds, third.seeds) == ((0, 6), (0, 3), (0, 3))
     raw = first.datasets[0]
     key = lane_key(np.uint32(2), raw.words)
     probe = next(config.value for config in first.probes if config.name == "logistic")

@@ -120,6 +120,8 @@ def test_sizes_hold_all_rows_and_waste_little_where_they_are_many(d):
         assert size >= n
         if n * d > 1 << 23:
             assert size - n <= n / 8 + 1
+        elif n * d > 1 << 21 and n > 64:
+            assert size - n <= n / 2 + 1
         cuts = platforms.pieces(n, d)
         assert cuts[0][0] == 0
         assert all(a + s == b for (a, s), (b, _) in zip(cuts, cuts[1:], strict=False))
