@@ -72,8 +72,8 @@ def is_cpu() -> bool:
 def rows_of_room(n: int, d: int) -> int:
     """Returns for how many rows to compile where there are n of d features: one of few sizes.
 
-    Coarse where computing takes no time; of some, at most half as many again as there are, and of many
-    an eighth.
+    Coarse where computing takes no time; of some rows at most half as many again, and of many an
+    eighth.
     """
     size = min(max(1 << (_SMALL // d).bit_length() - 1, 64), 1 << 12)
     while size < n:
