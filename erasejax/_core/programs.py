@@ -6,6 +6,7 @@ under the defaults runs under every setting.
 """
 
 import contextlib
+import contextvars
 import functools
 from collections.abc import Callable, Generator
 from typing import Any, ParamSpec, TypeVar, overload
@@ -13,14 +14,16 @@ from typing import Any, ParamSpec, TypeVar, overload
 import jax
 import jaxlib.version
 import numpy as np
-from jax.core import Tracer
 
 from erasejax._core.foreign import own
 
-__all__ = ["own_rules", "program", "quick_options"]
+__all__ = ["in_a_hurry", "own_rules", "program", "quick_options"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+_hurry: contextvars.ContextVar[bool] = contextvars.ContextVar("hurry", default=False)
 
 
 @contextlib.contextmanager
@@ -31,7 +34,25 @@ def own_rules() -> Generator[None, None, None]:
     it differentiates.
     """
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        with _hurrying(False):  # a program in another one is compiled with it
+            yield
+
+
+def in_a_hurry() -> contextlib.AbstractContextManager[None]:
+    """Returns a context in which programs are compiled with `quick_options`.
+
+    For a process that calls each of them once or twice, such as a command.
+    """
+    return _hurrying(True)
+
+
+@contextlib.contextmanager
+def _hurrying(value: bool) -> Generator[None, None, None]:
+    token = _hurry.set(value)
+    try:
         yield
+    finally:
+        _hurry.reset(token)
 
 
 @overload
@@ -42,8 +63,7 @@ def program(function: Callable | None = None, **options: Any) -> Callable:
     """Returns `jax.jit(function, **options)`, traced under `own_rules`.
 
     Numpy arrays among the arguments, as in a pytree that a caller made, are copied first: JAX would
-    read them later. What is called on known arrays, and so compiled by itself, is compiled with
-    `quick_options`.
+    read them later.
 
     Args:
       function: what to compile; left out where it is a decorator with options.
@@ -52,41 +72,33 @@ def program(function: Callable | None = None, **options: Any) -> Callable:
     if function is None:
         return functools.partial(program, **options)
     traced = own_rules()(function)
-    inner = jax.jit(traced, **options)
+    jitted = jax.jit(traced, **options)
 
     @functools.cache
-    def outer() -> Callable:
-        """Returns the program by itself; when it is first called, since it asks for the device."""
-        quick = quick_options()
-        return jax.jit(traced, compiler_options=quick, **options) if quick else inner
+    def hurried() -> Callable:
+        """Returns the same, compiled quickly; it asks for the device when it is first called."""
+        return jax.jit(traced, compiler_options=quick_options(), **options)
 
     @functools.wraps(function)
     def call(*args: object, **kwargs: object) -> object:
         given = args, kwargs
-        leaves = jax.tree.leaves(given)
-        if any(isinstance(leaf, np.ndarray) for leaf in leaves):
+        if any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(given)):
             args, kwargs = jax.tree.map(_owned, given)
-        if any(isinstance(leaf, Tracer) for leaf in leaves):
-            return inner(*args, **kwargs)
-        try:
-            return outer()(*args, **kwargs)
-        except ValueError as error:
-            if "compiler_options" not in str(error):
-                raise
-            return inner(*args, **kwargs)  # in a program of the caller's, on arrays that are known
+        return (hurried() if _hurry.get() else jitted)(*args, **kwargs)
 
     def count() -> int:
-        return sum(each._cache_size() for each in {inner, outer()})  # pyright: ignore
+        return jitted._cache_size() + hurried()._cache_size()  # pyright: ignore
 
     vars(call)["_cache_size"] = count
     return call
 
 
 def quick_options() -> dict[str, Any]:
-    """Returns options with which a CPU's program compiles in half the time and runs as fast.
+    """Returns options with which a CPU's program compiles in half the time.
 
-    As fast where the time goes into products, factorisations and sorts, which are compiled already.
-    Long loops over small numbers run up to a fifth slower. Later compilers have no such choice.
+    It runs as fast where the time goes into products, factorisations and sorts, which are compiled
+    already, and loops over small numbers at a half to a third of the speed (`CCS`). Later compilers
+    have no such choice.
     """
     if _version(jaxlib.version.__version__) >= (0, 10) or jax.default_backend() != "cpu":
         return {}

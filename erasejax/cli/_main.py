@@ -68,7 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             command = _parsed(argv)
             if whole_process:
                 _prepare_jax()
-            if said := command():
+            from erasejax._core.programs import in_a_hurry
+
+            with in_a_hurry():  # a command calls its programs a few times
+                said = command()
+            if said:
                 print(lines_of(said))
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe has left

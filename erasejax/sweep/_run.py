@@ -117,29 +117,26 @@ def run(
     now = numerics()
     todo = plan(resolved, store, now, own)
     devices = jax.local_devices()
-    with contextlib.ExitStack() as stack:
-        show = Progress(todo.trials, show=progress and jax.process_index() == 0)
-        stack.callback(show.close)
+    with contextlib.closing(
+        Progress(todo.trials, show=progress and jax.process_index() == 0)
+    ) as show:
         if words:
             show.note(words)
         show.say(f"{todo.blocks - todo.missing:,} of {todo.blocks:,} blocks are stored")
         if todo.programs:
             show.say("tracing")
-        ahead = ThreadPoolExecutor(1)  # compiles one after another, while others are traced or run
-        stack.callback(ahead.shutdown, cancel_futures=True)
-        ready = []
-        for program in todo.programs:
-            traced = Traced(program, devices, chunk, memory)
-            ready.append((traced, ahead.submit(traced.lower().compile)))
+        ready = [Traced(program, devices, chunk, memory) for program in todo.programs]
         store.write_manifest(resolved, now)
-        writer = stack.enter_context(Writer(store, now))
-        for i, (traced, compiled) in enumerate(ready, start=1):
-            if not compiled.done():
-                show.say(f"compiling program {i} of {len(ready)}")
-            run_chunk = compiled.result()
-            show.say(f"program {i} of {len(ready)}")
-            with _fitting(traced.chunk):
-                stream(traced, run_chunk, writer, show)
+        with Writer(store, now) as writer, ThreadPoolExecutor(1) as ahead:
+            following = [ahead.submit(each.lower().compile) for each in ready[:1]]
+            for i, traced in enumerate(ready):
+                if not following[0].done():
+                    show.say(f"compiling program {i + 1} of {len(ready)}")
+                compiled = following.pop().result()
+                following = [ahead.submit(each.lower().compile) for each in ready[i + 1 : i + 2]]
+                show.say(f"program {i + 1} of {len(ready)}")
+                with _fitting(traced.chunk):
+                    stream(traced, compiled, writer, show)
     store.clean()
     return Sweep(store.path)
 

@@ -116,10 +116,10 @@ def _cut(
 def is_short(
     erasers: Sequence[Config], probes: Sequence[Config], columns: Columns, numbers: int
 ) -> bool:
-    """Returns whether a program is compiled sooner than it has run, as far as can be told.
+    """Returns whether a program has run in much less time than it takes to compile.
 
-    What compiles quickly spares two fifths of the one and costs a fifth of the other, which may
-    take three times as long as was guessed.
+    What compiles quickly spares two fifths of the one. The other may take three times as long as
+    was guessed, and then twice that.
 
     Args:
       erasers: all of them.
@@ -128,7 +128,7 @@ def is_short(
       numbers: in the rows of one part of all datasets.
     """
     compiling, running = _seconds(erasers, probes, columns, numbers)
-    return 2 * running < compiling
+    return 8 * running < compiling
 
 
 def _seconds(

@@ -145,7 +145,7 @@ class Traced:
     def _is_short(self) -> bool:
         """Returns whether the program has little to do."""
         program = self.program
-        numbers = program.lanes * self.rows[-1] * shape_of(program.items[0].dataset.value).dims
+        numbers = program.lanes * self._row_bytes() // 4
         return is_short(program.erasers, program.probes, program.columns, numbers)
 
     def _row_bytes(self) -> int:

@@ -1,4 +1,8 @@
-"""How programs are compiled: quickly by themselves, by the caller's rules inside the caller's."""
+"""How programs are traced and compiled.
+
+Flags of JAX that a user may have set: whatever works under the defaults works under them. And what
+is compiled in a hurry gives the same.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,46 +10,104 @@ import numpy as np
 import pytest
 
 import erasejax as ej
-from erasejax._core.programs import program, quick_options
+from erasejax._core.programs import in_a_hurry, program, quick_options
+from tests._core.test_foreign import CASES, Given, X, Z, fitted, moments, plain
+
+STRICT = {
+    "jax_numpy_rank_promotion": "raise",
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_legacy_prng_key": "error",
+}
+QUICK = [
+    "LEACE.fit|LEACE",
+    "Projection.__call__",
+    "Moments.of",
+    "ClassMoments.of",
+    "merge|Moments",
+    "Logistic.fit|class_weights",
+    "QuadraticClassifier.log_proba|QDA",
+    "CCSClassifier.mean_scores",
+    "auroc",
+    "barycenter",
+    "TwoConcepts.sample",
+]
 
 
 @pytest.fixture
-def rows():
-    data = ej.datasets.GaussianClasses(rows=20, dims=4).sample(jax.random.key(0))
-    return data.x, data.z
+def strict():
+    before = {name: getattr(jax.config, name) for name in STRICT}
+    for name, value in STRICT.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def assert_runs(name):
+    given = Given(plain)
+    jax.block_until_ready(CASES[name](given.own, given.own))
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_strict_promotion(name, strict):
+    assert_runs(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CASES if name not in QUICK])
+def test_strict_promotion_everywhere(name, strict):
+    assert_runs(name)
+
+
+def test_strict_promotion_under_the_users_own_jit(strict):
+    found = jax.jit(lambda x, z: ej.LEACE().fit(x, z, num_classes=2)(x))(jnp.array(X), Z)
+    assert found.shape == X.shape
+    slope = jax.grad(lambda a: ej.transport.distance(a, 2 * a + jnp.eye(5)))(jnp.eye(5))
+    assert np.isfinite(slope).all()
+
+
+def test_properties_of_results_under_strict_promotion(strict):
+    eraser, probe = fitted("LEACE"), fitted("Logistic")
+    found = [eraser.affine(), eraser.restrict(0), probe.bias]
+    for kind in ("Moments", "ClassMoments"):
+        one = moments(kind)
+        names = [name for name in dir(type(one)) if isinstance(getattr(type(one), name), property)]
+        found += [getattr(one, name) for name in names]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
 @pytest.mark.parametrize("around", [jax.jit, jax.grad, lambda f: lambda s: jax.vmap(f)(s[None])[0]])
-def test_known_rows_in_a_program_of_the_callers(rows, around):
-    x, z = rows
-    alone = ej.LEACE().fit(x, z)(x)
+def test_known_rows_in_a_program_of_the_callers(around):
+    alone = ej.LEACE().fit(jnp.array(X), Z)(X)
 
     def total(scale):
-        return scale * jnp.sum(ej.LEACE().fit(x, z, num_classes=2)(x) ** 2)
+        return scale * jnp.sum(ej.LEACE().fit(jnp.array(X), Z, num_classes=2)(X) ** 2)
 
     np.testing.assert_allclose(around(total)(jnp.float32(1)), jnp.sum(alone**2), rtol=1e-5)
 
 
-def test_the_compiler_knows_the_options():
+def test_what_compiles_in_a_hurry_gives_the_same():
+    def numbers():
+        probe = ej.probes.Logistic().fit(jnp.array(X), Z)
+        return probe.weight, ej.metrics.accuracy(probe, jnp.array(X), Z)
+
+    calm = numbers()
+    jax.clear_caches()
+    with in_a_hurry():
+        hurried = numbers()
+    for a, b in zip(calm, hurried, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_only_the_outermost_program_is_compiled_in_a_hurry():
+    """JAX refuses options of the compiler inside another program."""
+
+    @program
+    def inner():
+        return jnp.ones(3)
+
+    outer = program(lambda x: x + inner())
+    with in_a_hurry():
+        np.testing.assert_array_equal(outer(jnp.ones(3)), 2)
     double = jax.jit(lambda x: 2 * x, compiler_options=quick_options())
     assert float(double(jnp.float32(3))) == 6
-
-
-def test_errors_of_the_function_itself_are_raised():
-    @program
-    def refuse(x):
-        raise ValueError(f"x: expected nothing, got {x.shape}")
-
-    with pytest.raises(ValueError, match="expected nothing"):
-        refuse(jnp.ones(3))
-
-
-def test_a_program_is_compiled_once_for_one_shape():
-    @program
-    def double(x):
-        return 2 * x
-
-    before = double._cache_size()
-    for _ in range(2):
-        double(jnp.ones(3))
-    assert double._cache_size() == before + 1
