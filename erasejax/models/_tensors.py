@@ -84,18 +84,21 @@ class _Constants:
         kernel = np.asarray(eraser.kernel)
         self.center = tensor(eraser.center)
         self.test, self.kernel = tensor(eraser.test), tensor(kernel.T)
-        touched = (kernel != 0).any(axis=-1)
+        self.share = 1.0 if eraser.strength is None else float(eraser.strength)
+        flat = np.zeros(len(kernel), bool) if eraser.flat is None else np.asarray(eraser.flat)
+        touched = ((kernel != 0).any(axis=-1) | flat) & (self.share != 0)
         self.touched = None if touched.all() else tensor(touched) != 0
-        flat = None if eraser.flat is None else np.asarray(eraser.flat)
-        self.flat = None if flat is None or not flat.any() else tensor(flat) != 0
+        self.flat = tensor(flat) != 0 if flat.any() else None
 
     def erased(self, x: Any) -> Any:
         """Returns x (..., d) erased, as `Projection` does it."""
         centred = x - self.center
-        result = self.center + (centred - _products(centred, self.test, self.kernel))
-        if self.touched is not None:  # features left alone are x to the last bit
-            result = result.where(self.touched, x)
-        return result if self.flat is None else result.where(~self.flat, self.center)
+        taken = self.share * _products(centred, self.test, self.kernel)
+        if self.flat is not None:
+            taken = taken.where(~self.flat, self.share * centred)
+        result = self.center + (centred - taken)
+        # Features left alone are x to the last bit.
+        return result if self.touched is None else result.where(self.touched, x)
 
 
 def _products(centred: Any, test: Any, kernel: Any) -> Any:

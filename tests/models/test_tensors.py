@@ -39,6 +39,24 @@ def test_of_tensors_it_is_the_eraser(torch):
     assert gap_in_sd(X, found.numpy(), Z) <= 1
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.25, 1.0, 1.5])
+@pytest.mark.parametrize("constant", [False, True])
+def test_in_part_and_towards_a_point_too(torch, strength, constant):
+    x = X.copy()
+    if constant:  # a feature that is set to the centre
+        x[:, 2] = 3 + Z
+    eraser = ej.LEACE().fit(x, Z)
+    assert constant == (eraser.flat is not None and bool(eraser.flat[2]))
+    for own in (eraser, eraser.towards(x[Z == 1].mean(axis=0))):
+        part = own.with_strength(strength)
+        found, expected = ej.models.applied(part)(torch.from_numpy(x)).numpy(), part(x)
+        # As in full, by D eps of terms of up to ten deviations, twice; and where it is stored.
+        most = 20 * D * np.finfo(np.float32).eps * x.std(axis=0) + np.spacing(np.abs(expected))
+        assert (np.abs(found - expected) <= most).all()
+        if strength == 0:
+            np.testing.assert_array_equal(found, x)
+
+
 def test_any_leading_shape_and_strides(torch):
     erase = ej.models.applied(ERASER)
     x = torch.from_numpy(X)
