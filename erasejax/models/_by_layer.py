@@ -134,7 +134,8 @@ def read_layers(
 
     Raises:
       TypeError: z are not class labels, or rows are not floats.
-      ValueError: there is no layer, shapes do not match, or there are too few rows or groups.
+      ValueError: there is no layer, shapes do not match, there are too few rows or groups, or a
+        fit failed.
 
     Example:
       >>> data = ej.datasets.GaussianClasses(rows=60, dims=2).sample(jax.random.key(0))
@@ -190,6 +191,12 @@ def read_layers(
         )
 
     found = _mapped(one, [data.x for data in rows])
+    for path, *numbers in zip(layers, *found, strict=True):
+        if np.isnan(numbers).any():
+            raise ValueError(
+                f"{path}: a fit failed; fit it alone, raise_if_failed says why: one class in a part, "
+                "or rows that are not finite"
+            )
     majority = np.bincount(labels).max() / len(labels)
     return LayerReadings(
         tuple(layers), *(np.asarray(value) for value in found), majority=float(majority)

@@ -63,3 +63,11 @@ def test_bad_layers_say_what_was_expected(layers):
         ej.models.read_layers(rows, np.asarray(z) + 0.5)
     with pytest.raises(ValueError, match="z: expected"):
         ej.models.read_layers(rows, z[:-1])
+
+
+def test_a_layer_that_cannot_be_fitted_is_named(layers):
+    rows, z = layers
+    broken = np.array(rows["layer.1"])
+    broken[3, 1] = np.nan
+    with pytest.raises(ValueError, match=r"layer\.1: a fit failed"):
+        ej.models.read_layers(rows | {"layer.1": broken}, z)
