@@ -194,8 +194,8 @@ def read_layers(
     for path, *numbers in zip(layers, *found, strict=True):
         if np.isnan(numbers).any():
             raise ValueError(
-                f"{path}: a fit failed; fit it alone, raise_if_failed says why: one class in a part, "
-                "or rows that are not finite"
+                f"{path}: a fit failed, as on rows that are not finite; fit it alone, and "
+                "raise_if_failed says why"
             )
     majority = np.bincount(labels).max() / len(labels)
     return LayerReadings(
