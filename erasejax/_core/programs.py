@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 import jax
 import jaxlib.version
 import numpy as np
+from jax.core import Tracer
 
 from erasejax._core.foreign import own
 
@@ -82,9 +83,12 @@ def program(function: Callable | None = None, **options: Any) -> Callable:
     @functools.wraps(function)
     def call(*args: object, **kwargs: object) -> object:
         given = args, kwargs
-        if any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(given)):
+        leaves = jax.tree.leaves(given)
+        if any(isinstance(leaf, np.ndarray) for leaf in leaves):
             args, kwargs = jax.tree.map(_owned, given)
-        return (hurried() if _hurry.get() else jitted)(*args, **kwargs)
+        # Options are for what is a program by itself.
+        hurry = _hurry.get() and not any(isinstance(leaf, Tracer) for leaf in leaves)
+        return (hurried() if hurry else jitted)(*args, **kwargs)
 
     def count() -> int:
         return jitted._cache_size() + hurried()._cache_size()  # pyright: ignore

@@ -109,5 +109,8 @@ def test_only_the_outermost_program_is_compiled_in_a_hurry():
     outer = program(lambda x: x + inner())
     with in_a_hurry():
         np.testing.assert_array_equal(outer(jnp.ones(3)), 2)
+        dataset = ej.datasets.GaussianClasses(rows=3, dims=2)
+        assert jax.eval_shape(dataset.sample, jax.random.key(0)).x.shape == (6, 2)
+        assert jax.jit(lambda key: dataset.sample(key).x)(jax.random.key(0)).shape == (6, 2)
     double = jax.jit(lambda x: 2 * x, compiler_options=quick_options())
     assert float(double(jnp.float32(3))) == 6
