@@ -55,8 +55,8 @@ class RLACE(Eraser[TracedProjection]):
     the highest refitted loss is kept, and climbed on from.
 
     *Cost.* A climb takes some 10 to 30 refits, and there are `restarts` + 7; a refit takes some 10
-    to 50 passes over the rows, each begun where the last one ended. With more than 128 parameters
-    of the probe the Hessian is factorised anew in about every one, for n d^2 (k - 1) / 2
+    to 50 passes over the rows, each begun where the last one ended. Where the probe is fitted by
+    L-BFGS the Hessian is factorised anew in about every one, for n d^2 (k - 1) / 2
     multiplications. Eight classes of 1,500 x 384 are 180 refits: half a minute on two cores, and a
     quarter of that with restarts=0. The fantope costs an eigendecomposition (d, d) a step.
 

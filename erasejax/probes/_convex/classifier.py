@@ -24,13 +24,15 @@ __all__ = ["ConvexClassifier"]
 C = TypeVar("C", bound=LinearClassifier, covariant=True)
 
 _NEWTON_PARAMETERS = 128
+_NEWTON_PRODUCTS = 2**21  # in a Hessian: as long as the few small steps of an iteration of L-BFGS
 
 
 class ConvexClassifier(Probe[C]):
     """A probe that minimises the mean of a convex loss plus (l2 / 2) |weight|^2, bias free.
 
-    Up to 128 parameters by Newton's method with backtracking, beyond them by L-BFGS. Subclasses
-    have fields `l2` and `max_steps`, and write `_loss` and `_fitted`.
+    By Newton's method with backtracking where a Hessian costs little, n p^2 up to two million for n
+    rows and p parameters, at most 128 of them; else by L-BFGS. Subclasses have fields `l2` and
+    `max_steps`, and write `_loss` and `_fitted`.
     """
 
     l2: ArrayLike
@@ -111,7 +113,9 @@ class ConvexClassifier(Probe[C]):
 
     def _is_small(self, data: Dataset) -> bool:
         columns = self._loss(data.num_classes or 2, np.dtype(jnp.float32)).columns
-        return (data.x.shape[1] + 1) * columns <= _NEWTON_PARAMETERS
+        rows, dims = data.x.shape
+        parameters = (dims + 1) * columns
+        return parameters <= _NEWTON_PARAMETERS and rows * parameters**2 <= _NEWTON_PRODUCTS
 
     def _problem(self, data: Dataset, moments: Moments) -> Problem:
         loss = self._loss(data.num_classes or 2, moments.xz.dtype)
