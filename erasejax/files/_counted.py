@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from erasejax._core.annotations import is_a
+from erasejax._core.text import show
 from erasejax._core.types import Json
 from erasejax.files._labels import describe_classes
 from erasejax.files._saved import load, read_header
@@ -150,6 +151,12 @@ def merge_counted(paths: Sequence[str | os.PathLike[str]]) -> Counted:
     (first, whole), *others = loaded
     origin = {file.sha256: (first, file.name) for file in whole.files}
     for path, other in others:
+        for file in other.files:
+            if file.sha256 in origin:
+                where, name = origin[file.sha256]
+                alias = "" if name == file.name else f", there as {name}"
+                raise ValueError(f"{file.name}: counted in {path} and in {where}{alias}")
+            origin[file.sha256] = (path, file.name)
         for what in ("part", "columns", "kind", "task_kind", "task_names"):
             if getattr(whole, what) != getattr(other, what):
                 raise ValueError(
@@ -158,14 +165,9 @@ def merge_counted(paths: Sequence[str | os.PathLike[str]]) -> Counted:
                 )
         if strange := set(other.class_names or ()) - set(whole.class_names or ()):
             raise ValueError(
-                f"{path}: has the class {sorted(strange)[0]}, which {first} has not, and less "
-                "others; expected one with all classes"
+                f"{path}: has the class {show(sorted(strange)[0])}, which {first} has not, though "
+                "it has as many; expected one with all classes: count rows of every class there"
             )
-        for file in other.files:
-            if file.sha256 in origin:
-                where, name = origin[file.sha256]
-                raise ValueError(f"{file.name}: counted in {path} and in {where}, as {name}")
-            origin[file.sha256] = (path, file.name)
         other = other.widened(whole.class_names, whole.task_names)
         try:
             moments = merge(whole.moments, other.moments)
