@@ -1,8 +1,6 @@
 """Files: anybody's features and labels, saved objects, and writing that is whole or not at all."""
 
 from erasejax.files._arrays import open_array, read_array
-from erasejax.files._counted import Counted, load_counted, merge_counted
-from erasejax.files._counting import count_files, read_again, stream_moments
 from erasejax.files._csv import CSV
 from erasejax.files._features import Features, open_features
 from erasejax.files._formats import Format, Writer
@@ -18,7 +16,9 @@ from erasejax.files._sources import Source, parse, readable
 from erasejax.files._stored import Stored, Tensor
 from erasejax.files._streaming import check_rows, padded_blocks, read_blocks
 from erasejax.files._tables import Table, open_table
+from erasejax.files._tally import Counted, load_counted, merge_counted
 from erasejax.files._together import Together, find_together, read_together
+from erasejax.files._totals import count_files, read_again, stream_moments
 from erasejax.files._writing import open_writer, output_format, written_dtype
 from erasejax.names import fill_room
 

@@ -14,9 +14,9 @@ import pytest
 
 import erasejax as ej
 from erasejax.cli import _main as cli
-from erasejax.files import _counting as counting
 from erasejax.files import _saved as io
 from erasejax.files import _streaming as streaming
+from erasejax.files import _totals as counting
 from erasejax.files import load_counted
 from tests.command import TASK, D, N, bad, close, files, ok
 

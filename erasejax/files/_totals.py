@@ -1,4 +1,4 @@
-"""Counting: the moments of the rows of files, however many and large."""
+"""Totals: the moments of the rows of files, however many and large."""
 
 import dataclasses
 import os
@@ -8,12 +8,12 @@ from typing import Any
 import jax
 
 from erasejax._core import inputs
-from erasejax.files._counted import Counted, load_counted, span_of, sums_of
 from erasejax.files._features import Features
 from erasejax.files._labels import Labels, united
 from erasejax.files._places import is_many
 from erasejax.files._saved import save
 from erasejax.files._streaming import Spec, read_blocks
+from erasejax.files._tally import Counted, load_counted, span_of, sums_of
 from erasejax.files._together import (
     ADVICE,
     After,
