@@ -12,7 +12,7 @@ from erasejax.files._features import Features
 from erasejax.files._labels import Labels, united
 from erasejax.files._places import is_many
 from erasejax.files._saved import save
-from erasejax.files._streaming import Spec, read_blocks
+from erasejax.files._streaming import BLOCK_VALUES, Spec, read_blocks
 from erasejax.files._tally import Counted, load_counted, span_of, sums_of
 from erasejax.files._together import (
     ADVICE,
@@ -79,6 +79,8 @@ def stream_moments(
     """
     if moments is None and not any(_are_many(given) for given in (x, z, task)):
         one: Any = {"x": x, "z": z, "task": task, "encoding": encoding}
+        if isinstance(x, Features):
+            rows = rows or _rows(x, covariance)
         blocks = read_blocks(**one, concept=concept, drop=drop, rows=rows, progress=progress)
         return _add_blocks(None, blocks, covariance)
     return count_files(
@@ -218,8 +220,10 @@ def _counted_too(
             raise ValueError(
                 f"{kept.source}: has {columns} columns of a task, the files before {moments.task}"
             )
+    full = covariance(features.shape[1])
+    rows = rows or _rows(features, full)
     blocks = read_blocks(features, labels, task=kept, rows=rows, progress=progress)
-    moments = _add_blocks(moments, blocks, covariance(features.shape[1]))
+    moments = _add_blocks(moments, blocks, full)
     span, counts = (0.0, 0.0), ()
     if labels.names is None:
         span = (float(labels.values.min()), float(labels.values.max()))
@@ -246,6 +250,12 @@ def _counted_too(
         class_counts=sums_of(state.class_counts, counts),
         span=span_of(state.span, span),
     )
+
+
+def _rows(features: Features, covariance: bool) -> int | None:
+    """Returns how many rows a block has: what merges a covariance costs as much as d of them."""
+    d = features.shape[1]
+    return d if covariance and d * d > BLOCK_VALUES else None
 
 
 def _add_blocks(moments: Moments | None, blocks: Iterable[Dataset], covariance: bool) -> Moments:
