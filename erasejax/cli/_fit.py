@@ -1,5 +1,6 @@
 """The command `fit`: rows are streamed, the file appears whole or not at all."""
 
+import contextlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -148,10 +149,12 @@ def fit(
                 f"{show(str(moments))}: moments of {counted.rows} rows in {len(counted.files)} "
                 f"files, {counted.concept}"
             )
-        again = None
-        if moments is None and given.together is not None:
-            again = read_again(given.together, counted, concept=concept, drop=drop)
-        found = _of_moments(config, counted, again, certificate, wanted)
+        with contextlib.ExitStack() as stack:
+            again = None
+            if moments is None and given.together is not None:
+                rows_again = read_again(given.together, counted, concept=concept, drop=drop)
+                again = stack.enter_context(contextlib.closing(rows_again))
+            found = _of_moments(config, counted, again, certificate, wanted)
     assert out is not None
     notes = {
         "method": method,

@@ -5,7 +5,7 @@ import glob
 import hashlib
 import os
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,11 +93,11 @@ def find_places(
 
 def brought(
     groups: Sequence[tuple[Place, ...]], *, hashed: bool = False
-) -> Iterator[tuple[tuple[Source, ...], str]]:
+) -> Generator[tuple[tuple[Source, ...], str], None, None]:
     """Yields groups of files, each on this machine until the next one is asked for.
 
     Files of stores are temporary files here. While one group is used the next one is brought, and
-    nothing more is kept.
+    nothing more is kept. Close it: an error may hold on to it, and so to its files.
 
     Args:
       groups: files that are used together.

@@ -1,12 +1,12 @@
 """Rows in many files, with their labels in one file or in as many."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Mapping, Sequence
 from os import PathLike
 from typing import NamedTuple
 
@@ -96,7 +96,7 @@ class Piece(NamedTuple):
     labels: Labels
     task: Labels | None
     counted: CountedFile
-    named: Callable[[], AbstractContextManager[None]]
+    named: Callable[[], contextlib.AbstractContextManager[None]]
 
 
 class After(NamedTuple):
@@ -164,8 +164,10 @@ def open_pieces(
     drop: str | None = None,
     after: "After | None" = None,
     hashed: bool = False,
-) -> Iterator[Piece]:
+) -> Generator[Piece, None, None]:
     """Yields the files one after another; each may be read until the next one is asked for.
+
+    Close it, as `brought`.
 
     Args:
       files: which.
@@ -195,45 +197,38 @@ def open_pieces(
         _Side("task entries", files.task, len(files.x), task_of, after.task_kind),
     )
     todo = [files.group(i) for i in range(len(files.x)) if files.x[i].path not in after.skip]
-    arrivals = brought(todo, hashed=hashed)
     dims, columns, start = after.dims, after.columns, 0
-    for i, place in enumerate(files.x):
-        if place.path in after.skip:
-            skipped = after.skip[place.path]
-            for side, known in zip(sides, (skipped.labels, skipped.task), strict=True):
-                side.check(start, skipped, known)
-            start += skipped.rows
-            continue
-        sources, sha256 = next(arrivals)
-        group = files.group(i)
-        named = functools.partial(named_as, group, sources)
-        with named():
-            own = iter(sources[1:])
-            given = [next(own) if side.each else None for side in sides]
-            features = open_features(sources[0], labels=given[0], task=given[1], drop=drop)
-            dims, columns = dims or features.shape[1], columns or features.columns
-            if features.shape[1] != dims:
-                raise ValueError(
-                    f"{features.source}: has {features.shape[1]} features, the files before {dims}"
+    with contextlib.closing(brought(todo, hashed=hashed)) as arrivals:
+        for i, place in enumerate(files.x):
+            if place.path in after.skip:
+                skipped = after.skip[place.path]
+                for side, known in zip(sides, (skipped.labels, skipped.task), strict=True):
+                    side.check(start, skipped, known)
+                start += skipped.rows
+                continue
+            sources, sha256 = next(arrivals)
+            group = files.group(i)
+            named = functools.partial(named_as, group, sources)
+            with named():
+                own = iter(sources[1:])
+                given = [next(own) if side.each else None for side in sides]
+                features = open_features(sources[0], labels=given[0], task=given[1], drop=drop)
+                dims, columns = dims or features.shape[1], columns or features.columns
+                _check_alike(features, dims, columns)
+                labels, task = (
+                    side.read(g, start, features) for side, g in zip(sides, given, strict=True)
                 )
-            if features.columns != columns:
-                raise ValueError(
-                    f"{features.source}: has other columns than the files before, or another order"
-                )
-            labels, task = (
-                side.read(g, start, features) for side, g in zip(sides, given, strict=True)
+            assert labels is not None
+            counted = CountedFile(
+                name=place.path,
+                marks=files.marks(i),
+                sha256=sha256,
+                labels=digest_of(labels),
+                task="" if task is None else digest_of(task),
+                rows=features.shape[0],
             )
-        assert labels is not None
-        counted = CountedFile(
-            name=place.path,
-            marks=files.marks(i),
-            sha256=sha256,
-            labels=digest_of(labels),
-            task="" if task is None else digest_of(task),
-            rows=features.shape[0],
-        )
-        yield Piece(features, labels, task, counted, named)
-        start += counted.rows
+            yield Piece(features, labels, task, counted, named)
+            start += counted.rows
     for side in sides:
         side.finish(start)
 
@@ -256,10 +251,11 @@ def read_together(
       MemoryError: the machine cannot hold the rows of a file.
     """
     pieces, blocks = [], []
-    for piece in open_pieces(files, concept=concept, drop=drop):
-        with piece.named():
-            blocks.append(piece.features.array(exact=True))
-        pieces.append(piece)
+    with contextlib.closing(open_pieces(files, concept=concept, drop=drop)) as opened:
+        for piece in opened:
+            with piece.named():
+                blocks.append(piece.features.array(exact=True))
+            pieces.append(piece)
     every = [piece.features for piece in pieces]
     features = dataclasses.replace(
         every[0],
@@ -278,6 +274,22 @@ def _joined(parts: Sequence[Labels]) -> Labels:
         names = united(part, names)
     values = np.concatenate([part.among(names).values for part in parts])
     return dataclasses.replace(parts[0], values=values, names=names)
+
+
+def _check_alike(features: Features, dims: int, columns: tuple[str, ...] | None) -> None:
+    """Checks that a file has the features of those before.
+
+    Raises:
+      ValueError: it has others.
+    """
+    if features.shape[1] != dims:
+        raise ValueError(
+            f"{features.source}: has {features.shape[1]} features, the files before {dims}"
+        )
+    if features.columns != columns:
+        raise ValueError(
+            f"{features.source}: has other columns than the files before, or another order"
+        )
 
 
 class _Side:
@@ -299,10 +311,11 @@ class _Side:
         self.each = len(places) == files
         self._whole = None
         if places and not self.each:
-            for sources, _ in brought([places]):
+            self._name = str(places[0])
+            with contextlib.closing(brought([places])) as arrivals:
+                sources, _ = next(arrivals)
                 with named_as(places, sources):
                     self._whole = self._agreed(read(sources[0], kind, True))
-                    self._name = str(places[0])
 
     def read(self, source: Source | None, start: int, features: Features) -> Labels | None:
         """Returns those of the rows of a file, which begin at `start`."""

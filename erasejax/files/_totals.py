@@ -1,8 +1,9 @@
 """Totals: the moments of the rows of files, however many and large."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -142,23 +143,24 @@ def count_files(
             say(f"skipped, as {saved} has counted them: {listed(list(skip))}")
         dims = state.moments.xz.shape[0]
         after = After(skip, dims, state.columns, state.kind, state.task_kind)
-    pieces = open_pieces(files, concept=concept, drop=drop, after=after, hashed=saved is not None)
-    for piece in pieces:
-        if state is not None and saved is not None and (same := _counted_as(piece, state)):
-            say(f"skipped, as {saved} has counted it as {same}: {piece.counted.name}")
-            continue
-        with piece.named():
-            state = _counted_too(state, piece, covariance, rows, progress)
-        if saved is not None:
-            save(state.moments, saved, notes=state.notes)
+    opened = open_pieces(files, concept=concept, drop=drop, after=after, hashed=saved is not None)
+    with contextlib.closing(opened) as pieces:
+        for piece in pieces:
+            if state is not None and saved is not None and (same := _counted_as(piece, state)):
+                say(f"skipped, as {saved} has counted it as {same}: {piece.counted.name}")
+                continue
+            with piece.named():
+                state = _counted_too(state, piece, covariance, rows, progress)
+            if saved is not None:
+                save(state.moments, saved, notes=state.notes)
     assert state is not None
     return state
 
 
 def read_again(
     files: Together, counted: Counted, *, concept: str = "auto", drop: str | None = None
-) -> Iterator[Dataset]:
-    """Yields the rows of files again, with the classes that were counted.
+) -> Generator[Dataset, None, None]:
+    """Yields the rows of files again, with the classes that were counted; close it, as `brought`.
 
     Args:
       files: as they were given to `count_files`.
@@ -169,10 +171,11 @@ def read_again(
     Yields:
       Blocks as those of `read_blocks`.
     """
-    for piece in open_pieces(files, concept=concept, drop=drop):
-        with piece.named():
-            labels = _beside(piece.labels, counted.class_names)
-            yield from read_blocks(piece.features, labels, progress="rounding")
+    with contextlib.closing(open_pieces(files, concept=concept, drop=drop)) as pieces:
+        for piece in pieces:
+            with piece.named():
+                labels = _beside(piece.labels, counted.class_names)
+                yield from read_blocks(piece.features, labels, progress="rounding")
 
 
 def _are_many(given: object) -> bool:

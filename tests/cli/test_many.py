@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 
@@ -256,6 +258,40 @@ def test_a_killed_fit_goes_on_bit_for_bit(kept, parts, capsys, monkeypatch):
         assert "e.safetensors" not in os.listdir()
     monkeypatch.setattr(counting, "save", save)
     run(capsys, *COUNT, "--out", "e.safetensors")
+    assert files() == expected
+
+
+KILLED = """
+import os, signal
+from erasejax import cli
+from erasejax.files import _totals as totals
+
+save, left = totals.save, [2]
+
+def killed(*args, **kwargs):
+    save(*args, **kwargs)
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+totals.save = killed
+cli.main({argv})
+"""
+
+
+def test_a_process_that_is_killed_outright_goes_on(parts, capsys):
+    run(capsys, *COUNT, "--out", "e.safetensors")
+    expected = files()
+    os.remove("m.safetensors")
+    os.remove("e.safetensors")
+    root = os.path.dirname(os.path.dirname(ej.__file__))
+    code = KILLED.format(argv=[*COUNT, "--out", "e.safetensors"])
+    env = os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, timeout=240)
+    assert done.returncode == -signal.SIGKILL
+    assert len(load_counted("m.safetensors").files) == 2
+    _, err = run(capsys, *COUNT, "--out", "e.safetensors")
+    assert "counted them: acts-0.npy, acts-1.npy\n" in err
     assert files() == expected
 
 
