@@ -26,8 +26,11 @@ __all__ = [
     "Dtype",
     "Encoding",
     "File",
+    "Files",
     "Labels",
     "OptionalFile",
+    "Rows",
+    "Several",
     "X",
     "check_seed",
     "command",
@@ -42,6 +45,9 @@ T = TypeVar("T")
 File = Positional[Annotated[str, arg(metavar="FILE")]]
 X = Positional[Annotated[str, arg(metavar="X")]]
 Labels = Positional[Annotated[str, arg(metavar="LABELS")]]
+Rows = Positional[Annotated[tuple[str, ...], arg(metavar="X... LABELS")]]
+Files = Positional[Annotated[tuple[str, ...], arg(metavar="FILE...")]]
+Several = Annotated[tuple[str, ...], arg(metavar="FILE...")]
 OptionalFile = Annotated[str | None, arg(metavar="FILE")]
 Dtype = Annotated[str | None, arg(metavar="DTYPE")]
 Columns = Annotated[str | None, arg(metavar="COLUMNS")]

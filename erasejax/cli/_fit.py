@@ -1,9 +1,10 @@
 """The command `fit`: rows are streamed, the file appears whole or not at all."""
 
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import jax
 import numpy as np
@@ -16,28 +17,33 @@ from erasejax.cli._arguments import (
     Columns,
     Dtype,
     Encoding,
-    Labels,
     OptionalFile,
-    X,
+    Rows,
+    Several,
     check_seed,
     configure,
     files_among,
 )
 from erasejax.cli._common import check_output
+from erasejax.cli._given import Given, count, find_given, say
 from erasejax.erasers import ClosedForm, Eraser, FittedEraser
 from erasejax.files import (
+    Counted,
     Features,
     check_rows,
     open_features,
     parse,
+    read_again,
     read_blocks,
     read_labels,
     read_task,
+    read_together,
     stream_moments,
 )
 from erasejax.files import Labels as ReadLabels
 from erasejax.metrics import Certificate, certify, certify_rows, is_rounded, named_dtype
 from erasejax.names import known
+from erasejax.rows import Dataset
 
 __all__ = ["fit", "fit_eraser"]
 
@@ -46,11 +52,12 @@ _CERTIFIED_DIMS = 4096  # features up to which a method that needs no covariance
 
 
 def fit(
-    x: X,
-    labels: Labels,
+    rows: Rows = (),
     /,
     *,
-    out: Path,
+    labels: Several = (),
+    out: Path | None = None,
+    moments: Path | None = None,
     method: str = "mean-difference",
     task: OptionalFile = None,
     concept: Annotated[str, arg(metavar="auto|classes|real")] = "auto",
@@ -72,11 +79,19 @@ def fit(
     before and after. After is of the rows as they will be written: rounding to float16 or
     bfloat16 may bring the concept back, and a line says so.
 
+    Rows may be in many files, which are read one after another in sorted order: several names,
+    patterns such as 'acts-*.npz:layer_7', and URLs such as 's3://bucket/acts-*.npy' (with fsspec).
+    Labels are then one file for all rows, or as many. With --moments a killed fit goes on where it
+    was, new files are added, and moments of several machines are merged (erasejax merge).
+
     Args:
-      x: features, (rows, features). Of a table all columns but the labels', the task's and an
-        index of pandas; or one column of lists of numbers.
-      labels: one label a row.
-      out: where to save the eraser, a .safetensors file.
+      rows: features, (rows, features), and last their labels, one a row. Of a table all columns but
+        the labels', the task's and an index of pandas; or one column of lists. None at all where
+        --moments holds what was counted.
+      labels: the labels; what stands without an option is then features alone.
+      out: where to save the eraser, a .safetensors file. With --moments it may be left out.
+      moments: where to keep the moments and which files are in them, after each file; those that
+        are in them are skipped. For methods that solve from moments.
       method: {erasers}.
       task: what splince keeps; classes as labels, or floats, one or several columns.
       concept: what labels that are numbers mean.
@@ -97,20 +112,125 @@ def fit(
       OSError: a file cannot be read or written.
     """
     check_seed(seed)
-    check_output(out, force, x, labels, task, *files_among(options), kinds=(".safetensors",))
+    given = find_given(rows, labels, task, encoding, counted=moments is not None)
+    if not given.x and moments is None:
+        raise ValueError("expected features and their labels, X LABELS")
+    if out is None and moments is None:
+        raise ValueError("expected --out FILE, where to save the eraser")
+    inputs = [*given.local, *files_among(options)]
+    if moments is not None:
+        check_output(moments, True, *inputs, kinds=(".safetensors",))
+        inputs += [str(moments)] if moments.exists() else []
+    if out is not None:
+        check_output(out, force, *inputs, kinds=(".safetensors",))
     wanted = None if dtype is None else named_dtype(dtype)
     config = configure(method, options, encoding)
-    if config.needs_task and task is None:
+    if given.x and config.needs_task and task is None:
         raise ValueError(f"{method} needs --task FILE, what it should keep")
     if task is not None and not config.needs_task:
         keeping = [name for name, eraser in known("eraser").items() if eraser.needs_task]
         raise ValueError(f"--task is no option of {method}; {', '.join(keeping)} keeps a task")
-    features = open_features(parse(x, encoding), labels=labels, task=task, drop=drop)
-    concepts = read_labels(parse(labels, encoding), concept=concept)
-    check_rows(features, concepts)
-    kept = None if task is None else read_task(parse(task, encoding))
-    if kept is not None:
-        check_rows(features, kept, what="task entries")
+    if moments is not None and not isinstance(config, ClosedForm):
+        raise ValueError(f"{method} needs the rows, not only their moments; leave out --moments")
+    if moments is None and (given.together is None or not isinstance(config, ClosedForm)):
+        found = _of_rows(config, given, concept, drop, encoding, certificate, wanted, seed)
+    else:
+        assert isinstance(config, ClosedForm)
+        counted = count(
+            config,
+            given,
+            moments,
+            concept,
+            drop,
+            lambda dims: _keeps_covariance(config, dims, certificate),
+        )
+        if out is None:
+            return (
+                f"{show(str(moments))}: moments of {counted.rows} rows in {len(counted.files)} "
+                f"files, {counted.concept}"
+            )
+        with contextlib.ExitStack() as stack:
+            again = None
+            if moments is None and given.together is not None:
+                rows_again = read_again(given.together, counted, concept=concept, drop=drop)
+                again = stack.enter_context(contextlib.closing(rows_again))
+            found = _of_moments(config, counted, again, certificate, wanted)
+    assert out is not None
+    notes = {
+        "method": method,
+        "options": {k: _base(v) for k, v in options.items()},
+        "seed": seed if config.needs_key else None,
+        "features": _bases(given.x or (str(moments),)),
+        "labels": _bases(given.z or (str(moments),)),
+        "task": _base(task),
+        "rows": found.shape[0],
+        "dims": found.shape[1],
+        "columns": found.columns,
+        "class_names": found.class_names,
+        "class_counts": found.class_counts if found.class_names else None,
+        "certificate": {
+            k: None if v is None else float(v) for k, v in found.certified._asdict().items()
+        }
+        | {"dtype": found.written.name},
+    }
+    files.save(found.eraser, out, overwrite=force, notes=notes)
+    for text in (*describe(int(found.eraser.status)), *config.remarks(found.eraser)):
+        print(f"erasejax: {text}", file=sys.stderr)
+    line = (
+        f"{show(str(out))}: {method}, removes {int(found.eraser.rank)} of {found.shape[1]} "
+        f"dimensions, fitted on {found.shape[0]} rows, {found.concept}"
+    )
+    return f"{line}\n{_describe(found)}" if certificate else line
+
+
+class _Found(NamedTuple):
+    """An eraser, and what it was fitted on.
+
+    Attributes:
+      eraser: fitted.
+      certified: what it does to these rows.
+      written: the dtype of the rows that were certified.
+      shape: (n, d).
+      columns: names of the features, or None.
+      class_names: in the order of their numbers, or None.
+      class_counts: rows of each.
+      concept: what the labels are, in words.
+      reread: whether the rows could be read again, and rounded.
+    """
+
+    eraser: FittedEraser
+    certified: Certificate
+    written: np.dtype
+    shape: tuple[int, int]
+    columns: tuple[str, ...] | None
+    class_names: tuple[str, ...] | None
+    class_counts: tuple[int, ...]
+    concept: str
+    reread: bool = True
+
+
+def _of_rows(
+    config: Eraser,
+    given: Given,
+    concept: str,
+    drop: str | None,
+    encoding: str | None,
+    certificate: bool,
+    wanted: np.dtype | None,
+    seed: int,
+) -> _Found:
+    """Returns the eraser of one file of rows, or of the rows of several in memory."""
+    if given.together is not None:
+        say(f"in this order: {given.together}")
+        features, concepts, kept = read_together(given.together, concept=concept, drop=drop)
+    else:
+        x, z, task = given.x[0], given.z[0], given.task[0] if given.task else None
+        features = open_features(parse(x, encoding), labels=z, task=task, drop=drop)
+        concepts = read_labels(parse(z, encoding), concept=concept)
+        check_rows(features, concepts)
+        kept = None if task is None else read_task(parse(task, encoding))
+        if kept is not None:
+            check_rows(features, kept, what="task entries")
     written = features.dtype if wanted is None else wanted
     eraser, certified = fit_eraser(
         config,
@@ -121,29 +241,51 @@ def fit(
         dtype=written,
         seed=seed,
     )
-    notes = {
-        "method": method,
-        "options": {k: _base(v) for k, v in options.items()},
-        "seed": seed if config.needs_key else None,
-        "features": _base(str(features.source)),
-        "labels": _base(labels),
-        "task": _base(task),
-        "rows": features.shape[0],
-        "dims": features.shape[1],
-        "columns": features.columns,
-        "class_names": concepts.names,
-        "class_counts": concepts.counts if concepts.names else None,
-        "certificate": {k: None if v is None else float(v) for k, v in certified._asdict().items()}
-        | {"dtype": written.name},
-    }
-    files.save(eraser, out, overwrite=force, notes=notes)
-    for text in (*describe(int(eraser.status)), *config.remarks(eraser)):
-        print(f"erasejax: {text}", file=sys.stderr)
-    line = (
-        f"{show(str(out))}: {method}, removes {int(eraser.rank)} of {features.shape[1]} "
-        f"dimensions, fitted on {features.shape[0]} rows, {concepts}"
+    names, counts = concepts.names, concepts.counts if concepts.names else ()
+    return _Found(
+        eraser, certified, written, features.shape, features.columns, names, counts, str(concepts)
     )
-    return f"{line}\n{_describe(eraser, features, certified, written)}" if certificate else line
+
+
+def _of_moments(
+    config: ClosedForm,
+    counted: Counted,
+    again: Iterable[Dataset] | None,
+    certificate: bool,
+    wanted: np.dtype | None,
+) -> _Found:
+    """Returns the eraser of moments; rounding is certified where the rows can be read again.
+
+    Raises:
+      ValueError: there is one class only, or fitting failed.
+    """
+    moments = counted.moments
+    if len(counted.class_names or ()) == 1:
+        raise ValueError(f"one class only, {counted.concept}; expected at least two classes")
+    eraser = raise_if_failed(config.solve(moments))
+    own = np.dtype(counted.dtype)
+    written = np.dtype(moments.mean.dtype) if again is None else own if wanted is None else wanted
+    certified = _NOTHING
+    if certificate:
+        blocks = () if again is None else again
+        certified = certify(
+            eraser, moments, dtype=None if again is None else written, blocks=blocks
+        )
+    return _Found(
+        eraser,
+        certified,
+        written,
+        (counted.rows, moments.xz.shape[0]),
+        counted.columns,
+        counted.class_names,
+        counted.class_counts,
+        counted.concept,
+        reread=again is not None or not is_rounded(own if wanted is None else wanted),
+    )
+
+
+def _keeps_covariance(config: ClosedForm, dims: int, certificate: bool) -> bool:
+    return config.needs_covariance or (certificate and dims <= _CERTIFIED_DIMS)
 
 
 def fit_eraser(
@@ -175,13 +317,12 @@ def fit_eraser(
     """
     n, d = features.shape
     dtype = features.dtype if dtype is None else dtype
-    closed = isinstance(config, ClosedForm)
     wide = n < d and n * d <= _MEMORY_VALUES
-    if not closed or (wide and (certificate or config.needs_covariance)):
+    if not isinstance(config, ClosedForm) or (wide and (certificate or config.needs_covariance)):
         (data,) = read_blocks(features, labels, task=task, rows=n)
         eraser = raise_if_failed(config.fit(data, key=jax.random.key(seed)))
         return eraser, certify_rows(eraser, data, dtype=dtype) if certificate else _NOTHING
-    covariance = config.needs_covariance or (certificate and d <= _CERTIFIED_DIMS)
+    covariance = _keeps_covariance(config, d, certificate)
     moments = stream_moments(features, labels, task=task, covariance=covariance, progress="fitting")
     eraser = raise_if_failed(config.solve(moments))
     if not certificate:
@@ -193,20 +334,19 @@ def fit_eraser(
 _NOTHING = Certificate(None, None, None, None)
 
 
-def _describe(
-    eraser: FittedEraser, features: Features, certified: Certificate, written: np.dtype
-) -> str:
+def _describe(found: _Found) -> str:
     """Returns a line about what an eraser does to the rows it was fitted on.
 
     And one where the dtype in which they will be written brings a part of the concept back.
     """
-    parts = [f"on these rows: rank {int(eraser.rank)}"]
+    certified = found.certified
+    parts = [f"on these rows: rank {int(found.eraser.rank)}"]
     if certified.damage is not None:
         parts.append(f"damage {float(certified.damage):.4g} of the variance")
     if certified.before is not None and certified.after is not None:
         before, after = float(certified.before), float(certified.after)
         parts.append(f"linear_r2 {before:.4g} before, {after:.4g} after")
-        if features.shape[0] <= features.shape[1]:
+        if found.shape[0] <= found.shape[1]:
             parts[-1] += " (with no more rows than features, any concept is read in sample)"
     else:
         missing = "linear_r2" if certified.damage is not None else "damage and linear_r2"
@@ -215,12 +355,17 @@ def _describe(
             "itself needs the covariance)"
         )
     line = ", ".join(parts)
+    if not found.reread:
+        line += (
+            f"\nthese are figures of rows in {found.written}: what rounding brings back is seen "
+            "where the rows are read again, without --moments"
+        )
     after, unrounded = certified.after, certified.unrounded
     if after is None or unrounded is None or not float(after) > float(unrounded):
         return line
-    wider = "float32" if is_rounded(written) else "float64"
+    wider = "float32" if is_rounded(found.written) else "float64"
     return (
-        f"{line}\nrounding to {written} leaves R^2 {float(after):.4g}, and "
+        f"{line}\nrounding to {found.written} leaves R^2 {float(after):.4g}, and "
         f"{wider} {float(unrounded):.4g}: apply --dtype {wider}"
     )
 
@@ -228,3 +373,7 @@ def _describe(
 def _base(value: object) -> object:
     """Returns the last part of a path, so that a saved file does not tell where it was made."""
     return Path(value).name if isinstance(value, str) else value
+
+
+def _bases(paths: Sequence[str]) -> str:
+    return " ".join(Path(path).name for path in paths)

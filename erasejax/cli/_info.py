@@ -15,6 +15,7 @@ from erasejax.cli._common import check_notes
 from erasejax.files import (
     Source,
     Stored,
+    load_counted,
     open_array,
     open_table,
     parse,
@@ -94,6 +95,11 @@ def _saved(path: str) -> list[tuple[str, str]]:
         text = f"{rows} rows of {show(str(features))}, labels {show(str(labels))}"
         task = f", task {show(notes['task'])}" if notes.get("task") else ""
         lines.append(("fitted on", text + task))
+    if "counted" in notes:
+        counted = load_counted(path)
+        names = _list([f"{show(file.name)} ({file.rows})" for file in counted.files])
+        lines.append(("counted", f"{counted.rows} rows, files {names}"))
+        lines.append(("labels", counted.concept))
     certificate = notes.get("certificate") or {}
     if certificate.get("damage") is not None:
         lines.append(("damage", f"{certificate['damage']:.4g} of the variance of these rows"))

@@ -31,13 +31,14 @@ def _app() -> "SubcommandApp":
     from erasejax.cli._demo import demo
     from erasejax.cli._fit import fit
     from erasejax.cli._info import info
+    from erasejax.cli._merge import merge
     from erasejax.cli._probe import probe
     from erasejax.cli._sweep import report, sweep
     from erasejax.probes import Probe
 
     app = tyro.extras.SubcommandApp()
     known = {"erasers": names("eraser"), "probes": names("probe", Probe)}
-    for function in (fit, apply, probe, info, demo, sweep, report):
+    for function in (fit, merge, apply, probe, info, demo, sweep, report):
         app.command(command(function, known))
     return app
 

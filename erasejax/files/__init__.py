@@ -8,18 +8,23 @@ from erasejax.files._labels import Labels, read_groups, read_labels, read_labels
 from erasejax.files._npy import NPY
 from erasejax.files._npz import NPZ
 from erasejax.files._parquet import Parquet
+from erasejax.files._places import is_many
 from erasejax.files._replacing import check_target, discard, remove_orphans, replacing
 from erasejax.files._safetensors import Safetensors, read_tensors
 from erasejax.files._saved import Header, load, package_version, read_header, save
 from erasejax.files._sources import Source, parse, readable
 from erasejax.files._stored import Stored, Tensor
-from erasejax.files._streaming import check_rows, padded_blocks, read_blocks, stream_moments
+from erasejax.files._streaming import check_rows, padded_blocks, read_blocks
 from erasejax.files._tables import Table, open_table
+from erasejax.files._tally import Counted, load_counted, merge_counted
+from erasejax.files._together import Together, find_together, read_together
+from erasejax.files._totals import count_files, read_again, stream_moments
 from erasejax.files._writing import open_writer, output_format, written_dtype
 from erasejax.names import fill_room
 
 __all__ = [
     "CSV",
+    "Counted",
     "Features",
     "Format",
     "Header",
@@ -32,11 +37,17 @@ __all__ = [
     "Stored",
     "Table",
     "Tensor",
+    "Together",
     "Writer",
     "check_rows",
     "check_target",
+    "count_files",
     "discard",
+    "find_together",
+    "is_many",
     "load",
+    "load_counted",
+    "merge_counted",
     "open_array",
     "open_features",
     "open_table",
@@ -45,6 +56,7 @@ __all__ = [
     "package_version",
     "padded_blocks",
     "parse",
+    "read_again",
     "read_array",
     "read_blocks",
     "read_groups",
@@ -53,6 +65,7 @@ __all__ = [
     "read_labels_again",
     "read_task",
     "read_tensors",
+    "read_together",
     "readable",
     "remove_orphans",
     "replacing",

@@ -17,7 +17,14 @@ from erasejax.files._tables import is_list, open_table, values_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Labels", "read_groups", "read_labels", "read_labels_again", "read_task"]
+__all__ = [
+    "Labels",
+    "describe_classes",
+    "read_groups",
+    "read_labels",
+    "read_labels_again",
+    "read_task",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,16 +36,34 @@ class Labels:
         a task.
       names: the k class names in the order of their numbers, or None for floats.
       source: the file they come from, as it was named.
+      kind: what the file holds: "booleans", "integers", "text" or "floats".
     """
 
     values: np.ndarray
     names: tuple[str, ...] | None
     source: str = ""
+    kind: str = ""
 
     @property
     def counts(self) -> tuple[int, ...]:
         """Rows of each class."""
         return tuple(int(c) for c in np.bincount(self.values, minlength=len(self.names or ())))
+
+    def rows(self, start: int, stop: int) -> "Labels":
+        """Returns those of some rows, with the classes that are there."""
+        values = self.values[start:stop]
+        if self.names is None:
+            return dataclasses.replace(self, values=values)
+        found, codes = np.unique(values, return_inverse=True)
+        names = tuple(self.names[code] for code in found)
+        return dataclasses.replace(self, values=codes.astype(np.int32), names=names)
+
+    def among(self, names: tuple[str, ...] | None) -> "Labels":
+        """Returns the same labels as numbers of other classes, which hold these."""
+        if self.names is None or names is None:
+            return self
+        table = np.array([names.index(name) for name in self.names], np.int32)
+        return dataclasses.replace(self, values=table[self.values], names=names)
 
     def block(self, start: int, rows: int) -> np.ndarray:
         """Returns entries from `start` on, padded with zeros to a length of `rows`."""
@@ -48,12 +73,30 @@ class Labels:
     def __str__(self) -> str:
         if self.names is None:
             return f"a real concept from {self.values.min():g} to {self.values.max():g}"
-        shown = [f"{show(n)} ({c})" for n, c in zip(self.names, self.counts, strict=True)]
-        more = f", and {len(shown) - 12} more" if len(shown) > 12 else ""
-        return f"{len(shown)} classes, {', '.join(shown[:12])}{more}"
+        return describe_classes(self.names, self.counts)
 
 
-def read_labels(spec: str | os.PathLike[str], *, concept: str = "auto") -> Labels:
+def united(labels: Labels, names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Returns the classes of labels and some others, in the order that one file would give them."""
+    if labels.names is None:
+        return None
+    order = int if labels.kind == "integers" else str
+    return tuple(sorted({*labels.names, *(names or ())}, key=order))
+
+
+def describe_classes(names: Sequence[str], counts: Sequence[int]) -> str:
+    """Returns a text that says how many rows each class has."""
+    shown = [f"{show(name)} ({count})" for name, count in zip(names, counts, strict=True)]
+    more = f", and {len(shown) - 12} more" if len(shown) > 12 else ""
+    return f"{len(shown)} classes, {', '.join(shown[:12])}{more}"
+
+
+_KINDS = {"b": "booleans", "i": "integers", "u": "integers", "f": "floats"}
+
+
+def read_labels(
+    spec: str | os.PathLike[str], *, concept: str = "auto", several: bool = True
+) -> Labels:
     """Reads labels: (n,) or (n, 1) of an array file, or a column of a table.
 
     Integers, booleans and text are classes: the sorted different values become 0, 1, ..., k - 1.
@@ -64,6 +107,8 @@ def read_labels(spec: str | os.PathLike[str], *, concept: str = "auto") -> Label
       spec: file, with a part where it has parts.
       concept: "auto"; "classes" also takes whole floats as classes; "real" takes any numbers as
         quantities.
+      several: False takes also one class only, or a single value, or a class a row: of a file whose
+        rows are among those of others.
 
     Returns:
       `Labels`.
@@ -86,21 +131,22 @@ def read_labels(spec: str | os.PathLike[str], *, concept: str = "auto") -> Label
             raise ValueError(f"{spec}: expected numbers for a real concept, got text")
         values = values.astype(np.float64)
     if values.dtype.kind == "f":
-        if (values == values[0]).all():
+        if several and (values == values[0]).all():
             raise ValueError(f"{spec}: all {len(values)} labels are {values[0]:g}, nothing to read")
-        return Labels(values, None, str(spec))
+        return Labels(values, None, str(spec), _KINDS["f"])
     found, codes = np.unique(values, return_inverse=True)
-    if len(found) == 1:
+    if several and len(found) == 1:
         raise ValueError(
             f"{spec}: one class only, all {len(values)} labels are {show(str(found[0]))}; "
             "expected at least two classes"
         )
-    if len(found) == len(values) > 2:
+    if several and len(found) == len(values) > 2:
         raise ValueError(
             f"{spec}: {len(values)} labels and all of them different; expected classes with "
             "several rows each (quantities: --concept real)"
         )
-    return Labels(codes.astype(np.int32), tuple(str(value) for value in found), str(spec))
+    names = tuple(str(value) for value in found)
+    return Labels(codes.astype(np.int32), names, str(spec), _KINDS.get(values.dtype.kind, "text"))
 
 
 def read_labels_again(spec: str | os.PathLike[str], names: Sequence[str] | None) -> Labels:
@@ -140,7 +186,7 @@ def read_labels_again(spec: str | os.PathLike[str], names: Sequence[str] | None)
     return Labels(table[codes], tuple(names), str(spec))
 
 
-def read_task(spec: str | os.PathLike[str]) -> Labels:
+def read_task(spec: str | os.PathLike[str], *, several: bool = True) -> Labels:
     """Reads a task, a second concept that should survive: as labels, or several columns of floats.
 
     Integers, booleans and text, one a row, are classes. Floats are quantities, whole or not; so is
@@ -148,6 +194,7 @@ def read_task(spec: str | os.PathLike[str]) -> Labels:
 
     Args:
       spec: file, with a part where it has parts; columns of a table have commas between them.
+      several: as in `read_labels`.
 
     Returns:
       `Labels`; values are (n, t) where there are several columns.
@@ -159,14 +206,15 @@ def read_task(spec: str | os.PathLike[str]) -> Labels:
       ModuleNotFoundError: reading tables needs pyarrow.
     """
     if _is_wide(spec):
-        return Labels(open_features(spec).array(), None, str(spec))
+        return Labels(open_features(spec).array(), None, str(spec), _KINDS["f"])
     values = _values(spec)
-    if values.dtype.kind != "f" and len(np.unique(values)) == len(values) > 2:
+    if several and values.dtype.kind != "f" and len(np.unique(values)) == len(values) > 2:
         raise ValueError(
             f"{spec}: {len(values)} entries and all of them different; expected classes with "
             "several rows each, or floats for quantities"
         )
-    return read_labels(spec, concept="real" if values.dtype.kind == "f" else "classes")
+    concept = "real" if values.dtype.kind == "f" else "classes"
+    return read_labels(spec, concept=concept, several=several)
 
 
 def read_groups(spec: str | os.PathLike[str]) -> Labels:

@@ -14,7 +14,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None
 
-__all__ = ["check_target", "discard", "remove_orphans", "replacing"]
+__all__ = ["check_target", "discard", "remove_orphans", "replacing", "temporary_file"]
 
 _PREFIX = ".erasejax-"
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
@@ -50,24 +50,38 @@ def replacing(
       OSError: `path` is a folder or a device, or cannot be written.
     """
     target = check_target(path, overwrite=overwrite)
-    temporary, held = _create(target)
-    try:
+    with temporary_file(target) as temporary:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         if overwrite or not _publish(temporary, target):
             os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-        _open.discard(temporary)
-        if held is not None:
-            os.close(held)
     if os.name == "posix":
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextlib.contextmanager
+def temporary_file(target: Path) -> Generator[Path, None, None]:
+    """Makes an empty file beside `target`, with its extension, that is gone afterwards.
+
+    Yields:
+      Its path.
+
+    Raises:
+      OSError: it cannot be made.
+    """
+    temporary, held = _create(target)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+        _open.discard(temporary)
+        if held is not None:
+            os.close(held)
 
 
 def _create(target: Path) -> tuple[Path, int | None]:

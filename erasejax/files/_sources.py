@@ -17,7 +17,16 @@ from erasejax.names import known
 if TYPE_CHECKING:
     from erasejax.files._formats import Format
 
-__all__ = ["MessageError", "Source", "check_file", "find_format", "not_text", "parse", "readable"]
+__all__ = [
+    "MessageError",
+    "Source",
+    "check_file",
+    "find_format",
+    "not_text",
+    "parse",
+    "readable",
+    "split_part",
+]
 
 
 class Source(NamedTuple):
@@ -76,16 +85,21 @@ def parse(spec: str | os.PathLike[str], encoding: str | None = None) -> Source:
                 "knows, such as cp1252, latin-1, utf-16"
             ) from None
     text = os.fspath(spec)
-    path, part = text, None
-    extensions = "|".join(map(re.escape, known("format")))
-    split = re.compile(rf"(.*?(?:{extensions})):(.+)", re.I | re.S)
-    if not os.path.exists(text) and (match := split.fullmatch(text)):
-        path, part = match.groups()
+    path, part = split_part(text)
     check_file(path)
     form = find_format(path)
     if part is not None and not form.has_parts:
         raise ValueError(f"{text}: a {form.name} file holds one array, leave out ':{part}'")
     return Source(Path(path), part, form.name, encoding)
+
+
+def split_part(text: str) -> tuple[str, str | None]:
+    """Returns the path and the part that a name means, see `parse`; there need be no such file."""
+    extensions = "|".join(map(re.escape, known("format")))
+    split = re.compile(rf"(.*?(?:{extensions})):(.+)", re.I | re.S)
+    if not os.path.exists(text) and (match := split.fullmatch(text)):
+        return match[1], match[2]
+    return text, None
 
 
 def find_format(path: str | os.PathLike[str]) -> "Format":

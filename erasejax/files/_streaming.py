@@ -1,18 +1,18 @@
-"""Rows beyond memory: files of features and labels in blocks, and the moments of all their rows."""
+"""Rows beyond memory: files of features and labels in blocks."""
 
 import os
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-import jax
 import numpy as np
 
 from erasejax._core import inputs
-from erasejax.files import Features, Labels, open_features, parse, read_labels, read_task
+from erasejax.files._features import Features, open_features
+from erasejax.files._labels import Labels, read_labels, read_task
+from erasejax.files._sources import parse
 from erasejax.rows import Dataset
-from erasejax.statistics import Moments
 
-__all__ = ["check_rows", "padded_blocks", "read_blocks", "stream_moments"]
+__all__ = ["check_rows", "padded_blocks", "read_blocks"]
 
 BLOCK_VALUES = 1 << 22  # numbers in a block of rows: 16 MiB in float32
 
@@ -81,69 +81,6 @@ def read_blocks(
         )
         del block, features_block  # before the next is read
         start += count
-
-
-def stream_moments(
-    x: Spec | Features,
-    z: Spec | Labels,
-    *,
-    task: Spec | Labels | None = None,
-    concept: str = "auto",
-    drop: str | None = None,
-    encoding: str | None = None,
-    covariance: bool = True,
-    rows: int | None = None,
-    progress: str | None = None,
-) -> Moments:
-    """Returns the moments of the rows of files, which may be larger than memory.
-
-    Give them to `solve` of a closed-form eraser: `LEACE().solve(stream_moments("x.npy", "z.npy"))`.
-
-    Args:
-      x: file of features, see `read_blocks`; so are z, task, concept, drop, encoding, rows
-        and progress.
-      z: file of labels.
-      task: file of a second concept, for `SPLINCE`.
-      concept: "auto", "classes" or "real".
-      drop: columns that are no features.
-      encoding: of text in the files.
-      covariance: False keeps variances only, O(d) memory instead of O(d^2).
-      rows: rows in a block.
-      progress: what a progress bar says.
-
-    Returns:
-      `Moments` of all rows.
-
-    Raises:
-      ValueError: as `read_blocks`.
-      FileNotFoundError: there is no such file.
-      ModuleNotFoundError: tables need pyarrow, a bar needs tqdm.
-
-    Example:
-      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
-      >>> np.save("x.npy", data.x)
-      >>> np.save("z.npy", data.z)
-      >>> float(ej.stream_moments("x.npy", "z.npy").total)
-      6.0
-    """
-    moments = None
-    options = {"task": task, "concept": concept, "drop": drop, "encoding": encoding}
-    for block in read_blocks(x, z, rows=rows, progress=progress, **options):
-        if moments is None:
-            moments = Moments.init(
-                block.x.shape[1],
-                block.num_classes or 1,
-                dtype=inputs.compute_dtype(block.x),
-                covariance=covariance,
-                one_hot=block.is_classes,
-                task=0 if block.task is None else block.task.shape[1],
-            )
-        moments = moments.update(block.x, block.z, block.weights, task=block.task)
-        del block
-        # The copy of a block is let go before the next is read.
-        jax.block_until_ready(moments.count)
-    assert moments is not None
-    return moments
 
 
 def padded_blocks(

@@ -563,7 +563,7 @@ def test_warnings_are_one_line(here, data, capsys):
 
 
 def test_usage_errors(here, capsys):
-    for argv in ([], ["fitt"], ["fit", "x.npy"], ["fit", "x.npy", "z.npy", "--seed", "x"]):
+    for argv in ([], ["fitt"], ["apply", "x.npy"], ["fit", "x.npy", "z.npy", "--seed", "x"]):
         with pytest.raises(SystemExit) as caught:
             cli.main(argv)
         assert caught.value.code == 2

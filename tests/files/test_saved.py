@@ -14,7 +14,8 @@ import safetensors.numpy
 import erasejax as ej
 from erasejax.files import _saved as io
 from erasejax.files import open_features, open_writer, read_labels
-from erasejax.files._streaming import read_blocks, stream_moments
+from erasejax.files._streaming import read_blocks
+from erasejax.files._totals import stream_moments
 from tests.common import enable_x64
 
 
