@@ -46,7 +46,9 @@ def report(
     sweep = sweep if isinstance(sweep, Sweep) else Sweep(sweep)
     path = Path(path)
     with replacing(path, overwrite=overwrite) as temporary:
-        temporary.write_text(_page(sweep, title or Path(sweep.path).resolve().name), encoding="utf-8")
+        temporary.write_text(
+            _page(sweep, title or Path(sweep.path).resolve().name), encoding="utf-8"
+        )
     return path
 
 

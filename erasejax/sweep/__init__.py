@@ -2,11 +2,11 @@
 
 from os import PathLike
 
+from erasejax.sweep._blocks import DamagedBlockError
 from erasejax.sweep._cells import Config as Config
 from erasejax.sweep._cells import Grid
 from erasejax.sweep._grid import grid, read_spec
 from erasejax.sweep._run import Estimate, estimate, run
-from erasejax.sweep._blocks import DamagedBlockError
 from erasejax.sweep._table import Sweep
 from erasejax.sweep._trial import lane_key as lane_key
 from erasejax.sweep._trial import trial

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sweep"]
 
+
 class Sweep:
     """The results of a sweep, by its manifests.
 
@@ -279,9 +280,7 @@ class Sweep:
         """Returns all columns of numbers of a table, NaN where it has none."""
         none = np.full(table.num_rows, np.nan, np.float32)
         there = set(table.column_names)
-        return {
-            name: table[name].to_numpy() if name in there else none for name in self.columns
-        }
+        return {name: table[name].to_numpy() if name in there else none for name in self.columns}
 
     def _cells_of(
         self, frame: "pd.DataFrame"

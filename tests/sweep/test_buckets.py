@@ -1,6 +1,5 @@
 """Sweeps in buckets: what is created stays, whoever fails, and nothing else is ever seen."""
 
-import json
 import os
 import random
 import signal
