@@ -28,7 +28,7 @@ _CODES = {
 
 
 class S3:
-    """S3 by moto on a free port, with a bucket `b`.
+    """S3 by moto on a free port.
 
     Attributes:
       url: of the server.

