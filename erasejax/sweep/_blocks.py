@@ -25,6 +25,7 @@ from erasejax.sweep._columns import Columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 __all__ = [
     "Block",
@@ -161,20 +162,22 @@ def encode(block: Block, numerics: Numerics, columns: Mapping[str, np.ndarray]) 
     return content.getvalue().to_pybytes()
 
 
-def check(content: bytes, block: Block, numerics: Numerics) -> None:
-    """Checks by its footer that the content of a file is a block.
+def check(content: bytes, block: Block, numerics: Numerics) -> "pq.ParquetFile":
+    """Checks by its footer that the content of a file is a block, and returns the file.
 
     Raises:
       DamagedBlockError: it is not.
     """
     pa, pq = require("pyarrow", "sweep"), require("pyarrow.parquet", "sweep")
     try:
-        found = pq.read_metadata(pa.BufferReader(content))
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
     except (OSError, ValueError) as error:
         raise DamagedBlockError(_damage(error)) from None
-    text = (found.metadata or {}).get(_KEY, b"")
-    if text != block.described(numerics).encode() or found.num_rows != block.last - block.first:
+    text = (file.metadata.metadata or {}).get(_KEY, b"")
+    rows = block.last - block.first
+    if text != block.described(numerics).encode() or file.metadata.num_rows != rows:
         raise DamagedBlockError("not the block that its name says")
+    return file
 
 
 def decode(content: bytes, block: Block, numerics: Numerics) -> "pa.Table":
@@ -183,10 +186,9 @@ def decode(content: bytes, block: Block, numerics: Numerics) -> "pa.Table":
     Raises:
       DamagedBlockError: it is damaged, or something else.
     """
-    pa, pq = require("pyarrow", "sweep"), require("pyarrow.parquet", "sweep")
-    check(content, block, numerics)
+    file = check(content, block, numerics)
     try:
-        return pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        return file.read(use_threads=False)  # it is small, and others are read beside it
     except (OSError, ValueError) as error:
         raise DamagedBlockError(_damage(error)) from None
 

@@ -4,7 +4,7 @@ import json
 import os
 import warnings
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from erasejax.sweep._axes import Value, describe, key_of, word
 from erasejax.sweep._blocks import is_block
 from erasejax.sweep._pieces import Piece, merged, pieces
 from erasejax.sweep._store import Store
-from erasejax.sweep._summary import summarised
+from erasejax.sweep._summary import Numbers, summarised
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -249,7 +249,7 @@ class Sweep:
         summary["trials", "planned"] = [planned[key_of(key)] for key in found]
         return summary
 
-    def _stored_cells(self) -> "tuple[pd.DataFrame, Iterator[Mapping[str, np.ndarray]]]":
+    def _stored_cells(self) -> "tuple[pd.DataFrame, Iterator[Numbers]]":
         """Returns what the cells are, and their numbers as they are read.
 
         Raises:
@@ -268,32 +268,26 @@ class Sweep:
         self._warn_of_mixture()
         keys = self._coded([own[0] for own in groups.values()], [1] * len(groups))
 
-        def cells() -> Iterator[Mapping[str, np.ndarray]]:
+        def cells() -> Iterator[Numbers]:
             tables = self._tables(self._pieces[i] for own in groups.values() for i in own)
             for own in groups.values():
-                found = [self._numbers(next(tables)) for _ in own]
-                yield {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+                yield _numbers([next(tables).drop_columns("seed") for _ in own])
 
         return pa.table(keys).to_pandas(), cells()
 
-    def _numbers(self, table: "pa.Table") -> Mapping[str, np.ndarray]:
-        """Returns all columns of numbers of a table, NaN where it has none."""
-        none = np.full(table.num_rows, np.nan, np.float32)
-        there = set(table.column_names)
-        return {name: table[name].to_numpy() if name in there else none for name in self.columns}
-
-    def _cells_of(
-        self, frame: "pd.DataFrame"
-    ) -> "tuple[pd.DataFrame, Iterator[Mapping[str, np.ndarray]]]":
+    def _cells_of(self, frame: "pd.DataFrame") -> "tuple[pd.DataFrame, Iterator[Numbers]]":
         """Returns what the cells of a table are, and their numbers."""
         axes = [name for name in frame.columns if name not in (*self.columns, "seed")]
         groups = frame.groupby(axes, dropna=False, observed=True, sort=False).ngroup().to_numpy()
         order = np.argsort(groups, kind="stable")
         starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
         columns = {name: frame[name].to_numpy() for name in self.columns}
-        rows = np.split(order, starts[1:])
-        cells = ({name: values[own] for name, values in columns.items()} for own in rows)
-        return frame[axes].iloc[order[starts]], cells
+
+        def cells() -> Iterator[Numbers]:
+            for own in np.split(order, starts[1:]):
+                yield lambda name, own=own: columns[name][own]
+
+        return frame[axes].iloc[order[starts]], cells()
 
     def _planned(self, axes: Sequence[str]) -> dict[tuple, int]:
         """Returns how many trials were asked for with the same values of some axes."""
@@ -303,3 +297,13 @@ class Sweep:
             key = key_of([described[name][i] for name in axes])
             found[key] = found.get(key, 0) + piece.planned
         return found
+
+
+def _numbers(tables: "Sequence[pa.Table]") -> Numbers:
+    """Returns the numbers of a cell by name, NaN where it has none; copied when asked for."""
+    pa = require("pyarrow", "sweep")
+    table = pa.concat_tables(tables, promote_options="permissive")
+    there = set(table.column_names)
+    return lambda name: np.array(
+        table[name] if name in there else np.full(table.num_rows, np.nan, np.float32)
+    )

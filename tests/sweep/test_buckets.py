@@ -40,7 +40,7 @@ def server():
 
 @pytest.fixture
 def s3(server, monkeypatch):
-    """The server, which this process and those it starts take for S3; and a bucket `bucket` in it."""
+    """The server, which this process and those it starts take for S3; with a bucket."""
     s3fs = pytest.importorskip("s3fs", reason="needs s3fs")
     for name, value in {**SECRETS, "AWS_ENDPOINT_URL": server.url}.items():
         monkeypatch.setenv(name, value)
@@ -67,7 +67,7 @@ def google():
 
 @pytest.fixture
 def gcs(google, monkeypatch):
-    """The server, which this process takes for Google's; and a bucket `bucket` in it."""
+    """The server, which this process takes for Google's; with a bucket."""
     gcsfs = pytest.importorskip("gcsfs", reason="needs gcsfs")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", google)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

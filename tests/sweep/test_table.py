@@ -50,7 +50,7 @@ def test_the_statistics_are_those_of_the_numbers():
         {"a": values[:1], "b": holes[:1], "c": infinite[:1], "status": np.zeros(1, np.uint32)},
         {"a": values[:2], "b": holes[:2], "c": infinite[:2], "status": np.full(2, FAILED)},
     ]
-    found = summarised(cells, ["a", "b", "c"])
+    found = summarised([cell.__getitem__ for cell in cells], ["a", "b", "c"])
     for name, whole in (("a", values), ("b", holes)):
         own = whole[(status & 0xFFFF) == 0]
         own = own[~np.isnan(own)]
@@ -91,8 +91,8 @@ def test_a_streamed_summary_is_that_of_the_table(tmp_path, width, monkeypatch):
     np.testing.assert_allclose(streamed["accuracy_fresh", "q05"], wanted, rtol=1e-6)
 
 
-_MEASURED = """
-import json, resource, sys, time
+_MEASURED = r"""
+import json, re, sys, time
 import erasejax as ej
 start = time.perf_counter()
 found = ej.sweep.open(sys.argv[1])
@@ -104,7 +104,7 @@ print(json.dumps({
     "open": opened - start,
     "missing": listed - opened,
     "summary": time.perf_counter() - listed,
-    "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    "kB": int(re.search(r"VmHWM:\s*(\d+)", open("/proc/self/status").read()).group(1)),
     "lacking": missing,
     "cells": len(summary),
     "trials": int(summary["trials", "count"].sum()),
@@ -114,14 +114,17 @@ print(json.dumps({
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("cells", [10_000, 1])
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory was used")
+@pytest.mark.parametrize("cells", [10_000, 10])
 def test_ten_million_trials_fit_a_gigabyte(tmp_path, cells):
-    datasets = [round(1 + i / 1000, 3) for i in range(cells // 10)] or [1.0]
     spec = {
-        "dataset": {"name": "gaussian-classes", "separation": datasets},
-        "eraser": ["identity", "leace"] if cells > 1 else "leace",
-        "probe": {"name": "logistic", "l2": [0.01, 0.1, 1.0, 10.0, 100.0][: min(cells, 5)]},
-        "seeds": 1000 if cells > 1 else 10_240_000,
+        "dataset": {
+            "name": "gaussian-classes",
+            "separation": [1 + i / 1000 for i in range(cells // 10)],
+        },
+        "eraser": ["identity", "leace"],
+        "probe": {"name": "logistic", "l2": [0.01, 0.1, 1.0, 10.0, 100.0]},
+        "seeds": 10_240_000 // cells,
     }
     fill(spec, tmp_path)
     done = subprocess.run(
@@ -132,4 +135,4 @@ def test_ten_million_trials_fit_a_gigabyte(tmp_path, cells):
     assert found["lacking"] == 0
     assert found["cells"] == cells
     assert found["trials"] >= 10_000_000
-    assert found["bytes"] < 10**9
+    assert found["kB"] < 10**6
