@@ -1,5 +1,6 @@
 """What the tests of buckets need: S3 on this machine, whose answers can be made to fail."""
 
+import collections
 import contextlib
 import os
 import threading
@@ -33,7 +34,7 @@ class S3:
     Attributes:
       url: of the server.
       fault: (method, path) -> a status to answer with, LOST, seconds to wait as a float, or None.
-      requests: (method, path, query) of all requests.
+      requests: (method, path, query, status) of all requests.
     """
 
     def __init__(self):
@@ -54,19 +55,23 @@ class S3:
 
     def _answer(self, environ, start_response):
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        self.requests.append((method, path, environ["QUERY_STRING"]))
+
+        def noted(status, *rest):
+            self.requests.append((method, path, environ["QUERY_STRING"], int(status[:3])))
+            return start_response(status, *rest)
+
         fault = self.fault(method, path) if self.fault else None
         if isinstance(fault, float):
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             time.sleep(fault)
-            return self._failed(500, start_response)
+            return self._failed(500, noted)
         if fault == LOST:
             list(self._app(environ, lambda *_: lambda _: None))
-            return self._failed(500, start_response)
+            return self._failed(500, noted)
         if fault is not None:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            return self._failed(fault, start_response)
-        return self._app(environ, start_response)
+            return self._failed(fault, noted)
+        return self._app(environ, noted)
 
     def _failed(self, status, start_response):
         text = f"<Error><Code>{_CODES[status]}</Code><Message>as asked for</Message></Error>"
@@ -95,4 +100,11 @@ class S3:
             self.fault = None
 
     def count(self, method, part="/blocks/"):
-        return sum(asked == method and part in path for asked, path, _ in self.requests)
+        return sum(asked == method and part in path for asked, path, *_ in self.requests)
+
+    def created(self):
+        """Returns how often each object was created."""
+        done = (
+            path for method, path, _, status in self.requests if (method, status) == ("PUT", 200)
+        )
+        return collections.Counter(done)

@@ -94,7 +94,12 @@ class Bucket:
         Raises:
           OSError: it cannot be read.
         """
-        return self._tried(lambda: self._files.cat_file(f"{self._root}/{name}"))
+        try:
+            return self._tried(lambda: self._files.cat_file(f"{self._root}/{name}"))
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{self.path}/{name}: was removed while it was to be read; run the sweep again"
+            ) from None
 
     def put(self, name: str, content: bytes) -> None:
         """Creates an object, unless it is there.
@@ -151,7 +156,9 @@ class Bucket:
         """Returns what went wrong as an error whose one line says what to do."""
         said = next(iter(str(error).splitlines()), "") or type(error).__name__
         if isinstance(error, FileNotFoundError):
-            return FileNotFoundError(f"{self.path}: there is no such bucket or object ({said})")
+            return FileNotFoundError(
+                f"{self.path}: there is no such bucket ({said}); make it, or correct its name"
+            )
         words = f"{type(error).__name__} {error}".lower()
         if isinstance(error, PermissionError) or any(word in words for word in _DENIED):
             return PermissionError(
