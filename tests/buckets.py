@@ -38,7 +38,7 @@ class S3:
     """
 
     def __init__(self):
-        server = pytest.importorskip("moto.server", reason="needs moto[server]")
+        server = pytest.importorskip("moto.server", reason="needs erasejax[test-buckets]")
         serving = pytest.importorskip("werkzeug.serving")
         self._app = server.DomainDispatcherApplication(server.create_backend_app)
         self._server = serving.make_server("127.0.0.1", 0, self._answer, threaded=True)

@@ -92,6 +92,7 @@ class Bucket:
         """Returns the content of an object.
 
         Raises:
+          FileNotFoundError: it is gone.
           OSError: it cannot be read.
         """
         try:
