@@ -27,9 +27,10 @@ from bench.speed.experiment import DATASETS, ROWS, loop_cases
 from bench.speed.harness import Case, Figure, Row, compare, measure
 from bench.speed.peers import one_or_all_threads
 from erasejax import sweep
+from erasejax.sweep._blocks import numerics
 from erasejax.sweep._plan import plan
 from erasejax.sweep._progress import Progress
-from erasejax.sweep._store import Store, numerics
+from erasejax.sweep._store import Store
 from erasejax.sweep._stream import Writer, stream
 from erasejax.sweep._traced import Traced
 

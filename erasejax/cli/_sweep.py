@@ -8,6 +8,7 @@ from tyro.conf import Positional, arg
 from erasejax.cli._common import share_among_cores
 from erasejax.pages import report as write_report
 from erasejax.sweep import Estimate, estimate, run
+from erasejax.sweep import open as open_sweep
 
 __all__ = ["report", "sweep"]
 
@@ -16,7 +17,7 @@ def sweep(
     spec: Positional[Annotated[Path, arg(metavar="SPEC")]],
     /,
     *,
-    out: Path,
+    out: str,
     dry_run: bool = False,
     shard: Annotated[str | None, arg(metavar="I/N")] = None,
     chunk: int | None = None,
@@ -26,11 +27,11 @@ def sweep(
 
     The spec is a TOML file (or Python that sets `spec`). Results go to a folder of immutable
     files, so the run may be killed at any moment and the same command goes on from there; where
-    the spec has grown, only what is new is run. Several processes may share the folder.
+    the spec has grown, only what is new is run. Several processes may share the folder or bucket.
 
     Args:
       spec: what to run.
-      out: folder of the results.
+      out: folder of the results, or the URL of one in a bucket (s3://..., gs://...).
       dry_run: say how many cells, programs, trials and bytes it would be, compile and time one
         chunk of each program, and write nothing.
       shard: do the part I of N, I from 0; by itself in a SLURM job array or a jax.distributed
@@ -54,7 +55,7 @@ def sweep(
 
 
 def report(
-    folder: Positional[Annotated[Path, arg(metavar="FOLDER")]],
+    folder: Positional[Annotated[str, arg(metavar="FOLDER")]],
     /,
     *,
     out: Path | None = None,
@@ -63,8 +64,8 @@ def report(
     """Write the page of a sweep: one HTML file with a table and pictures.
 
     Args:
-      folder: of the sweep.
-      out: the page; report.html in the folder if it is left out.
+      folder: of the sweep, or its URL in a bucket.
+      out: the page; if it is left out, report.html in the folder, or here if that is in a bucket.
       force: replace what is there.
 
     Returns:
@@ -74,7 +75,9 @@ def report(
       FileExistsError: the page exists and force is False.
       ValueError: the folder holds no sweep.
     """
-    return str(write_report(folder, out or folder / "report.html", overwrite=force))
+    sweep = open_sweep(folder)
+    beside = sweep.path if isinstance(sweep.path, Path) else Path()
+    return str(write_report(sweep, out or beside / "report.html", overwrite=force))
 
 
 def _lines(found: Estimate) -> list[tuple[str, str]]:

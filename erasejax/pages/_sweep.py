@@ -30,7 +30,7 @@ def report(
     pictures chosen by the axes, each with its numbers as CSV. Everything is inside the file.
 
     Args:
-      sweep: the results, or their folder.
+      sweep: the results, or their folder, or its URL in a bucket.
       path: of the page.
       title: of the page; the folder's name if empty.
       overwrite: False refuses to replace a file.
@@ -46,7 +46,9 @@ def report(
     sweep = sweep if isinstance(sweep, Sweep) else Sweep(sweep)
     path = Path(path)
     with replacing(path, overwrite=overwrite) as temporary:
-        temporary.write_text(_page(sweep, title or sweep.path.resolve().name), encoding="utf-8")
+        temporary.write_text(
+            _page(sweep, title or Path(sweep.path).resolve().name), encoding="utf-8"
+        )
     return path
 
 

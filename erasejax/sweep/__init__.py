@@ -2,11 +2,11 @@
 
 from os import PathLike
 
+from erasejax.sweep._blocks import DamagedBlockError
 from erasejax.sweep._cells import Config as Config
 from erasejax.sweep._cells import Grid
 from erasejax.sweep._grid import grid, read_spec
 from erasejax.sweep._run import Estimate, estimate, run
-from erasejax.sweep._store import DamagedBlockError
 from erasejax.sweep._table import Sweep
 from erasejax.sweep._trial import lane_key as lane_key
 from erasejax.sweep._trial import trial
@@ -26,10 +26,10 @@ __all__ = [
 
 
 def open(path: str | PathLike[str]) -> Sweep:
-    """Opens the folder of a sweep.
+    """Opens what is stored of a sweep.
 
     Args:
-      path: the folder.
+      path: the folder, or the URL of one in a bucket.
 
     Returns:
       `Sweep`: `to_pandas()`, `to_xarray()`, `summary()`, `missing()`.
@@ -37,6 +37,7 @@ def open(path: str | PathLike[str]) -> Sweep:
     Raises:
       FileNotFoundError: there is no sweep.
       ValueError: a manifest is missing or damaged.
+      OSError: the bucket cannot be reached.
 
     Example:
       >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}

@@ -7,7 +7,6 @@ a block: what a program computes in one piece, and the unit that processes share
 
 import dataclasses
 import os
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
@@ -15,10 +14,11 @@ from typing import NamedTuple, TypeVar
 import jax
 import numpy as np
 
+from erasejax.sweep._blocks import Block, Numerics, ranges
 from erasejax.sweep._cells import Cell, Config, Grid, Product
 from erasejax.sweep._columns import Columns
 from erasejax.sweep._sharing import groups, shape_of
-from erasejax.sweep._store import Block, DamagedBlockError, Numerics, Store, ranges
+from erasejax.sweep._store import Store
 from erasejax.sweep._trial import Batch
 
 __all__ = [
@@ -217,14 +217,8 @@ def _lacking(
     for i, eraser in enumerate(product.erasers):
         for j, probe in enumerate(product.probes):
             block = Block(Cell(dataset, eraser, probe, labels), seeds[0], seeds[1], product.columns)
-            if store is not None:
-                file = store.file(block, numerics)
-                if file.name in done:
-                    try:
-                        store.check(file, block, numerics)
-                        continue
-                    except DamagedBlockError as error:
-                        warnings.warn(f"{error}; computed again now", stacklevel=2)
+            if store is not None and store.done(block, numerics, done):
+                continue
             lacking.add((i, j))
     return frozenset(lacking)
 

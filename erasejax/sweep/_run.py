@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import jax
 
+from erasejax.sweep._blocks import numerics
 from erasejax.sweep._grid import Spec, grid
 from erasejax.sweep._plan import Plan, plan, share, share_in_words
 from erasejax.sweep._progress import Progress
 from erasejax.sweep._sharing import in_words
-from erasejax.sweep._store import Store, numerics
+from erasejax.sweep._store import Store
 from erasejax.sweep._stream import Writer, stream
 from erasejax.sweep._table import Sweep
 from erasejax.sweep._traced import Traced
@@ -79,7 +80,7 @@ def run(
 
     Args:
       spec: a table, see `erasejax.sweep.grid`; or the path of one, .toml or .py.
-      out: the folder; made if need be.
+      out: the folder, made if need be; or the URL of one in a bucket, such as s3://bucket/run.
       progress: whether to show a bar; under jax.distributed the first process shows it.
       shard: "i/n", the part of this process; "0/1" is all of it, wherever it runs.
       chunk: datasets at once; None for what fits `memory`.
@@ -92,7 +93,7 @@ def run(
     Raises:
       TypeError: a concept is of a kind that an eraser or probe cannot take.
       ValueError: the spec is not valid, or chunk or memory make no sense.
-      OSError: the disk is full, or the folder cannot be written.
+      OSError: the disk is full, or the folder or bucket cannot be written.
       MemoryError: a chunk does not fit the device.
       ModuleNotFoundError: the extra `sweep` is not installed.
 
@@ -154,7 +155,7 @@ def estimate(
 
     Args:
       spec: as in `run`.
-      out: a folder whose blocks count as done, or None.
+      out: a folder or URL whose blocks count as done, or None.
       shard: as in `run`.
       chunk: as in `run`.
       memory: as in `run`.
@@ -175,7 +176,10 @@ def estimate(
     """
     _check(chunk=chunk, memory=memory)
     resolved = grid(spec)
-    store = None if out is None or not (Path(out) / "blocks").is_dir() else Store(out)
+    try:
+        store = None if out is None else Store(out)
+    except FileNotFoundError:
+        store = None
     own = share(shard)
     todo = plan(resolved, store, numerics(), own)
     ready = [Traced(program, jax.local_devices(), chunk, memory) for program in todo.programs]

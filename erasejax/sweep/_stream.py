@@ -8,9 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import jax
 import numpy as np
 
+from erasejax.sweep._blocks import Block, Numerics
 from erasejax.sweep._plan import Item, Program
 from erasejax.sweep._progress import Progress
-from erasejax.sweep._store import Block, Numerics, Store
+from erasejax.sweep._store import Store
 from erasejax.sweep._traced import Piece, Traced
 
 __all__ = ["Writer", "stream"]
@@ -51,7 +52,7 @@ class Writer:
 
     def __init__(self, store: Store, numerics: Numerics):
         self._store, self._numerics = store, numerics
-        self._pool = ThreadPoolExecutor(2)
+        self._pool = ThreadPoolExecutor(store.threads)
         self._room = threading.Semaphore(_QUEUED)
         self._pending: collections.deque[Future[None]] = collections.deque()
 

@@ -3,17 +3,19 @@
 import json
 import os
 import warnings
-from collections.abc import Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from erasejax._core.extras import require
-from erasejax._core.types import Json
-from erasejax.sweep._cells import Cell
-from erasejax.sweep._grid import ROLES
-from erasejax.sweep._store import Block, Manifest, Numerics, Store, blocks
+from erasejax.sweep._axes import Value, describe, key_of, word
+from erasejax.sweep._blocks import is_block
+from erasejax.sweep._pieces import Piece, merged, pieces
+from erasejax.sweep._store import Store
+from erasejax.sweep._summary import Numbers, summarised
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,45 +24,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Sweep"]
 
-Kind: TypeAlias = tuple[tuple[str, bool | int | str], ...]  # numerics, hashable
-Value: TypeAlias = str | float | None  # of a field, in a table
-
-
-class _Piece(NamedTuple):
-    """A cell and the seeds that are stored together, with what there is of them.
-
-    Attributes:
-      cell: what was run.
-      stored: the blocks to read, of one numerics.
-      numerics: theirs.
-      missing: what was asked for and is not stored; None if all is.
-      planned: how many seeds were asked for.
-    """
-
-    cell: Cell
-    stored: tuple[Block, ...]
-    numerics: Numerics
-    missing: Block | None
-    planned: int
-
-    @property
-    def seeds(self) -> int:
-        """How many seeds are stored."""
-        return max((block.last - block.first for block in self.stored), default=0)
-
 
 class Sweep:
-    """The results of a sweep, by the manifests in its folder.
+    """The results of a sweep, by its manifests.
 
     Of each cell and seed there is one row, with all the numbers that were ever asked of it. Where a
     cell was run in several precisions or by several versions, those asked for last count.
 
     Args:
-      path: the folder.
+      path: the folder, or the URL of one in a bucket.
+
+    Attributes:
+      path: the folder, or the URL as text.
+      manifests: what was asked for, the oldest first.
 
     Raises:
       FileNotFoundError: there is no sweep.
       ValueError: a manifest is missing or damaged.
+      OSError: the bucket cannot be reached.
 
     Warns:
       UserWarning: there are files that are not part of it.
@@ -77,12 +58,13 @@ class Sweep:
         self._store = Store(path)
         self.path = self._store.path
         self.manifests = self._store.manifests()
-        if foreign := self._store.foreign():
+        names = self._store.names()
+        if foreign := sorted(name for name in names if not is_block(name)):
             warnings.warn(
                 f"{self.path}: not part of the sweep, and not read: {', '.join(foreign[:8])}",
                 stacklevel=3,
             )
-        self._pieces = _pieces(self.manifests, self._store)
+        self._pieces = pieces(self.manifests, names)
 
     def __repr__(self) -> str:
         stored = sum(len(piece.stored) for piece in self._pieces)
@@ -138,10 +120,17 @@ class Sweep:
             raise ValueError(f"{self.path}: nothing is stored yet; run the sweep")
         self._warn_of_gaps()
         self._warn_of_mixture()
-        with ThreadPoolExecutor(4) as pool:
-            tables = list(pool.map(self._read, [self._pieces[i] for i in chosen]))
-        sizes = [table.num_rows for table in tables]
+        tables = list(self._tables([self._pieces[i] for i in chosen]))
+        columns = self._coded(chosen, [table.num_rows for table in tables])
         joined = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+        for name in ("seed", *self.columns):
+            there = name in joined.column_names
+            columns[name] = joined[name] if there else pa.nulls(joined.num_rows, pa.float32())
+        return pa.table(columns)
+
+    def _coded(self, chosen: Sequence[int], sizes: Sequence[int]) -> "dict[str, pa.Array]":
+        """Returns the columns that say what a trial was, of some pieces with so many rows."""
+        pa = require("pyarrow", "sweep")
         columns = {}
         for name, values in self._described().items():
             words = [word for word in dict.fromkeys(values) if word is not None]
@@ -151,14 +140,22 @@ class Sweep:
             codes = pa.array(codes, mask=codes < 0)
             column = pa.DictionaryArray.from_arrays(codes, pa.array(words))
             columns[name] = column if isinstance(words[0], str) else column.dictionary_decode()
-        for name in ("seed", *self.columns):
-            there = name in joined.column_names
-            columns[name] = joined[name] if there else pa.nulls(joined.num_rows, pa.float32())
-        return pa.table(columns)
+        return columns
 
-    def _read(self, piece: _Piece) -> "pa.Table":
+    def _tables(self, chosen: Iterable[Piece]) -> "Iterator[pa.Table]":
+        """Yields the tables of pieces; some are read ahead, never all."""
+        with ThreadPoolExecutor(self._store.threads) as pool:
+            ahead: deque[Future[pa.Table]] = deque()
+            for piece in chosen:
+                ahead.append(pool.submit(self._read, piece))
+                if len(ahead) > 4 * self._store.threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def _read(self, piece: Piece) -> "pa.Table":
         tables = [self._store.read(block, piece.numerics) for block in piece.stored]
-        return tables[0] if len(tables) == 1 else _merged(tables)
+        return tables[0] if len(tables) == 1 else merged(tables)
 
     def _warn_of_gaps(self) -> None:
         cells: dict[Hashable, bool] = {}  # whether all seeds are there
@@ -184,7 +181,7 @@ class Sweep:
             )
 
     def _described(self) -> dict[str, list[Value]]:
-        return _describe([piece.cell for piece in self._pieces])
+        return describe([piece.cell for piece in self._pieces])
 
     def to_pandas(self) -> "pd.DataFrame":
         """Returns a `pandas.DataFrame`, a row a trial.
@@ -221,7 +218,7 @@ class Sweep:
         keys = [name for name in axes if name not in fixed]
         for name in keys:
             if bool(frame[name].dtype == "category" or frame[name].isna().any()):
-                frame[name] = [_word(value) for value in frame[name]]
+                frame[name] = [word(value) for value in frame[name]]
         found = frame.set_index([*keys, "seed"]).to_xarray()
         return found.assign_attrs({name: str(value) for name, value in fixed.items()})
 
@@ -233,6 +230,9 @@ class Sweep:
         status has an error bit have none; `failed` counts them. The columns (trials, count) and
         (trials, planned) say how many trials of a cell there are, and how many were asked for.
 
+        Without `frame` the blocks are read one cell after another, so a table that is larger than
+        the memory has a summary, too.
+
         Args:
           frame: what `to_pandas` returned, if it is at hand.
 
@@ -241,147 +241,69 @@ class Sweep:
           ValueError: nothing is stored yet.
         """
         pd = require("pandas", "sweep")
-        frame = self.to_pandas() if frame is None else frame
         names = [name for name in self.columns if name != "status"]
-        axes = [name for name in frame.columns if name not in (*self.columns, "seed")]
-        failed = (frame["status"].to_numpy() & 0xFFFF) != 0
-        frame = frame.assign(**{name: frame[name].mask(failed) for name in names}, status=failed)
-        groups = frame.groupby(axes, dropna=False, observed=True, sort=False)
-        parts = {}
-        for name in names:
-            values = groups[name]
-            count, sd = values.count(), values.std()
-            parts[name, "mean"], parts[name, "sd"] = values.mean(), sd
-            parts[name, "se"] = sd / np.sqrt(count)
-            for quantile in (5, 50, 95):
-                parts[name, f"q{quantile:02d}"] = values.quantile(quantile / 100)
-            parts[name, "count"] = count
-        parts["trials", "count"] = groups.size()
-        parts["trials", "failed"] = groups["status"].sum()
-        summary = pd.DataFrame(parts)
-        planned = self._planned(axes)
-        keys = summary.index.to_frame(index=False)[axes].itertuples(index=False, name=None)
-        summary["trials", "planned"] = [planned[_key(key)] for key in keys]
+        keys, cells = self._stored_cells() if frame is None else self._cells_of(frame)
+        summary = pd.DataFrame(summarised(cells, names), index=pd.MultiIndex.from_frame(keys))
+        planned = self._planned(list(keys))
+        found = keys.itertuples(index=False, name=None)
+        summary["trials", "planned"] = [planned[key_of(key)] for key in found]
         return summary
+
+    def _stored_cells(self) -> "tuple[pd.DataFrame, Iterator[Numbers]]":
+        """Returns what the cells are, and their numbers as they are read.
+
+        Raises:
+          ValueError: nothing is stored yet.
+        """
+        pa = require("pyarrow", "sweep")
+        described = self._described()
+        groups: dict[tuple, list[int]] = {}
+        for i, piece in enumerate(self._pieces):
+            if piece.stored:
+                key = key_of([values[i] for values in described.values()])
+                groups.setdefault(key, []).append(i)
+        if not groups:
+            raise ValueError(f"{self.path}: nothing is stored yet; run the sweep")
+        self._warn_of_gaps()
+        self._warn_of_mixture()
+        keys = self._coded([own[0] for own in groups.values()], [1] * len(groups))
+
+        def cells() -> Iterator[Numbers]:
+            tables = self._tables(self._pieces[i] for own in groups.values() for i in own)
+            for own in groups.values():
+                yield _numbers([next(tables).drop_columns("seed") for _ in own])
+
+        return pa.table(keys).to_pandas(), cells()
+
+    def _cells_of(self, frame: "pd.DataFrame") -> "tuple[pd.DataFrame, Iterator[Numbers]]":
+        """Returns what the cells of a table are, and their numbers."""
+        axes = [name for name in frame.columns if name not in (*self.columns, "seed")]
+        groups = frame.groupby(axes, dropna=False, observed=True, sort=False).ngroup().to_numpy()
+        order = np.argsort(groups, kind="stable")
+        starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+        columns = {name: frame[name].to_numpy() for name in self.columns}
+
+        def cells() -> Iterator[Numbers]:
+            for own in np.split(order, starts[1:]):
+                yield lambda name, own=own: columns[name][own]
+
+        return frame[axes].iloc[order[starts]], cells()
 
     def _planned(self, axes: Sequence[str]) -> dict[tuple, int]:
         """Returns how many trials were asked for with the same values of some axes."""
         described = self._described()
         found: dict[tuple, int] = {}
         for i, piece in enumerate(self._pieces):
-            key = _key([described[name][i] for name in axes])
+            key = key_of([described[name][i] for name in axes])
             found[key] = found.get(key, 0) + piece.planned
         return found
 
 
-def _pieces(manifests: Sequence[Manifest], store: Store) -> list[_Piece]:
-    """Returns the pieces of all specs in a folder, in the order in which they were asked for."""
-    there = store.names()
-    found: dict[Hashable, dict[Kind, dict[Hashable, Block]]] = {}
-    for manifest in manifests:
-        numerics = tuple(sorted(manifest.numerics.items()))
-        for product in manifest.grid.parts:
-            for block in blocks(product):
-                kinds = found.setdefault((block.cell.key, block.first), {})
-                kinds[numerics] = kinds.pop(numerics, {})  # asked for last
-                kinds[numerics][block.columns.names, block.last] = block
-    pieces = []
-    for kinds in found.values():
-        stored, numerics, missing = (), {}, None
-        for kind, asked in kinds.items():
-            now = dict(kind)
-            is_stored = {key: store.file(block, now).name in there for key, block in asked.items()}
-            ready = _needed([block for key, block in asked.items() if is_stored[key]])
-            lacking = [block for block in asked.values() if not _covered(block, ready)]
-            missing = max(lacking, key=lambda block: block.last, default=None)
-            if ready:
-                stored, numerics = ready, now
-        cell = next(iter(next(iter(kinds.values())).values())).cell
-        planned = max(
-            block.last - block.first for asked in kinds.values() for block in asked.values()
-        )
-        pieces.append(_Piece(cell, stored, numerics, missing, planned))
-    return pieces
-
-
-def _needed(stored: Sequence[Block]) -> tuple[Block, ...]:
-    """Returns the blocks that add a column to those with more seeds."""
-    found: list[Block] = []
-    for block in sorted(stored, key=lambda block: (-block.last, -len(block.columns.names))):
-        if not _covered(block, found):
-            found.append(block)
-    return tuple(found)
-
-
-def _covered(block: Block, stored: Sequence[Block]) -> bool:
-    """Returns whether blocks hold every number of another one."""
-    there = {name for other in stored if other.last >= block.last for name in other.columns.names}
-    return there.issuperset(block.columns.names)
-
-
-def _merged(tables: Sequence["pa.Table"]) -> "pa.Table":
-    """Returns tables of the same seeds as one; seeds that one does not have are null there."""
+def _numbers(tables: "Sequence[pa.Table]") -> Numbers:
+    """Returns the numbers of a cell by name, NaN where it has none; copied when asked for."""
     pa = require("pyarrow", "sweep")
-    rows = max(table.num_rows for table in tables)
-    columns = {}
-    status = np.zeros(rows, np.uint32)
-    for table in sorted(tables, key=lambda table: table.num_rows):
-        status[: table.num_rows] |= table["status"].to_numpy()
-        for name in table.column_names:
-            values = table[name].combine_chunks()
-            columns[name] = pa.concat_arrays([values, pa.nulls(rows - len(values), values.type)])
-    return pa.table({**columns, "status": status})
-
-
-def _describe(cells: Sequence[Cell]) -> dict[str, list[Value]]:
-    """Returns the columns that tell cells apart: names of roles, and fields that differ."""
-    columns: dict[str, list[Value]] = {}
-    for role in ROLES:
-        configs = [getattr(cell, role) for cell in cells]
-        columns[role] = [config.name for config in configs]
-        fields = dict.fromkeys(name for config in configs for name in config.fields)
-        for field in fields:
-            values = [_flat(config.fields.get(field)) for config in configs]
-            own = {
-                (config.name, value)
-                for config, value in zip(configs, values, strict=True)
-                if field in config.fields
-            }
-            if len(own) > len({name for name, _ in own}):  # one class with several values
-                columns[f"{role}.{field}"] = _of_one_kind(values)
-    if len({cell.labels for cell in cells}) > 1:
-        columns["labels"] = [cell.labels for cell in cells]
-    return columns
-
-
-def _key(values: Sequence[Value]) -> tuple:
-    """Returns values of axes as a key: numbers as floats, and None where there is none."""
-
-    def plain(value):
-        if isinstance(value, str):
-            return value
-        return None if value is None or value != value else float(value)
-
-    return tuple(plain(value) for value in values)
-
-
-def _flat(value: Json) -> Value:
-    """Returns a value of a field as a number or a word."""
-    return json.dumps(value) if isinstance(value, list | dict) else value
-
-
-def _of_one_kind(values: Sequence[Value]) -> list[Value]:
-    """Returns values that are all numbers or all words, None where there is none."""
-    kinds = {isinstance(value, str) for value in values if value is not None}
-    if len(kinds) == 1:
-        return list(values)
-    try:  # "inf" is how JSON says it
-        return [None if value is None else float(value) for value in values]
-    except ValueError:
-        return [None if value is None else _word(value) for value in values]
-
-
-def _word(value: Value) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None or value != value else f"{value:g}"
+    table = pa.concat_tables(tables, promote_options="permissive")
+    there = set(table.column_names)
+    return lambda name: np.array(
+        table[name] if name in there else np.full(table.num_rows, np.nan, np.float32)
+    )

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import erasejax as ej
+from erasejax.sweep._blocks import numerics
 from erasejax.sweep._plan import plan
-from erasejax.sweep._store import numerics
 from tests import common
 from tests.common import EPS, draw, seeds, shapes
 

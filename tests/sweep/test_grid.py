@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import erasejax as ej
+from erasejax.sweep._blocks import blocks, numerics
 from erasejax.sweep._cells import canonical
 from erasejax.sweep._grid import grid
-from erasejax.sweep._store import blocks, numerics
 from tests.sweeps import SPEC, TINY
 
 

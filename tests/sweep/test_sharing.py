@@ -6,8 +6,8 @@ import pytest
 
 import erasejax as ej
 from erasejax.sweep import _sharing
+from erasejax.sweep._blocks import numerics
 from erasejax.sweep._plan import plan
-from erasejax.sweep._store import numerics
 from tests.sweeps import sorted_frame
 
 SPEC = {
