@@ -9,7 +9,7 @@ import dataclasses
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -26,6 +26,7 @@ __all__ = [
     "Item",
     "Plan",
     "Program",
+    "lacking",
     "plan",
     "share",
     "share_in_words",
@@ -59,6 +60,11 @@ class Item(NamedTuple):
     def seeds(self) -> int:
         """How many seeds."""
         return self.last - self.first
+
+    @property
+    def trials(self) -> int:
+        """How many rows of the table are not stored yet."""
+        return self.seeds * len(self.missing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +189,7 @@ def plan(
     blocks = missing = trials = turn = 0
     wanted = defaultdict(list)
     for product in grid.parts:
+        columns = product.columns
         for labels in product.labels:
             for dataset in product.datasets:
                 for first, last in ranges(product.seeds):
@@ -190,7 +197,12 @@ def plan(
                     if (turn - 1) % shard[1] != shard[0]:
                         continue
                     blocks += len(product.erasers) * len(product.probes)
-                    lacks = _lacking(product, labels, dataset, (first, last), store, done, numerics)
+                    asked = {
+                        (i, j): Block(Cell(dataset, eraser, probe, labels), first, last, columns)
+                        for i, eraser in enumerate(product.erasers)
+                        for j, probe in enumerate(product.probes)
+                    }
+                    lacks = lacking(asked, store, done, numerics)
                     if not lacks:
                         continue
                     missing += len(lacks)
@@ -203,30 +215,32 @@ def plan(
     return Plan(tuple(programs), blocks, missing, trials)
 
 
-def _lacking(
-    product: Product,
-    labels: str,
-    dataset: Config,
-    seeds: tuple[int, int],
-    store: Store | None,
-    done: set[str],
-    numerics: Numerics,
-) -> frozenset[tuple[int, int]]:
-    """Returns the places (eraser, probe) of a product that are not stored."""
-    lacking = set()
-    for i, eraser in enumerate(product.erasers):
-        for j, probe in enumerate(product.probes):
-            block = Block(Cell(dataset, eraser, probe, labels), seeds[0], seeds[1], product.columns)
-            if store is not None:
-                file = store.file(block, numerics)
-                if file.name in done:
-                    try:
-                        store.check(file, block, numerics)
-                        continue
-                    except DamagedBlockError as error:
-                        warnings.warn(f"{error}; computed again now", stacklevel=2)
-            lacking.add((i, j))
-    return frozenset(lacking)
+def lacking(
+    asked: Mapping[T, Block], store: Store | None, done: Collection[str], numerics: Numerics
+) -> frozenset[T]:
+    """Returns the places of those blocks that are not stored.
+
+    Args:
+      asked: blocks by their places.
+      store: where they may be; None for nowhere.
+      done: names of the files there.
+      numerics: of the sweep.
+
+    Warns:
+      UserWarning: a block is damaged, and counts as not stored.
+    """
+    lacks = set()
+    for place, block in asked.items():
+        if store is not None:
+            file = store.file(block, numerics)
+            if file.name in done:
+                try:
+                    store.check(file, block, numerics)
+                    continue
+                except DamagedBlockError as error:
+                    warnings.warn(f"{error}; computed again now", stacklevel=2)
+        lacks.add(place)
+    return frozenset(lacks)
 
 
 def _sharing(product: Product, items: list[Item]) -> list[Program]:
