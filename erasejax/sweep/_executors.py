@@ -149,14 +149,14 @@ def run_elsewhere(
         for i, items in _cut(ready, executor, tasks)
     ]
     waiting: list[tuple[Any, int]] = []
-    total = Done()
+    came: list[Done] = []
     try:
         with _as_array(executor):
             for task in todo:
                 waiting.append((executor.submit(compute, task), task.trials))
         show.say(f"{len(todo)} tasks submitted")
         for trials, done in _as_they_come(waiting):
-            total = Done(*(a + b for a, b in zip(total, done, strict=True)))
+            came.append(done)
             show.doing(f"{len(waiting)} of {len(todo)} tasks wait or run")
             show.advance(trials)
     except BaseException as error:
@@ -171,8 +171,9 @@ def run_elsewhere(
         error.add_note("What is stored stays, and the same call goes on from there.")
         raise
     show.say(
-        f"{len(todo)} tasks came back: {total.trials:,} trials in {total.blocks:,} blocks, "
-        f"{total.seconds:,.0f} s of workers"
+        f"{len(todo)} tasks came back: {sum(done.trials for done in came):,} trials in "
+        f"{sum(done.blocks for done in came):,} blocks, {sum(done.seconds for done in came):,.0f} s "
+        "of workers"
     )
 
 

@@ -351,7 +351,7 @@ class Failing:
     ("error", "raised", "message"),
     [
         (ZeroDivisionError("in a worker"), ZeroDivisionError, "in a worker"),
-        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
         (BrokenProcessPool("terminated"), ChildProcessError, "terminated; .* goes on from there"),
     ],
 )
