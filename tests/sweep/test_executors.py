@@ -1,7 +1,6 @@
 """Sweeps by the workers of an executor: the same tables, whatever happens to the workers."""
 
 import contextlib
-import json
 import multiprocessing
 import os
 import pathlib
@@ -471,13 +470,13 @@ def test_ten_dask_workers_killed_at_random(tmp_path):
     def kill(cluster):
         """Kills a worker now and then, and notes every block when it is first seen."""
         draw = random.Random(0)
-        following = None
+        following, stored = None, 0
         while not over.wait(0.01):
             for name, inode in blocks(out).items():
                 seen.setdefault(name, inode)
             now = time.monotonic()
-            if following is None and seen:  # compiled
-                following = now
+            if following is None and len(seen) > stored:  # somebody computes
+                following = now + draw.uniform(0, 0.5)
             if following is None or now < following or len(kills) == 10:
                 continue
             pid = draw.choice([*cluster.workers.values()]).pid
@@ -485,22 +484,21 @@ def test_ten_dask_workers_killed_at_random(tmp_path):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     kills.append(pid)
-            following = now + draw.uniform(0.5, 3)
+            following, stored = None, len(seen)
 
     with dask_workers(**{"distributed.scheduler.allowed-failures": 100}) as client:
         killer = threading.Thread(target=kill, args=(client.cluster,))
         killer.start()
         try:
-            found = ej.sweep.run(spec, out=out, executor=client, tasks=16)
+            found = ej.sweep.run(spec, out=out, executor=client, tasks=8)
         finally:
             over.set()
             killer.join()
     assert len(kills) == 10
     assert len(found.missing()) == 0
-    assert len(found.to_pandas()) == found.trials == 2 * 2 * LONG["seeds"]
-    # An item is computed as one: of those that were being written, two at once, both blocks.
+    assert found.trials == (2 * 2 * LONG["seeds"],) * 2
+    # Two threads write: of two items one of the two blocks may be there, and the other not.
     after = blocks(out)
     again = sum(after[name] != inode for name, inode in seen.items())
-    assert again <= len(kills) * 2 * 2
-    assert json.loads(next(out.glob("manifest-*.json")).read_text())["erasejax"] == 1
+    assert again <= 2 * len(kills)
     assert_identical(found, ej.sweep.run(spec, out=tmp_path / "alone"))
