@@ -1,29 +1,19 @@
-"""Programs of a sweep computed elsewhere: cut into tasks, which an executor hands to workers.
+"""Programs of a sweep computed elsewhere: cut into tasks, which an executor hands to workers."""
 
-A task is some items of a program, as plain data. A worker traces and compiles the whole program, so
-that every task is computed as a run in one process computes it; stores its blocks by itself; and
-returns counts. What a worker that was lost had stored is not computed again, whoever does its task.
-"""
-
-import collections
 import concurrent.futures
 import contextlib
 import itertools
 import math
-import platform
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import jax
-
-from erasejax._core.program_cache import cache_programs, programs_folder
-from erasejax.sweep._plan import Program, lacking
+from erasejax._core.program_cache import programs_folder
+from erasejax.sweep._plan import Program
 from erasejax.sweep._progress import Progress
-from erasejax.sweep._store import Numerics, Store, numerics
-from erasejax.sweep._stream import Writer, stream
+from erasejax.sweep._store import numerics
+from erasejax.sweep._tasks import Done, Task, compute
 from erasejax.sweep._traced import Traced
 
 __all__ = ["Executor", "check_executor", "run_elsewhere"]
@@ -31,13 +21,6 @@ __all__ = ["Executor", "check_executor", "run_elsewhere"]
 _EACH = 4  # tasks a worker: when one is late, the others do its share
 _WORKERS = 4  # where nobody says how many there are
 _PAUSE = 0.05  # seconds between looks at what has come back
-_KEPT = 4  # programs that a worker keeps compiled
-
-_VARIABLES = {
-    "x64": "JAX_ENABLE_X64",
-    "prng": "JAX_DEFAULT_PRNG_IMPL",
-    "partitionable": "JAX_THREEFRY_PARTITIONABLE",
-}
 
 
 class Executor(Protocol):
@@ -46,49 +29,6 @@ class Executor(Protocol):
     def submit(self, function: Callable, /, *args: Any) -> Any:
         """Returns what has a `result()`; `done()` and `cancel()` are used where they are there."""
         ...
-
-
-class Task(NamedTuple):
-    """Some items of a program.
-
-    Attributes:
-      name: of the program in this run; a worker keeps it compiled under that.
-      program: all of it.
-      items: numbers of those to compute.
-      store: folder or URL.
-      numerics: of the sweep.
-      chunk: as in `run`.
-      memory: as in `run`.
-      programs: folder for compiled programs; None for the worker's own, if it has one.
-    """
-
-    name: str
-    program: Program
-    items: frozenset[int]
-    store: str
-    numerics: Numerics
-    chunk: int | None
-    memory: int | None
-    programs: str | None
-
-    @property
-    def trials(self) -> int:
-        """How many rows of the table it is to give."""
-        return sum(self.program.items[i].trials for i in self.items)
-
-
-class Done(NamedTuple):
-    """What a task has computed and stored; less than it was to, where that was stored already.
-
-    Attributes:
-      trials: rows of the table.
-      blocks: files.
-      seconds: that it took, compiling included.
-    """
-
-    trials: int = 0
-    blocks: int = 0
-    seconds: float = 0.0
 
 
 def check_executor(executor: Executor) -> None:
@@ -170,10 +110,11 @@ def run_elsewhere(
             ) from error
         error.add_note("What is stored stays, and the same call goes on from there.")
         raise
+    trials, blocks = sum(done.trials for done in came), sum(done.blocks for done in came)
+    seconds = sum(done.seconds for done in came)
     show.say(
-        f"{len(todo)} tasks came back: {sum(done.trials for done in came):,} trials in "
-        f"{sum(done.blocks for done in came):,} blocks, {sum(done.seconds for done in came):,.0f} s "
-        "of workers"
+        f"{len(todo)} tasks came back: {trials:,} trials in {blocks:,} blocks, {seconds:,.0f} s of "
+        "workers"
     )
 
 
@@ -254,80 +195,3 @@ def _runs(program: Program, lanes: int) -> Iterator[list[int]]:
             run, filled = [], 0
     if run:
         yield run
-
-
-# From here on: in a worker.
-
-_turn = threading.Lock()  # a task has all devices of its process
-_kept: collections.OrderedDict[str, tuple[Traced, Callable]] = collections.OrderedDict()
-
-
-def compute(task: Task) -> Done:
-    """Computes what is missing of a task, and stores it.
-
-    Raises:
-      FileNotFoundError: this machine does not see the folder of the sweep.
-      ValueError: this process would draw other numbers.
-    """
-    _check_numerics(task.numerics)
-    with _turn:
-        start = time.perf_counter()
-        try:
-            store = Store(task.store)
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f"{task.store}: a worker on {platform.node()} does not see the folder of this "
-                "sweep; `out` must be one that all machines share"
-            ) from None
-        done = store.names()
-        program = task.program
-        items = {}  # number: how many blocks are missing
-        for number in sorted(task.items):
-            item = program.items[number]
-            asked = {place: program.block(item, place) for place in item.missing}
-            if lacking(asked, store, done, task.numerics):
-                items[number] = item
-        if not items:
-            return Done()
-        traced, compiled = _compiled(task)
-        with Writer(store, task.numerics) as writer:
-            stream(traced, compiled, writer, Progress(0, show=False), items)
-        return Done(
-            sum(item.trials for item in items.values()),
-            sum(len(item.missing) for item in items.values()),
-            time.perf_counter() - start,
-        )
-
-
-def _compiled(task: Task) -> tuple[Traced, Callable]:
-    """Returns the program of a task, kept from the task before or compiled."""
-    if task.name not in _kept:
-        config: Any = jax.config
-        if task.programs is not None and config.jax_compilation_cache_dir is None:
-            cache_programs(task.programs)
-        while len(_kept) >= _KEPT:
-            _kept.popitem(last=False)
-        traced = Traced(task.program, jax.local_devices(), task.chunk, task.memory)
-        _kept[task.name] = traced, traced.lower().compile()
-    _kept.move_to_end(task.name)
-    return _kept[task.name]
-
-
-def _check_numerics(wanted: Numerics) -> None:
-    """Checks that this process draws the numbers that the sweep is asked for.
-
-    Raises:
-      ValueError: it does not.
-    """
-    here = numerics()
-    for name, value in wanted.items():
-        if here.get(name) == value:
-            continue
-        remedy = "install the same erasejax for the workers"
-        if name in _VARIABLES:
-            setting = int(value) if isinstance(value, bool) else value
-            remedy = f"start the workers with {_VARIABLES[name]}={setting} in their environment"
-        raise ValueError(
-            f"executor: {name} is {here.get(name)} in a worker on {platform.node()}, and {value} "
-            f"where the sweep was started; {remedy}"
-        )

@@ -98,6 +98,11 @@ class Program:
         cell = Cell(item.dataset, self.erasers[place[0]], self.probes[place[1]], item.labels)
         return Block(cell, item.first, item.last, self.columns)
 
+    def asked(self, number: int) -> dict[tuple[int, int], Block]:
+        """Returns the missing blocks of an item, by number, and their places."""
+        item = self.items[number]
+        return {place: self.block(item, place) for place in item.missing}
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:

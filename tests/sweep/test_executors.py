@@ -20,7 +20,7 @@ import pytest
 
 import erasejax as ej
 from erasejax._core import program_cache
-from erasejax.sweep import _executors
+from erasejax.sweep import _executors, _tasks
 from erasejax.sweep._plan import plan
 from erasejax.sweep._store import Store, numerics
 from erasejax.sweep._traced import Traced
@@ -211,37 +211,35 @@ def tasks_of(spec, folder, chunk=30):
     (one,) = traced(spec, chunk)
     now = numerics()
     return [
-        _executors.Task(
-            str(folder), one.program, frozenset([i]), str(folder), now, chunk, None, None
-        )
+        _tasks.Task(str(folder), one.program, frozenset([i]), str(folder), now, chunk, None, None)
         for i in range(len(one.program.items))
     ]
 
 
 def test_a_worker_compiles_a_program_once_and_forgets_the_oldest(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(_executors, "_kept", type(_executors._kept)())
-    monkeypatch.setattr(_executors, "Traced", lambda *given: made.append(0) or Traced(*given))
+    monkeypatch.setattr(_tasks, "_kept", type(_tasks._kept)())
+    monkeypatch.setattr(_tasks, "Traced", lambda *given: made.append(0) or Traced(*given))
     tasks = tasks_of(MANY, tmp_path)
     for task in tasks[:3]:
-        done = _executors.compute(task)
+        done = _tasks.compute(task)
         assert (done.trials, done.blocks) == (60, 2)
     assert len(made) == 1
-    for i in range(_executors._KEPT):
-        _executors.compute(tasks[3 + i]._replace(name=str(i)))
-    assert [*_executors._kept] == [str(i) for i in range(_executors._KEPT)]
+    for i in range(_tasks._KEPT):
+        _tasks.compute(tasks[3 + i]._replace(name=str(i)))
+    assert [*_tasks._kept] == [str(i) for i in range(_tasks._KEPT)]
 
 
 def test_a_task_that_is_given_to_another_worker_computes_what_is_missing(tmp_path):
     task = tasks_of(MANY, tmp_path)[0]._replace(items=frozenset(range(3)))
-    assert _executors.compute(task)[:2] == (180, 6)
-    assert _executors.compute(task) == _executors.Done()
+    assert _tasks.compute(task)[:2] == (180, 6)
+    assert _tasks.compute(task) == _tasks.Done()
     before = blocks(tmp_path)
     (tmp_path / "blocks" / min(before)).unlink()
     damaged = tmp_path / "blocks" / max(before)
     damaged.write_bytes(b"not a block")
     with pytest.warns(UserWarning, match="damaged"):
-        assert _executors.compute(task)[:2] in {(120, 4), (60, 2)}
+        assert _tasks.compute(task)[:2] in {(120, 4), (60, 2)}
     assert blocks(tmp_path).keys() == before.keys()
     assert damaged.read_bytes() != b"not a block"
 
@@ -314,17 +312,17 @@ def test_a_worker_that_would_draw_other_numbers_is_an_error(tmp_path, monkeypatc
         with pytest.raises(ValueError, match=r"prng is .*JAX_DEFAULT_PRNG_IMPL=rbg"):
             ej.sweep.run(TINY, out=tmp_path, executor=Elsewhere())
     here = numerics()
-    monkeypatch.setattr(_executors, "numerics", lambda: {**here, "version": "0.0.1"})
+    monkeypatch.setattr(_tasks, "numerics", lambda: {**here, "version": "0.0.1"})
     task = tasks_of(MANY, tmp_path)[0]
     with pytest.raises(ValueError, match="version is 0.0.1 in a worker.*same erasejax"):
-        _executors.compute(task)
+        _tasks.compute(task)
     assert not blocks(tmp_path)
 
 
 def test_a_worker_that_does_not_see_the_folder_is_an_error(tmp_path):
     task = tasks_of(MANY, tmp_path)[0]
     with pytest.raises(FileNotFoundError, match="does not see the folder"):
-        _executors.compute(task._replace(store=str(tmp_path / "elsewhere")))
+        _tasks.compute(task._replace(store=str(tmp_path / "elsewhere")))
 
 
 class Failing:
