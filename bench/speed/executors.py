@@ -57,10 +57,10 @@ def overhead(repeats: int) -> tuple[list[Row], list[Figure]]:
 def _seeds() -> int:
     """Returns how many seeds take as long as the tasks, from runs of two lengths."""
     times = []
-    for seeds in (_FEW, _FEW, 3 * _FEW):  # the first compiles
-        start = time.perf_counter()
+    for seeds in (2 * _FEW, 2 * _FEW, 4 * _FEW):  # the first compiles
+        start = time.process_time()  # others may be at work here
         sweep_once(spec(_DIMS, seeds))
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     each = (times[2] - times[1]) / (2 * _FEW)
     return -(-int(TASKS * SECONDS / each) // _FEW) * _FEW
 
