@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-__all__ = ["cache_programs"]
+__all__ = ["cache_programs", "programs_folder"]
 
 
 def cache_programs(folder: str | os.PathLike[str] | None = None) -> str | None:
@@ -51,6 +51,19 @@ def cache_programs(folder: str | os.PathLike[str] | None = None) -> str | None:
     config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return path
+
+
+def programs_folder() -> str | None:
+    """Returns the folder with which another process keeps programs where this one does.
+
+    That process passes it to `cache_programs`, and has a subfolder of its own if its processor is
+    of another kind. None where this process keeps none.
+    """
+    config: Any = jax.config
+    path = config.jax_compilation_cache_dir
+    if path is None or not config.jax_enable_compilation_cache:
+        return None
+    return str(Path(path).parent) if Path(path).name == _processor() else path
 
 
 def _writable(folder: Path) -> str:

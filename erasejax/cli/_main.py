@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _terminable(), _plain_warnings():
             command = _parsed(argv)
             if whole_process:
-                _prepare_jax()
+                prepare_jax()
             from erasejax._core.programs import in_a_hurry
 
             with in_a_hurry():  # a command calls its programs a few times
@@ -114,7 +114,7 @@ def _parsed(argv: list[str]) -> Callable[[], object]:
             print(plain(line), file=sys.stderr)
 
 
-def _prepare_jax() -> None:
+def prepare_jax() -> None:
     """Keeps compiled programs for the next command, and the compiler's own messages off stderr.
 
     Some versions of jax say of every program they load that it was made elsewhere. What is wrong

@@ -6,6 +6,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from erasejax.cli._common import share_among_cores
+from erasejax.cli._executor import executor_of
 from erasejax.pages import report as write_report
 from erasejax.sweep import Estimate, estimate, run
 from erasejax.sweep import open as open_sweep
@@ -22,6 +23,7 @@ def sweep(
     shard: Annotated[str | None, arg(metavar="I/N")] = None,
     chunk: int | None = None,
     memory: int | None = None,
+    executor: Annotated[str | None, arg(metavar="KIND:WHICH")] = None,
 ) -> str:
     """Run thousands of synthetic trials: datasets x erasers x probes x seeds.
 
@@ -38,6 +40,8 @@ def sweep(
         job, where 0/1 does all of it.
       chunk: datasets at once.
       memory: megabytes for the rows of a chunk on each device.
+      executor: who computes: processes:4 for so many processes of this machine, or
+        dask:tcp://host:8786 for the workers of a Dask scheduler; this process if it is left out.
 
     Returns:
       What there is, or what it would take.
@@ -46,12 +50,23 @@ def sweep(
       FileNotFoundError: there is no such spec.
       ValueError: it is not valid.
     """
-    share_among_cores()
     budget = None if memory is None else memory * 2**20
+    if executor is None or dry_run:
+        share_among_cores()  # else the workers compute
     if dry_run:
         found = estimate(spec, out=out, shard=shard, chunk=chunk, memory=budget)
         return "\n".join(f"{name:<9} {text}" for name, text in _lines(found))
-    return str(run(spec, out=out, progress=True, shard=shard, chunk=chunk, memory=budget))
+    with executor_of(executor) as workers:
+        found = run(
+            spec,
+            out=out,
+            progress=True,
+            shard=shard,
+            chunk=chunk,
+            memory=budget,
+            executor=workers,
+        )
+    return str(found)
 
 
 def report(

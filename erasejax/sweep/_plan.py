@@ -8,7 +8,7 @@ a block: what a program computes in one piece, and the unit that processes share
 import dataclasses
 import os
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -26,6 +26,7 @@ __all__ = [
     "Item",
     "Plan",
     "Program",
+    "lacking",
     "plan",
     "share",
     "share_in_words",
@@ -60,6 +61,11 @@ class Item(NamedTuple):
         """How many seeds."""
         return self.last - self.first
 
+    @property
+    def trials(self) -> int:
+        """How many rows of the table are not stored yet."""
+        return self.seeds * len(self.missing)
+
 
 @dataclasses.dataclass(frozen=True)
 class Program:
@@ -91,6 +97,11 @@ class Program:
         """Returns the block of an item for one eraser and probe."""
         cell = Cell(item.dataset, self.erasers[place[0]], self.probes[place[1]], item.labels)
         return Block(cell, item.first, item.last, self.columns)
+
+    def asked(self, number: int) -> dict[tuple[int, int], Block]:
+        """Returns the missing blocks of an item, by number, and their places."""
+        item = self.items[number]
+        return {place: self.block(item, place) for place in item.missing}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +194,7 @@ def plan(
     blocks = missing = trials = turn = 0
     wanted = defaultdict(list)
     for product in grid.parts:
+        columns = product.columns
         for labels in product.labels:
             for dataset in product.datasets:
                 for first, last in ranges(product.seeds):
@@ -190,7 +202,12 @@ def plan(
                     if (turn - 1) % shard[1] != shard[0]:
                         continue
                     blocks += len(product.erasers) * len(product.probes)
-                    lacks = _lacking(product, labels, dataset, (first, last), store, done, numerics)
+                    asked = {
+                        (i, j): Block(Cell(dataset, eraser, probe, labels), first, last, columns)
+                        for i, eraser in enumerate(product.erasers)
+                        for j, probe in enumerate(product.probes)
+                    }
+                    lacks = lacking(asked, store, done, numerics)
                     if not lacks:
                         continue
                     missing += len(lacks)
@@ -203,24 +220,25 @@ def plan(
     return Plan(tuple(programs), blocks, missing, trials)
 
 
-def _lacking(
-    product: Product,
-    labels: str,
-    dataset: Config,
-    seeds: tuple[int, int],
-    store: Store | None,
-    done: set[str],
-    numerics: Numerics,
-) -> frozenset[tuple[int, int]]:
-    """Returns the places (eraser, probe) of a product that are not stored."""
-    lacking = set()
-    for i, eraser in enumerate(product.erasers):
-        for j, probe in enumerate(product.probes):
-            block = Block(Cell(dataset, eraser, probe, labels), seeds[0], seeds[1], product.columns)
-            if store is not None and store.done(block, numerics, done):
-                continue
-            lacking.add((i, j))
-    return frozenset(lacking)
+def lacking(
+    asked: Mapping[T, Block], store: Store | None, done: Collection[str], numerics: Numerics
+) -> frozenset[T]:
+    """Returns the places of those blocks that are not stored.
+
+    Args:
+      asked: blocks by their places.
+      store: where they may be; None for nowhere.
+      done: names of the files there.
+      numerics: of the sweep.
+
+    Warns:
+      UserWarning: a block is damaged, and counts as not stored.
+    """
+    return frozenset(
+        place
+        for place, block in asked.items()
+        if store is None or not store.done(block, numerics, done)
+    )
 
 
 def _sharing(product: Product, items: list[Item]) -> list[Program]:

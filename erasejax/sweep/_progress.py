@@ -18,7 +18,7 @@ class Progress:
 
     def __init__(self, trials: int, *, show: bool):
         self._show, self._trials, self._bar, self._seen = show, trials, None, 0
-        self._said = time.perf_counter()
+        self._said, self._doing = time.perf_counter(), ""
         self._started: tuple[float, int] | None = None  # when the first trials were done, how many
         if show and sys.stderr.isatty():
             self._bar = require("tqdm", "sweep").tqdm(
@@ -31,6 +31,12 @@ class Progress:
             self._bar.set_description_str(what)
         elif self._show:
             print(f"sweep: {what}", file=sys.stderr, flush=True)
+
+    def doing(self, what: str) -> None:
+        """Says what changes all the time: beside the bar, or with the next count of trials."""
+        self._doing = f", {what}"
+        if self._bar is not None:
+            self._bar.set_description_str(what)
 
     def note(self, what: str) -> None:
         """Says what is to stay in sight."""
@@ -53,7 +59,7 @@ class Progress:
             rate = (self._seen - self._started[1]) / (now - self._started[0])
             left = (self._trials - self._seen) / rate
             counted = f"{self._seen:,} of {self._trials:,} trials"
-            self.say(f"{counted}, {rate:,.0f} a second, {left:,.0f} s left")
+            self.say(f"{counted}, {rate:,.0f} a second, {left:,.0f} s left{self._doing}")
 
     def close(self) -> None:
         """Ends the bar."""

@@ -1,16 +1,18 @@
 """Runs a sweep: compiles its programs one ahead of another, and says what it would take."""
 
 import contextlib
+import os
 import time
 import warnings
-from collections.abc import Generator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 
-from erasejax.sweep._blocks import numerics
+from erasejax.sweep._blocks import Numerics, numerics
+from erasejax.sweep._executors import Executor, check_executor, run_elsewhere
 from erasejax.sweep._grid import Spec, grid
 from erasejax.sweep._plan import Plan, plan, share, share_in_words
 from erasejax.sweep._progress import Progress
@@ -66,6 +68,8 @@ def run(
     shard: str | None = None,
     chunk: int | None = None,
     memory: int | None = None,
+    executor: Executor | None = None,
+    tasks: int | None = None,
 ) -> Sweep:
     """Runs what is missing of a sweep, and returns its table.
 
@@ -78,6 +82,12 @@ def run(
     Which part a process does, and why, is said: a job array whose tasks run a sweep each, in a
     folder each, wants shard="0/1".
 
+    With an executor this process computes nothing: it hands tasks to the workers, waits for them,
+    and counts what comes back. A worker stores its blocks by itself, in the same folder; an engine
+    that gives the task of a lost worker to another loses none. All compute as this process would,
+    with the same numbers. What is raised in a task is raised here, and cancels the tasks that wait;
+    so does Ctrl-C.
+
     Args:
       spec: a table, see `erasejax.sweep.grid`; or the path of one, .toml or .py.
       out: the folder, made if need be; or the URL of one in a bucket, such as s3://bucket/run.
@@ -86,14 +96,23 @@ def run(
       chunk: datasets at once; None for what fits `memory`.
       memory: bytes for the rows of a chunk on each device, drawn and erased; None for what suits
         the device.
+      executor: anything with `submit(function, ...)` that returns what has a `result()`:
+        `concurrent.futures.ProcessPoolExecutor` whose processes are spawned,
+        `dask.distributed.Client`, an executor of submitit or `mpi4py.futures`; None for this
+        process.
+      tasks: about how many tasks to make for the executor; None for four a worker, fewer where
+        compiling would take longer than computing.
 
     Returns:
       `Sweep`, to read the results.
 
     Raises:
-      TypeError: a concept is of a kind that an eraser or probe cannot take.
-      ValueError: the spec is not valid, or chunk or memory make no sense.
-      OSError: the disk is full, or the folder or bucket cannot be written.
+      TypeError: a concept is of a kind that an eraser or probe cannot take, or executor is none.
+      ValueError: the spec is not valid, chunk, memory or tasks make no sense, the executor's
+        workers are threads or forks, or they are set to draw other numbers.
+      OSError: the disk is full, the folder or bucket cannot be written, or a worker does not see
+        it.
+      ChildProcessError: workers were lost, and the executor has given up.
       MemoryError: a chunk does not fit the device.
       ModuleNotFoundError: the extra `sweep` is not installed.
 
@@ -107,7 +126,9 @@ def run(
       >>> len(sweep.to_pandas()), len(sweep.missing())
       (2, 0)
     """
-    _check(chunk=chunk, memory=memory)
+    _check(chunk=chunk, memory=memory, tasks=tasks)
+    if executor is not None:
+        check_executor(executor)
     resolved = grid(spec)
     own = share(shard)
     words = share_in_words(own, shard)
@@ -128,18 +149,27 @@ def run(
             show.say("tracing")
         ready = [Traced(program, devices, chunk, memory) for program in todo.programs]
         store.write_manifest(resolved, now)
-        with Writer(store, now) as writer, ThreadPoolExecutor(1) as ahead:
-            following = [ahead.submit(each.lower().compile) for each in ready[:1]]
-            for i, traced in enumerate(ready):
-                if not following[0].done():
-                    show.say(f"compiling program {i + 1} of {len(ready)}")
-                compiled = following.pop().result()
-                following = [ahead.submit(each.lower().compile) for each in ready[i + 1 : i + 2]]
-                show.say(f"program {i + 1} of {len(ready)}")
-                with _fitting(traced.chunk):
-                    stream(traced, compiled, writer, show)
+        if executor is None:
+            _run_here(ready, store, now, show)
+        elif ready:
+            where = str(out) if "://" in str(out) else os.path.abspath(out)
+            options = {"tasks": tasks, "chunk": chunk, "memory": memory}
+            run_elsewhere(executor, ready, where, show, **options)
     store.clean()
     return Sweep(store.path)
+
+
+def _run_here(ready: Sequence[Traced], store: Store, now: Numerics, show: Progress) -> None:
+    """Runs programs on the devices of this process, compiling each ahead of its turn."""
+    with Writer(store, now) as writer, ThreadPoolExecutor(1) as ahead:
+        following = [ahead.submit(each.lower().compile) for each in ready[:1]]
+        for i, traced in enumerate(ready):
+            if not following[0].done():
+                show.say(f"compiling program {i + 1} of {len(ready)}")
+            compiled = following.pop().result()
+            following = [ahead.submit(each.lower().compile) for each in ready[i + 1 : i + 2]]
+            show.say(f"program {i + 1} of {len(ready)}")
+            stream(traced, compiled, writer, show)
 
 
 def estimate(
@@ -208,24 +238,6 @@ def estimate(
         chunks = sum(1 for _ in traced.chunks())
         run_s += (time.perf_counter() - start) * chunks
     return found._replace(compile_s=compile_s, run_s=run_s)
-
-
-@contextlib.contextmanager
-def _fitting(chunk: int) -> Generator[None, None, None]:
-    """Says what to do where a device has too little memory.
-
-    Raises:
-      MemoryError: it has.
-      jax.errors.JaxRuntimeError: something else went wrong there.
-    """
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise MemoryError(
-            f"chunk: {chunk} datasets at once do not fit the device's memory; pass a smaller one"
-        ) from error
 
 
 def _check(**options: int | None) -> None:

@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -88,7 +88,7 @@ class Store:
         """Removes what processes that are gone left half written; in a bucket, nothing is."""
         self._place.clean(_BLOCKS)
 
-    def done(self, block: Block, numerics: Numerics, names: set[str]) -> bool:
+    def done(self, block: Block, numerics: Numerics, names: Collection[str]) -> bool:
         """Returns whether a block is stored.
 
         In a folder its footer is looked at, too. In a bucket that would be a request for each

@@ -1,8 +1,9 @@
 """Chunks of trials streamed through a compiled program, and blocks written behind them."""
 
 import collections
+import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
@@ -22,8 +23,25 @@ _IN_FLIGHT = 2
 _QUEUED = 64  # blocks that may wait for the disk
 
 
-def stream(traced: Traced, compiled: Callable, writer: "Writer", show: Progress) -> None:
-    """Runs the chunks of a program and hands finished blocks to the writer."""
+def stream(
+    traced: Traced,
+    compiled: Callable,
+    writer: "Writer",
+    show: Progress,
+    chosen: Collection[int] | None = None,
+) -> None:
+    """Runs the chunks of a program and hands finished blocks to the writer.
+
+    Args:
+      traced: the program.
+      compiled: the same.
+      writer: of the blocks.
+      show: counts the trials.
+      chosen: numbers of the items to run; None for all.
+
+    Raises:
+      MemoryError: a chunk does not fit the device.
+    """
     waiting: collections.deque[tuple[list[Piece], Mapping[str, jax.Array]]] = collections.deque()
     collected: list[Mapping[str, np.ndarray]] = []  # of the item that is being computed
 
@@ -39,12 +57,31 @@ def stream(traced: Traced, compiled: Callable, writer: "Writer", show: Progress)
                 collected = []
             show.advance((stop - start) * len(item.missing))
 
-    for pieces, inputs in traced.chunks():
-        waiting.append((pieces, compiled(*inputs, *traced.shared)))
-        if len(waiting) >= _IN_FLIGHT:
+    with _fitting(traced.chunk):
+        for pieces, inputs in traced.chunks(chosen):
+            waiting.append((pieces, compiled(*inputs, *traced.shared)))
+            if len(waiting) >= _IN_FLIGHT:
+                fetch()
+        while waiting:
             fetch()
-    while waiting:
-        fetch()
+
+
+@contextlib.contextmanager
+def _fitting(chunk: int) -> Generator[None, None, None]:
+    """Says what to do where a device has too little memory.
+
+    Raises:
+      MemoryError: it has.
+      jax.errors.JaxRuntimeError: something else went wrong there.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryError(
+            f"chunk: {chunk} datasets at once do not fit the device's memory; pass a smaller one"
+        ) from error
 
 
 class Writer:

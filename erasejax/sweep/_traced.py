@@ -1,7 +1,7 @@
 """Programs of a sweep, traced: what goes through them is cut into chunks of one shape."""
 
 import collections
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -56,12 +56,13 @@ class Traced:
         self.program = program
         self.shared = jax.device_put((batches(program.erasers), batches(program.probes)))
         by_structure = collections.defaultdict(list)
-        for item in program.items:
-            by_structure[structure(item.dataset.value)].append(item)
-        self._items = list(by_structure.values())
+        for number, item in enumerate(program.items):
+            by_structure[structure(item.dataset.value)].append(number)
+        self._numbers = list(by_structure.values())
+        self._items = [[program.items[i] for i in numbers] for numbers in self._numbers]
         self._tables = [_Datasets([item.dataset for item in items]) for items in self._items]
         self.rows = sorted({shape_of(items[0].dataset.value).rows for items in self._items})
-        size = self._row_bytes()
+        size = self.row_bytes()
         if chunk is None:
             chunk = _suitable(size, program, devices[0], memory) * len(devices)
         chunk = min(chunk, max(sum(item.seeds for item in items) for items in self._items))
@@ -89,26 +90,35 @@ class Traced:
     def lower(self) -> "Lowered":
         """Returns the program, lowered: in the thread of the caller, whose settings count."""
         draws = [draw.lower() for draw in self._draws]
-        return Lowered(draws, self._trial.lower(), quick_options() if self._is_short() else {})
+        return Lowered(draws, self._trial.lower(), quick_options() if self.is_short() else {})
 
-    def chunks(self) -> Iterator[tuple[list[Piece], Chunk]]:
-        """Yields the pieces and inputs of every chunk; the last of a structure is padded."""
+    def chunks(self, chosen: Collection[int] | None = None) -> Iterator[tuple[list[Piece], Chunk]]:
+        """Yields the pieces and inputs of every chunk; the last of a structure is padded.
+
+        Args:
+          chosen: numbers of the items to run, as in the program; None for all.
+        """
         for which in range(len(self._items)):
-            yield from self._chunks_of(which)
+            yield from self._chunks_of(which, chosen)
 
-    def _chunks_of(self, which: int) -> Iterator[tuple[list[Piece], Chunk]]:
+    def _chunks_of(
+        self, which: int, chosen: Collection[int] | None = None
+    ) -> Iterator[tuple[list[Piece], Chunk]]:
         items, table, size = self._items[which], self._tables[which], self.chunk
-        ends = np.cumsum([item.seeds for item in items])
-        starts = ends - [item.seeds for item in items]
+        own = [i for i, n in enumerate(self._numbers[which]) if chosen is None or n in chosen]
+        ends = np.cumsum([items[i].seeds for i in own], dtype=int)
+        starts = ends - [items[i].seeds for i in own]
         firsts = np.array([item.first for item in items])
+        # Of all items, so that what is chosen changes no input's type.
         null = np.array([item.labels == "permuted" for item in items])
-        for at in range(0, int(ends[-1]), size):
+        for at in range(0, int(ends[-1]) if own else 0, size):
             lane = np.minimum(np.arange(at, at + size), ends[-1] - 1)
-            of = np.searchsorted(ends, lane, side="right")
-            seeds = (firsts[of] + lane - starts[of]).astype(np.uint32)
+            place = np.searchsorted(ends, lane, side="right")
+            of = np.array(own)[place]
+            seeds = (firsts[of] + lane - starts[place]).astype(np.uint32)
             pieces = [
-                Piece(items[i], max(int(starts[i]) - at, 0), min(int(ends[i]) - at, size))
-                for i in range(of[0], of[-1] + 1)
+                Piece(items[own[i]], max(int(starts[i]) - at, 0), min(int(ends[i]) - at, size))
+                for i in range(place[0], place[-1] + 1)
             ]
             permuted = null[of] if null.any() else None
             yield pieces, (which, seeds, table.words[of], permuted, table.rows(of))
@@ -142,13 +152,13 @@ class Traced:
 
         return run
 
-    def _is_short(self) -> bool:
+    def is_short(self) -> bool:
         """Returns whether the program has little to do."""
         program = self.program
-        numbers = program.lanes * self._row_bytes() // 4
+        numbers = program.lanes * self.row_bytes() // 4
         return is_short(program.erasers, program.probes, program.columns, numbers)
 
-    def _row_bytes(self) -> int:
+    def row_bytes(self) -> int:
         """Returns the bytes of one part of one dataset, filled up."""
         dataset = self._items[0][0].dataset.value
         rows = jax.eval_shape(lambda key: dataset.sample(key), jax.random.key(0))
