@@ -356,7 +356,7 @@ def checked(
     return {
         "x": found,
         "z": Column(z_),
-        "groups": None if groups is None else Column(np.asarray(number_groups(groups, n))),
+        "groups": None if groups is None else Column(_numbered(groups, n)),
         "task": None if columns is None else Column(_task_columns(columns)),
         "weights": None if own is None else Column(own),
         "layer": layer,
@@ -408,6 +408,17 @@ def _labels(name: str, values: Given, n: int) -> np.ndarray:
     if np.isinf(found).any():
         raise ValueError(f"{name}: expected finite numbers, or NaN where one is missing; got inf")
     return found
+
+
+def _numbered(groups: Given, n: int) -> np.ndarray:
+    """Returns groups as numbers, (n,) int32, in the order in which they occur, whatever their ids.
+
+    Raises:
+      TypeError: ids are neither integers nor text.
+      ValueError: there is not one a row.
+    """
+    _, first, of = np.unique(number_groups(groups, n), return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[of].astype(np.int32)
 
 
 def _task_columns(task: np.ndarray) -> np.ndarray:

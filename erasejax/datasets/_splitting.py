@@ -180,9 +180,8 @@ class Split:
         if few.any():
             j = int(np.argmax(few))
             where = f"z: class {names[j]} has" if names[j] else "z: there are"
-            raise ValueError(
-                f"{where} {held[j]} {what}{'s' * (held[j] != 1)}, too few for each part to have one"
-            )
+            some = f"{held[j]} {what}" + ("" if held[j] == 1 else "s")
+            raise ValueError(f"{where} {some}, too few for each part to have one")
 
     def draw(self, key: jax.Array) -> Drawn:
         """Returns where the rows of every part stand."""
