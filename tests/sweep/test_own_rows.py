@@ -1,10 +1,14 @@
 """Sweeps over rows of yours: splits, layers and concepts as axes, files that change, the page."""
 
 import pickle
+import re
+import tomllib
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from sklearn import linear_model
 
 import erasejax as ej
 from erasejax.datasets import FileRows, Rows
@@ -208,3 +212,32 @@ def test_words_about_specs(table):
     with pytest.raises(FileNotFoundError, match=r"none.npz"):
         ej.sweep.grid(in_files(file="none.npz:x"))
     assert FileRows(file=LAYERS[0], labels="y.csv:age").about.startswith("86 rows of 90")
+
+
+def test_the_example_of_the_page_agrees_with_scikit_learn(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "own-rows.md").read_text()
+    script, spec = (re.search(rf"```{of}\n(.*?)```", page, re.DOTALL)[1] for of in ("bash", "toml"))
+    exec(re.search(r'python -c "\n(.*?)"', script, re.DOTALL)[1], {})
+    asked = tomllib.loads(spec)
+    (product,) = ej.sweep.grid(asked).parts
+    assert (len(product.erasers), len(product.probes), product.seeds) == (8, 4, (0, 256))
+    asked |= {"eraser": ["identity", "leace"], "probe": {"name": "logistic", "l2": 0.01}}
+    frame = ej.sweep.run(asked | {"seeds": 8}, out="out").to_pandas()
+    cells = np.genfromtxt("cells.csv", delimiter=",", skip_header=1)
+    x, z = cells[:, :-1], cells[:, -1].astype(int)
+    (config,) = product.datasets
+    for seed in range(8):
+        parts = config.value.parts(ej.sweep.lane_key(np.uint32(seed), config.words))
+        centred = x[parts[0]] - x[parts[0]].mean(axis=0)
+        of = z[parts[0]]
+        delta = centred[of == 1].mean(axis=0) - centred[of == 0].mean(axis=0)
+        solved = np.linalg.solve(centred.T @ centred, delta)
+        erase = np.eye(x.shape[1]) - np.outer(solved, delta) / (delta @ solved)
+        for eraser, matrix in (("identity", np.eye(x.shape[1])), ("leace", erase)):
+            probe = linear_model.LogisticRegression(
+                C=1 / (0.01 * len(parts[1])), solver="newton-cholesky", tol=1e-10
+            ).fit(x[parts[1]] @ matrix, z[parts[1]])
+            right = probe.score(x[parts[2]] @ matrix, z[parts[2]])
+            found = frame[(frame.eraser == eraser) & (frame.seed == seed)].accuracy_fresh.item()
+            assert abs(found - right) * len(parts[2]) < 1.5  # a row may lie on the boundary
