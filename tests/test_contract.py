@@ -315,7 +315,8 @@ def test_conventions(name, function):
     assert function.__doc__, f"{name} has no docstring"
     for parameter in parameters.values():
         if parameter.name in {"num_classes", "key", "part", "overwrite"} and name != "sample":
-            positional_key = name.endswith(".sample") or name == "trial"  # the key is the dataset
+            # The key is the dataset.
+            positional_key = name.endswith((".sample", ".parts")) or name == "trial"
             assert positional_key or parameter.kind == inspect.Parameter.KEYWORD_ONLY
     for cls in (*ERASERS.values(), *PROBES.values()):
         assert "key" in inspect.signature(type(cls).fit).parameters

@@ -125,7 +125,8 @@ class FileRows(OwnRows):
         stats = [os.stat(path) for path in paths]
         stamps = tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
         plain = dataclasses.replace(self, content="")
-        return _read(plain, stamps, bool(jax.config.jax_enable_x64))  # pyright: ignore
+        with jax.ensure_compile_time_eval():  # they are kept, whoever traces
+            return _read(plain, stamps, bool(jax.config.jax_enable_x64))  # pyright: ignore
 
 
 @functools.lru_cache(maxsize=2)  # two programs may be at work
