@@ -302,7 +302,7 @@ def _split(
 def _there(values: np.ndarray) -> np.ndarray:
     """Returns which rows have a value in each column, (n,) bool."""
     found = ~np.isnan(values) if values.dtype.kind == "f" else values != _MISSING
-    return found.reshape(len(values), -1).all(axis=1)
+    return np.all(found.reshape(len(values), -1), axis=1)
 
 
 def checked(

@@ -253,7 +253,8 @@ class Split:
             score = jnp.sum((more * by_class).astype(jnp.int32) * weight[group], axis=1)
             score = jnp.where(rows <= capacity, score, never)
             least = score == jnp.min(score)
-            part = jnp.argmin(jnp.where(least, (rows * by_rows).astype(jnp.int32), never))
+            filled = (rows * by_rows).astype(jnp.int32)
+            part = jnp.argmin(jax.lax.select(least, filled, jnp.full_like(filled, never)))
             own = jnp.arange(PARTS) == part
             return (jnp.where(own[:, None], more, has), jnp.where(own, rows, size)), part
 

@@ -170,7 +170,8 @@ def _curves(
         if logarithmic:
             axes.set_xscale("log")
         if layers:
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            ticker = require("matplotlib.ticker", "plot")
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         if chance is not None:
             axes.axhline(chance, **CHANCE)
         axes.grid(axis="y", lw=0.4, alpha=0.5)

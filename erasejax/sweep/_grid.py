@@ -193,7 +193,7 @@ def _expand(role: str, table: Table) -> list[Config]:
     for cls, own in zip(classes, fields, strict=True):
         mine = {key: _listed(values) for key, values in axes.items() if key in own}
         for values in itertools.product(*mine.values()):
-            given = dict(zip(mine, values, strict=True))
+            given: dict[str, Any] = dict(zip(mine, values, strict=True))
             if cls is not Rows:  # whose arrays are fields
                 given = {k: _value(f"{role}.{k}", own[k], value) for k, value in given.items()}
             found.append(_config(role, cls(**given)))
