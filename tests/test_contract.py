@@ -1,6 +1,9 @@
 """One contract for every eraser, probe and dataset, whatever it does: that of `ej.testing`."""
 
+import atexit
 import inspect
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
@@ -33,6 +36,21 @@ ALL_PROBES = with_new("probe", common.probes() | LOGISTIC | common.contrast_prob
 CONTRAST = {n: p for n, p in ALL_PROBES.items() if isinstance(p, ej.probes.ContrastProbe)}
 PROBES = {n: p for n, p in ALL_PROBES.items() if n not in CONTRAST}
 FITS = ERASERS | PROBES
+
+
+def own_rows():
+    x = np.random.default_rng(0).normal(size=(23, D)).astype(np.float32)
+    return ej.datasets.Rows(x, np.arange(23) % 2, groups=np.arange(23) // 2)
+
+
+def own_files():
+    rows = own_rows()
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    np.savez(folder / "rows.npz", x=rows.x, z=rows.z)
+    return ej.datasets.FileRows(file=f"{folder}/rows.npz:x", labels=f"{folder}/rows.npz:z")
+
+
 PAIRS = ej.datasets.ContrastPairs(rows=12, dims=D, directions=2, templates=2)
 LISTED = {
     "Activations": ej.datasets.Activations(rows=20, dims=5),
@@ -41,6 +59,8 @@ LISTED = {
     "DiscreteFeatures": ej.datasets.DiscreteFeatures(rows=20),
     "GaussianClasses": ej.datasets.GaussianClasses(rows=20, dims=5, directions=2),
     "SkewedClasses": ej.datasets.SkewedClasses(rows=20),
+    "Rows": own_rows(),
+    "FileRows": own_files(),
     "TwoConcepts": ej.datasets.TwoConcepts(rows=20, dims=5, rotate=False),
     "XorClasses": ej.datasets.XorClasses(rows=20, rotate=False),
 }
@@ -295,7 +315,8 @@ def test_conventions(name, function):
     assert function.__doc__, f"{name} has no docstring"
     for parameter in parameters.values():
         if parameter.name in {"num_classes", "key", "part", "overwrite"} and name != "sample":
-            positional_key = name.endswith(".sample") or name == "trial"  # the key is the dataset
+            # The key is the dataset.
+            positional_key = name.endswith((".sample", ".parts")) or name == "trial"
             assert positional_key or parameter.kind == inspect.Parameter.KEYWORD_ONLY
     for cls in (*ERASERS.values(), *PROBES.values()):
         assert "key" in inspect.signature(type(cls).fit).parameters

@@ -27,7 +27,8 @@ def sweep(
 ) -> str:
     """Run thousands of synthetic trials: datasets x erasers x probes x seeds.
 
-    The spec is a TOML file (or Python that sets `spec`). Results go to a folder of immutable
+    Datasets may be your own rows, too. The spec is a TOML file (or Python that sets `spec`), and
+    files in it are relative to the working directory. Results go to a folder of immutable
     files, so the run may be killed at any moment and the same command goes on from there; where
     the spec has grown, only what is new is run. Several processes may share the folder or bucket.
 
@@ -105,6 +106,8 @@ def _lines(found: Estimate) -> list[tuple[str, str]]:
     ]
     if found.sharing:
         lines.insert(3, ("sharing", found.sharing))
+    if found.rows:
+        lines.insert(1, ("rows", found.rows))
     if found.share:
         lines.insert(1, ("share", found.share))
     if found.compile_s is not None and found.run_s is not None:

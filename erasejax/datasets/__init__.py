@@ -1,4 +1,4 @@
-"""Synthetic datasets with known answers, one file a family."""
+"""Datasets: synthetic ones with known answers, one file a family, and rows of yours."""
 
 from erasejax.datasets._activations import Activations
 from erasejax.datasets._base import Generator
@@ -7,6 +7,8 @@ from erasejax.datasets._contrast import ContrastPairs
 from erasejax.datasets._counterexamples import SkewedClasses, XorClasses
 from erasejax.datasets._discrete import DiscreteFeatures
 from erasejax.datasets._gaussian import GaussianClasses
+from erasejax.datasets._own import OwnRows, Rows
+from erasejax.datasets._own_files import FileRows
 from erasejax.datasets._two_concepts import TwoConcepts
 from erasejax.names import fill_room
 
@@ -15,8 +17,11 @@ __all__ = [
     "ContinuousConcept",
     "ContrastPairs",
     "DiscreteFeatures",
+    "FileRows",
     "GaussianClasses",
     "Generator",
+    "OwnRows",
+    "Rows",
     "SkewedClasses",
     "TwoConcepts",
     "XorClasses",

@@ -62,15 +62,18 @@ class Generator(Named, Tree, Generic[R]):
         dtype = jax.dtypes.canonicalize_dtype(float)
         return _sample(inputs.numbers(self, dtype), key, part)
 
+    def _draw(self, key: jax.Array, part: int | jax.Array) -> R:
+        population = jax.random.fold_in(key, zlib.crc32(b"population"))
+        rows = jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(b"rows")), part)
+        return self._sample(population, rows)
+
     def _sample(self, population: jax.Array, rows: jax.Array) -> R:
         raise NotImplementedError
 
 
 @program
 def _sample(generator: Generator[R], key: jax.Array, part: int | jax.Array) -> R:
-    population = jax.random.fold_in(key, zlib.crc32(b"population"))
-    rows = jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(b"rows")), part)
-    return generator._sample(population, rows)
+    return generator._draw(key, part)
 
 
 def labels(rows: tuple[int, ...]) -> jax.Array:

@@ -109,6 +109,7 @@ def open_features(
     labels: str | os.PathLike[str] | None = None,
     task: str | os.PathLike[str] | None = None,
     groups: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
     columns: Sequence[str] | None = None,
     drop: str | None = None,
 ) -> Features:
@@ -122,6 +123,7 @@ def open_features(
       labels: where the labels come from. If that is a column of the same table, it is no feature.
       task: where a task comes from; the same holds.
       groups: where groups of rows come from; the same holds.
+      weights: where weights of rows come from; the same holds.
       columns: which columns of a table to take where `spec` names none, instead of all.
       drop: columns of a table that are no features, named as in `spec`: "id,meta_*".
 
@@ -135,7 +137,7 @@ def open_features(
     """
     source = parse(spec)
     if source.format.is_table:
-        others = {"labels": labels, "task": task, "groups": groups}
+        others = {"labels": labels, "task": task, "groups": groups, "weights": weights}
         return _table_features(source, others, columns, drop)
     if drop is not None:
         raise ValueError(f"{source}: has no columns with names; leave out --drop")

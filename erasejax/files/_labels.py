@@ -33,7 +33,7 @@ class Labels:
 
     Attributes:
       values: (n,) int32 in [0, k), or floats: (n,) for a real concept, (n,) or (n, t) for
-        a task.
+        a task. Where labels may be missing, -1 or NaN is one that is.
       names: the k class names in the order of their numbers, or None for floats.
       source: the file they come from, as it was named.
       kind: what the file holds: "booleans", "integers", "text" or "floats".
@@ -95,7 +95,11 @@ _KINDS = {"b": "booleans", "i": "integers", "u": "integers", "f": "floats"}
 
 
 def read_labels(
-    spec: str | os.PathLike[str], *, concept: str = "auto", several: bool = True
+    spec: str | os.PathLike[str],
+    *,
+    concept: str = "auto",
+    several: bool = True,
+    missing: bool = False,
 ) -> Labels:
     """Reads labels: (n,) or (n, 1) of an array file, or a column of a table.
 
@@ -109,6 +113,8 @@ def read_labels(
         quantities.
       several: False takes also one class only, or a single value, or a class a row: of a file whose
         rows are among those of others.
+      missing: whether labels may be missing: empty cells, nulls, NaN and empty text. An integer -1
+        among 0, 1, ... may be one, or a class, and is refused.
 
     Returns:
       `Labels`.
@@ -120,7 +126,44 @@ def read_labels(
       ModuleNotFoundError: reading tables needs pyarrow.
     """
     choice("concept", concept, ("auto", "classes", "real"))
-    values = _values(spec)
+    values = _values(spec, missing)
+    if not missing:
+        return _coded(spec, values, concept, several)
+    there = _there(spec, values)
+    held = values[there]
+    if held.dtype.kind == "O" and not all(isinstance(value, str) for value in held):
+        held = np.array(held.tolist())  # numbers from between nulls
+    found = _coded(spec, held, concept, several)
+    whole = np.full(len(values), -1 if found.names else np.nan, found.values.dtype)
+    whole[there] = found.values
+    return dataclasses.replace(found, values=whole)
+
+
+def _there(spec: str | os.PathLike[str], values: np.ndarray) -> np.ndarray:
+    """Returns which labels are there.
+
+    Raises:
+      ValueError: there is an integer that may be a class or say that one is missing.
+    """
+    if values.dtype.kind == "f":
+        return ~np.isnan(values)
+    if values.dtype.kind == "O":
+        return np.array([value is not None and value != "" for value in values], bool)
+    if values.dtype.kind == "i" and (values == -1).any() and (values == 0).any():
+        raise ValueError(
+            f"{spec}: -1 among the labels 0, 1, ... may be a class, or a label that is missing; "
+            "leave missing ones empty (NaN in an array of floats, and concept classes), or name "
+            "the classes by words"
+        )
+    return np.ones(len(values), bool)
+
+
+def _coded(spec: str | os.PathLike[str], values: np.ndarray, concept: str, several: bool) -> Labels:
+    """Returns labels that are all there as `Labels`.
+
+    Raises:
+      ValueError: as `read_labels`.
+    """
     if not len(values):
         raise ValueError(f"{spec}: holds no labels")
     if values.dtype.kind == "f":
@@ -272,8 +315,12 @@ def _check_finite(spec: str | os.PathLike[str], values: np.ndarray) -> None:
         )
 
 
-def _values(spec: str | os.PathLike[str]) -> np.ndarray:
+def _values(spec: str | os.PathLike[str], missing: bool = False) -> np.ndarray:
     """Returns labels as they are: booleans, integers, float64, or str objects, (n,).
+
+    Args:
+      spec: as in `read_labels`.
+      missing: whether columns of tables may have nulls; such columns are float64 or objects.
 
     Raises:
       ValueError: they are something else.
@@ -287,7 +334,7 @@ def _values(spec: str | os.PathLike[str]) -> np.ndarray:
                 f"{source}: has {len(names)} columns; name the labels' as "
                 f"{source.path}:{list(table.types)[-1]}"
             )
-        return _column(source, names[0], table.column(names[0]))
+        return _column(source, names[0], table.column(names[0]), missing)
     array = read_array(source)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -308,8 +355,8 @@ def _values(spec: str | os.PathLike[str]) -> np.ndarray:
     raise ValueError(f"{spec}: expected integers, booleans, floats or text, got {array.dtype}")
 
 
-def _column(source: Source, name: str, column: "pa.Array") -> np.ndarray:
-    """Returns a column of a table as labels.
+def _column(source: Source, name: str, column: "pa.Array", missing: bool = False) -> np.ndarray:
+    """Returns a column of a table as labels, None or NaN where `missing` ones are null.
 
     Raises:
       ValueError: entries are missing, or are no labels.
@@ -318,6 +365,13 @@ def _column(source: Source, name: str, column: "pa.Array") -> np.ndarray:
 
     if pa.types.is_nested(column.type):
         raise ValueError(f"{source}: expected one label a row, column {name!r} holds {column.type}")
+    if column.null_count and missing:
+        there = np.asarray(column.is_valid())
+        found = _column(source, name, column.drop_null())
+        real = found.dtype.kind == "f"
+        whole = np.full(len(there), np.nan if real else None, found.dtype if real else object)
+        whole[there] = found
+        return whole
     if column.null_count:
         row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         hint = "; a class of such a name stands in quotes" if source.format.is_text else ""

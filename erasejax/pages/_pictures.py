@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from erasejax._core.extras import require
+from erasejax.pages._layers import LAYER
 from erasejax.pages._plots import blank, legend, open_axes
 from erasejax.pages._style import CHANCE, LINES
 
@@ -144,7 +145,8 @@ def _curves(
     names = [name for name, _ in _groups(data, colour)][: len(LINES)]
     figure, places = _grid(len(panels[:_PANELS]))
     values = np.sort(data[along].dropna().unique())
-    logarithmic = values[0] > 0 and values[-1] / values[0] > 30
+    layers = along == LAYER
+    logarithmic = not layers and values[0] > 0 and values[-1] / values[0] > 30
     handles = {}
     for axes, (title, rows) in zip(places, panels, strict=False):
         for name, line in _groups(rows, colour):
@@ -167,6 +169,9 @@ def _curves(
         axes.set_xlabel(along, fontsize=11)
         if logarithmic:
             axes.set_xscale("log")
+        if layers:
+            ticker = require("matplotlib.ticker", "plot")
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         if chance is not None:
             axes.axhline(chance, **CHANCE)
         axes.grid(axis="y", lw=0.4, alpha=0.5)

@@ -29,6 +29,12 @@ def describe(cells: Sequence[Cell]) -> dict[str, list[Value]]:
             }
             if len(own) > len({name for name, _ in own}):  # one class with several values
                 columns[f"{role}.{field}"] = _of_one_kind(values)
+        content = f"{role}.content"  # of own rows: a hash, told only where nothing else differs
+        if content in columns:
+            rest = [columns[name] for name in columns if name != content]
+            others = list(zip(*rest, strict=True))
+            if len({*others}) == len({*zip(others, columns[content], strict=True)}):
+                del columns[content]
     if len({cell.labels for cell in cells}) > 1:
         columns["labels"] = [cell.labels for cell in cells]
     return columns

@@ -32,11 +32,13 @@ class Config:
       fields: all its fields as JSON values, normalised by their types: 1, 1.0 and np.float32(1) are
         one.
       value: the configuration object; None where it was read back from a manifest.
+      draws: as JSON, what its draws are keyed by; None for all that it is.
     """
 
     name: str
     fields: Table
     value: Any = dataclasses.field(default=None, compare=False, repr=False)
+    draws: Table | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @functools.cached_property
     def json(self) -> Table:
@@ -44,9 +46,14 @@ class Config:
         return {"name": self.name, **self.fields}
 
     @functools.cached_property
+    def digest(self) -> bytes:
+        """A hash of what it is."""
+        return _sha(self.json)
+
+    @functools.cached_property
     def words(self) -> np.ndarray:
-        """(4,) uint32 of a hash of what it is; draws are keyed by them."""
-        digest = hashlib.sha256(canonical(self.json).encode()).digest()
+        """(4,) uint32 of a hash; draws are keyed by them."""
+        digest = self.digest if self.draws is None else _sha(self.draws)
         return np.frombuffer(digest[:16], ">u4").astype(np.uint32)
 
 
@@ -61,7 +68,7 @@ class Cell(NamedTuple):
     @property
     def key(self) -> tuple[Hashable, ...]:
         """What it is, hashable."""
-        return (*(config.words.tobytes() for config in self[:3]), self.labels)
+        return (*(config.digest for config in self[:3]), self.labels)
 
     @property
     def json(self) -> Table:
@@ -157,6 +164,10 @@ class Grid:
                 for part in parts
             )
         )
+
+
+def _sha(value: object) -> bytes:
+    return hashlib.sha256(canonical(value).encode()).digest()
 
 
 def canonical(value: object) -> str:

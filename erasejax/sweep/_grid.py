@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
+from erasejax.datasets import OwnRows, Rows
 from erasejax.names import Named, known, look_up, name_of
 from erasejax.sweep._cells import BLOCK, Config, Grid, Product, Table, canonical
 from erasejax.sweep._columns import PROTOCOLS, Columns, metric_names
@@ -192,16 +193,17 @@ def _expand(role: str, table: Table) -> list[Config]:
     for cls, own in zip(classes, fields, strict=True):
         mine = {key: _listed(values) for key, values in axes.items() if key in own}
         for values in itertools.product(*mine.values()):
-            given = {
-                key: _value(f"{role}.{key}", own[key], value)
-                for key, value in zip(mine, values, strict=True)
-            }
+            given: dict[str, Any] = dict(zip(mine, values, strict=True))
+            if cls is not Rows:  # whose arrays are fields
+                given = {k: _value(f"{role}.{k}", own[k], value) for k, value in given.items()}
             found.append(_config(role, cls(**given)))
     return found
 
 
 def _config(role: str, value: Any) -> Config:
     """Returns the configuration of an object, its fields normalised."""
+    if isinstance(value, OwnRows):
+        return Config(name_of(value), value.described(), value, value.draws)
     fields = _fields(type(value))
     given = {
         key: _value(f"{role}.{key}", field, getattr(value, key)) for key, field in fields.items()

@@ -17,7 +17,7 @@ import numpy as np
 from erasejax.sweep._blocks import Block, Numerics, ranges
 from erasejax.sweep._cells import Cell, Config, Grid, Product
 from erasejax.sweep._columns import Columns
-from erasejax.sweep._sharing import groups, shape_of
+from erasejax.sweep._sharing import groups, outline, shape_of
 from erasejax.sweep._store import Store
 from erasejax.sweep._trial import Batch
 
@@ -245,7 +245,7 @@ def _sharing(product: Product, items: list[Item]) -> list[Program]:
     """Returns programs for the items of a product, those that share one together."""
     by_structure = defaultdict(list)
     for item in items:
-        by_structure[structure(item.dataset.value)].append(item)
+        by_structure[structure(outline(item.dataset.value))].append(item)
     shapes = {key: shape_of(own[0].dataset.value) for key, own in by_structure.items()}
     lanes = {key: sum(item.seeds for item in own) for key, own in by_structure.items()}
     found = []
@@ -324,5 +324,5 @@ def leaves_of(value: T) -> T:
 
 def structure(value: object) -> Hashable:
     """Returns what configurations have in common that run through one program."""
-    leaves, tree = jax.tree.flatten(leaves_of(value))
-    return tree, tuple(leaf.shape for leaf in leaves)
+    leaves, tree = jax.tree.flatten(value)
+    return tree, tuple(np.shape(leaf) for leaf in leaves)

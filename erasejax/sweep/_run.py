@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 
 from erasejax.sweep._blocks import Numerics, numerics
+from erasejax.sweep._content import about, changes
 from erasejax.sweep._executors import Executor, check_executor, run_elsewhere
 from erasejax.sweep._grid import Spec, grid
 from erasejax.sweep._plan import Plan, plan, share, share_in_words
@@ -39,6 +40,8 @@ class Estimate(NamedTuple):
       run_s: seconds to run, from one chunk of every program.
       share: which share this process does, and why; "" for all of it.
       sharing: which numbers of rows share a program, and why; "" where none do.
+      rows: how many rows of yours there are, how equal their parts are, and whether their files
+        have changed; "" where there are none.
 
     Example:
       >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}
@@ -58,6 +61,7 @@ class Estimate(NamedTuple):
     run_s: float | None = None
     share: str = ""
     sharing: str = ""
+    rows: str = ""
 
 
 def run(
@@ -117,7 +121,8 @@ def run(
       ModuleNotFoundError: the extra `sweep` is not installed.
 
     Warns:
-      UserWarning: it does only a part, because of where it runs, and no progress is shown.
+      UserWarning: no progress is shown, and it does only a part, because of where it runs, or
+        files of own rows are not those that the folder has blocks of.
 
     Example:
       >>> spec = {"dataset": "xor-classes", "eraser": "sal", "probe": "mean-difference"}
@@ -138,12 +143,15 @@ def run(
     store.clean()
     now = numerics()
     todo = plan(resolved, store, now, own)
+    changed = changes(resolved, store)
+    for line in () if progress else changed:
+        warnings.warn(line, stacklevel=2)
     devices = jax.local_devices()
     with contextlib.closing(
         Progress(todo.trials, show=progress and jax.process_index() == 0)
     ) as show:
-        if words:
-            show.note(words)
+        for line in (*[words] * bool(words), *about(resolved), *changed):
+            show.note(line)
         show.say(f"{todo.blocks - todo.missing:,} of {todo.blocks:,} blocks are stored")
         if todo.programs:
             show.say("tracing")
@@ -223,6 +231,7 @@ def estimate(
         _bytes(todo),
         share=share_in_words(own, shard),
         sharing=in_words([traced.rows for traced in ready]),
+        rows="; ".join([*about(resolved), *changes(resolved, store)]),
     )
     if not measure:
         return found
@@ -235,8 +244,7 @@ def estimate(
         jax.block_until_ready(compiled(*inputs, *traced.shared))
         start = time.perf_counter()
         jax.block_until_ready(compiled(*inputs, *traced.shared))
-        chunks = sum(1 for _ in traced.chunks())
-        run_s += (time.perf_counter() - start) * chunks
+        run_s += (time.perf_counter() - start) * traced.chunk_count
     return found._replace(compile_s=compile_s, run_s=run_s)
 
 

@@ -11,12 +11,21 @@ from typing import NamedTuple, TypeVar
 
 import jax
 
-from erasejax.datasets import Generator
+from erasejax.datasets import Generator, OwnRows
 from erasejax.rows import Dataset, Pairs
 from erasejax.sweep._cells import Config, Product
 from erasejax.sweep._columns import Columns
 
-__all__ = ["Shape", "filled", "groups", "in_words", "is_short", "shape_of"]
+__all__ = [
+    "Shape",
+    "drawn_shapes",
+    "filled",
+    "groups",
+    "in_words",
+    "is_short",
+    "outline",
+    "shape_of",
+]
 
 H = TypeVar("H", bound=Hashable)
 
@@ -39,9 +48,22 @@ class Shape(NamedTuple):
     kind: Hashable
 
 
+def outline(dataset: Generator) -> Generator:
+    """Returns a dataset as it is for all that shapes decide: of own rows, without the rows."""
+    return dataset.outline if isinstance(dataset, OwnRows) else dataset
+
+
+def drawn_shapes(dataset: Generator) -> Dataset | Pairs:
+    """Returns the shapes of one part of the rows that a dataset draws."""
+    if isinstance(dataset, OwnRows):
+        rows = dataset.outline
+        return jax.eval_shape(lambda rows, key: rows.sample(key), rows, jax.random.key(0))
+    return jax.eval_shape(lambda key: dataset.sample(key), jax.random.key(0))
+
+
 def shape_of(dataset: Generator) -> Shape:
     """Returns the shape of the rows that a dataset draws."""
-    rows = jax.eval_shape(lambda key: dataset.sample(key), jax.random.key(0))
+    rows = drawn_shapes(dataset)
     leaves, tree = jax.tree.flatten(rows)
     if isinstance(rows, Pairs):
         return Shape(0, 0, (tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)))

@@ -257,6 +257,15 @@ def _draw(key: jax.Array, dataset: Generator, part: jax.Array, permuted: jax.Arr
     def shuffled(z: jax.Array) -> jax.Array:
         return jnp.where(permuted, jax.random.permutation(own, z), z)
 
+    if isinstance(rows, Dataset) and rows.seen is not None:
+        # Only among rows that count: the place of each, and the same in random order.
+        last, numbers = (~rows.seen).astype(jnp.int32), jnp.arange(rows.x.shape[0])
+        bits = jax.random.bits(own, numbers.shape, jnp.uint32)
+        places = jax.lax.sort((last, numbers), num_keys=1)[1]
+        others = jax.lax.sort((last, bits, numbers), num_keys=2)[2]
+        mixed = rows.z.at[places].set(rows.z[others])
+        return dataclasses.replace(rows, z=jnp.where(permuted, mixed, rows.z))
+
     if isinstance(rows, Pairs):
         assert rows.labels is not None
         return dataclasses.replace(rows, labels=shuffled(rows.labels))
