@@ -12,7 +12,8 @@ from flax import struct
 
 from erasejax._core.pytrees import static
 from erasejax._core.types import Json, Key
-from erasejax.datasets._own import OwnRows, Rows, checked
+from erasejax.datasets._checked import checked
+from erasejax.datasets._own import OwnRows, Rows
 from erasejax.datasets._splitting import PARTS
 from erasejax.files import open_features, parse, read_array, read_groups, read_labels, read_task
 from erasejax.files import read_labels_again as read_numbers
