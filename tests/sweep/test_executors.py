@@ -21,8 +21,9 @@ import pytest
 import erasejax as ej
 from erasejax._core import program_cache
 from erasejax.sweep import _executors, _tasks
+from erasejax.sweep._blocks import numerics
 from erasejax.sweep._plan import plan
-from erasejax.sweep._store import Store, numerics
+from erasejax.sweep._store import Store
 from erasejax.sweep._traced import Traced
 from tests.command import bad
 from tests.common import enable_x64
