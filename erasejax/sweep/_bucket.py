@@ -47,11 +47,14 @@ class Bucket:
     def __init__(self, url: str):
         core = require("fsspec.core", "sweep")
         self.path = url if url.endswith("://") else url.rstrip("/")
+        options = {}
         if own := _EXTRAS.get(url.partition(":")[0]):
             require(*own)
+            # A listing that is kept denies what others have created since, even to who reads it.
+            options["use_listings_cache"] = False
             logging.getLogger(own[0]).addHandler(logging.NullHandler())  # what fails is raised
         try:
-            self._files, root = core.url_to_fs(self.path)
+            self._files, root = core.url_to_fs(self.path, **options)
         except ImportError as error:
             raise ModuleNotFoundError(f"{url}: {error}", name=error.name) from None
         except ValueError as error:
