@@ -100,11 +100,14 @@ def fit(
     check_output(out, force, x, labels, task, *files_among(options), kinds=(".safetensors",))
     wanted = None if dtype is None else named_dtype(dtype)
     config = configure(method, options, encoding)
-    if config.needs_task and task is None:
-        raise ValueError(f"{method} needs --task FILE, what it should keep")
-    if task is not None and not config.needs_task:
+    if config.reads_task and task is None:
+        raise ValueError(f"{method} needs --task FILE here, the second concept")
+    if task is not None and not config.reads_task:
         keeping = [name for name, eraser in known("eraser").items() if eraser.needs_task]
-        raise ValueError(f"--task is no option of {method}; {', '.join(keeping)} keeps a task")
+        raise ValueError(
+            f"--task is no option of {method}; {', '.join(keeping)} keeps a task, and --given pooled "
+            "or each, of those that have it, erases within its classes"
+        )
     features = open_features(parse(x, encoding), labels=labels, task=task, drop=drop)
     concepts = read_labels(parse(labels, encoding), concept=concept)
     check_rows(features, concepts)
