@@ -451,7 +451,11 @@ def _table(
     num_classes: int | None,
     num_groups: int | None,
 ) -> jax.Array:
-    """Returns the weights of the rows by label, group and prediction, (k, g, k)."""
+    """Returns the weights of the rows by label, group and prediction, (k, g, k).
+
+    Raises:
+      ValueError: there is not one of each a row, or a number is missing.
+    """
     predicted, y = _whole("predicted", predicted), _whole("y", y)
     if predicted.shape != y.shape:
         raise ValueError(f"y: expected the shape of predicted {predicted.shape}, got {y.shape}")
@@ -467,7 +471,8 @@ def _table(
 def _of_rows(probe: Predictor, data: Dataset) -> jax.Array:
     """Returns the same for a probe and rows, whose task says which group each is of."""
     k = data.num_classes
-    assert k is not None and data.task is not None
+    assert k is not None
+    assert data.task is not None
     task = data.task.reshape(len(data.x), -1)
     g = max(task.shape[1], 2)
     group = (task[:, 0] > 0.5).astype(jnp.int32) if task.shape[1] == 1 else jnp.argmax(task, axis=1)

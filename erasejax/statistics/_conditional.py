@@ -12,7 +12,6 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from erasejax._core import inputs
 from erasejax._linalg.products import product, row_sum, safe_reciprocal
@@ -63,7 +62,7 @@ def conditional_moments(moments: Moments, classes: int, given: str) -> Moments:
 
 
 def task_classes(data: Dataset) -> tuple[jax.Array, int, jax.Array]:
-    """Returns the classes (n,) of a task, how many there are, and which rows have one, (n,) bool."""
+    """Returns the classes (n,) of a task, their number, and which rows have one, (n,) bool."""
     assert data.task is not None
     task = data.task.reshape(len(data.x), -1)
     binary = ((task == 0) | (task == 1)).all(axis=1)
@@ -82,10 +81,10 @@ def _contrasts(share: jax.Array, classes: int, given: str) -> jax.Array:
     """
     share = share.reshape(-1, classes)
     m = len(share)
-    own = np.eye(classes)[:, 1:]
+    own = jnp.eye(classes, dtype=share.dtype)[:, 1:]
     total = jnp.sum(share, axis=1, keepdims=True)
-    mean = product("yz,zr->yr", share * safe_reciprocal(total, total > 0), own.astype(share.dtype))
-    within = own.astype(share.dtype) - mean[:, None]
+    mean = product("yz,zr->yr", share * safe_reciprocal(total, total > 0), own)
+    within = own - mean[:, None]
     if given == "each":
-        within = within[:, :, None] * np.eye(m, dtype=share.dtype)[:, None, :, None]
+        within = within[:, :, None] * jnp.eye(m, dtype=share.dtype)[:, None, :, None]
     return within.reshape(m * classes, -1)
