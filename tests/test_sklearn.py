@@ -359,7 +359,7 @@ def test_a_task_to_keep_is_y():
     apart = np.diff(class_means(x, task), axis=0)
     np.testing.assert_allclose(np.diff(class_means(erased, task), axis=0), apart, atol=1e-12)
     for eraser, y in ((ConceptEraser(ej.SPLINCE()), None), (ConceptEraser(ej.SPLINCE(), "y"), z)):
-        with pytest.raises(ValueError, match="SPLINCE keeps a task"):
+        with pytest.raises(ValueError, match="SPLINCE reads a task"):
             eraser.fit(x, y, sensitive_features=z if y is None else None)
 
 

@@ -125,11 +125,16 @@ def fit(
         check_output(out, force, *inputs, kinds=(".safetensors",))
     wanted = None if dtype is None else named_dtype(dtype)
     config = configure(method, options, encoding)
-    if given.x and config.needs_task and task is None:
-        raise ValueError(f"{method} needs --task FILE, what it should keep")
-    if task is not None and not config.needs_task:
+    if given.x and config.reads_task and task is None:
+        raise ValueError(f"{method} needs --task FILE, the second concept")
+    if task is not None and not config.reads_task:
         keeping = [name for name, eraser in known("eraser").items() if eraser.needs_task]
-        raise ValueError(f"--task is no option of {method}; {', '.join(keeping)} keeps a task")
+        raise ValueError(
+            f"--task is no option of {method}; {', '.join(keeping)} keeps a task, and --given "
+            "pooled or each erases within its classes"
+        )
+    if config.given != "none" and (moments is not None or given.together is not None):
+        raise ValueError("--given needs the rows of one file, not moments of classes alone")
     if moments is not None and not isinstance(config, ClosedForm):
         raise ValueError(f"{method} needs the rows, not only their moments; leave out --moments")
     if moments is None and (given.together is None or not isinstance(config, ClosedForm)):
@@ -318,9 +323,16 @@ def fit_eraser(
     n, d = features.shape
     dtype = features.dtype if dtype is None else dtype
     wide = n < d and n * d <= _MEMORY_VALUES
-    if not isinstance(config, ClosedForm) or (wide and (certificate or config.needs_covariance)):
+    within = config.given != "none"  # the classes of a task: of rows together, not of blocks
+    if (
+        not isinstance(config, ClosedForm)
+        or within
+        or (wide and (certificate or config.needs_covariance))
+    ):
         (data,) = read_blocks(features, labels, task=task, rows=n)
         eraser = raise_if_failed(config.fit(data, key=jax.random.key(seed)))
+        if isinstance(config, ClosedForm):
+            data = config.concept(data)
         return eraser, certify_rows(eraser, data, dtype=dtype) if certificate else _NOTHING
     covariance = _keeps_covariance(config, d, certificate)
     moments = stream_moments(features, labels, task=task, covariance=covariance, progress="fitting")

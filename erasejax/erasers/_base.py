@@ -1,10 +1,11 @@
 """What all erasers share: how `fit` and `solve` check their arguments and compile."""
 
 from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
@@ -13,7 +14,7 @@ from erasejax._core.status import thrown
 from erasejax._core.types import FittedEraser, Given, Key
 from erasejax.names import Named
 from erasejax.rows import Dataset, as_dataset_about, moved, roomy
-from erasejax.statistics import Moments
+from erasejax.statistics import Conditional, Moments, conditional_moments, conditional_rows
 
 __all__ = ["ClosedForm", "Eraser"]
 
@@ -44,6 +45,12 @@ class Eraser(Named, Tree, Generic[F]):
     needs_key = False
     passes = 1  # of a fit over all rows but in blocks, about
     needs_task = False
+    given: Conditional = "none"  # a field of those that erase within the classes of a task
+
+    @property
+    def reads_task(self) -> bool:
+        """Whether `fit` needs a task."""
+        return self.needs_task or self.given != "none"
 
     def fit(
         self,
@@ -65,8 +72,8 @@ class Eraser(Named, Tree, Generic[F]):
           weights: (n,) row weights >= 0; rows of weight 0 are never read. None for ones.
           num_classes: number of classes of integer labels; required under jit and vmap.
           key: a typed `jax.random.key`, where the eraser draws.
-          task: (n,) or (n, t), a second concept, kept by `SPLINCE` and read by no other eraser;
-            under jit class labels as one-hot columns.
+          task: (n,) or (n, t), a second concept, kept by `SPLINCE`, and within whose classes
+            erasers with `given` erase; read by no other. Under jit class labels as one-hot columns.
           throw: whether a failed fit raises; under jit and vmap it never does.
 
         Returns:
@@ -131,21 +138,71 @@ class ClosedForm(Eraser[F]):
 
     needs_covariance = True
 
-    def solve(self, moments: Moments) -> F:
+    def solve(self, moments: Moments, *, tasks: int | None = None) -> F:
         """Returns the eraser of the rows that `moments` has seen.
 
         Args:
           moments: of any number of rows, streamed, merged or summed over devices.
+          tasks: static; where `given` is set, the number m of classes of the task. The moments are
+            then of the classes y k + z of task y and concept z, m k in all.
 
         Returns:
           The fitted eraser, the same as `fit` on the rows, up to rounding.
 
+        Raises:
+          ValueError: `given` is set and tasks is not, or does not divide the classes.
+
         Under jit: pure.
         """
+        if self.given != "none":
+            moments = conditional_moments(moments, self._classes(moments, tasks), self.given)
+        elif tasks is not None:
+            raise ValueError("tasks: only where given is 'pooled' or 'each'")
         return _solve(inputs.numbers(self, moments.xz.dtype), moments)
 
+    def concept(self, data: Dataset) -> Dataset:
+        """Returns rows with the concept that is erased: within the classes of the task, if asked.
+
+        Args:
+          data: rows, with class labels and a task of classes where `given` is set.
+
+        Under jit: pure.
+        """
+        return data if self.given == "none" else conditional_rows(data, self.given)
+
+    def _check(self, data: Dataset) -> None:
+        super()._check(data)
+        if self.given == "none":
+            return
+        inputs.choice("given", self.given, get_args(Conditional))
+        name = f"{type(self).__name__}(given={self.given!r})"
+        if data.task is None:
+            raise TypeError(f"task: missing; {name} erases within its classes, fit(x, z, task=y)")
+        if not data.is_classes:
+            raise TypeError(f"z: {name} needs class labels, integers (n,)")
+        task = inputs.known_values(data.task)
+        if task is not None:
+            sums = task.sum(axis=1) if task.shape[1] > 1 else np.ones(len(task))
+            if not (np.isin(task, (0, 1)).all() and (sums == 1).all()):
+                raise ValueError(f"task: {name} needs classes, integers (n,) or one-hot columns")
+
+    def _classes(self, moments: Moments, tasks: int | None) -> int:
+        """Returns the number of classes of the concept in moments of those of task and concept.
+
+        Raises:
+          ValueError: it cannot be.
+        """
+        columns = moments.xz.shape[1]
+        if tasks is None or tasks < 1 or columns % tasks or columns == tasks or not moments.one_hot:
+            raise ValueError(
+                f"tasks: with given={self.given!r} the moments are of the classes y k + z of task "
+                f"and concept, and tasks how many y there are; got tasks={tasks} and {columns} "
+                f"columns of {'classes' if moments.one_hot else 'no classes'}"
+            )
+        return columns // tasks
+
     def _fit(self, data: Dataset, key: jax.Array | None) -> F:
-        return self._solve(Moments.of(data, covariance=self.needs_covariance))
+        return self._solve(Moments.of(self.concept(data), covariance=self.needs_covariance))
 
     def _solve(self, moments: Moments) -> F:
         raise NotImplementedError

@@ -12,6 +12,7 @@ from erasejax.erasers._base import ClosedForm
 from erasejax.projection import Projection, oblique
 from erasejax.rows import Dataset
 from erasejax.statistics import (
+    Conditional,
     Moments,
     ShrinkageRule,
     Solved,
@@ -48,6 +49,10 @@ class LEACE(ClosedForm[Projection]):
       shrinkage_rule: static; "fixed" takes `shrinkage`, "none" is 0, "schaefer-strimmer" estimates
         the weight for Gaussian correlations, "oas" as for a covariance.
       keep_mean: static; True projects about the mean of the rows, False about the origin.
+      given: static; what erasing leaves alone of the concept, because a task y says so, `fit(x, z,
+        task=y)`. "none": nothing, Cov(r(x), z) = 0. "pooled": the mean over y of Cov(r(x), z | y)
+        becomes 0, at k - 1 directions. "each": Cov(r(x), z | y) becomes 0 for every y, at up to
+        m (k - 1) directions. Demographic parity wants the first, equalised odds the last.
 
     Example:
       >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
@@ -67,6 +72,7 @@ class LEACE(ClosedForm[Projection]):
     shrinkage: Annotated[ArrayLike, Within(0, 1)] = 0.0
     shrinkage_rule: ShrinkageRule = static("fixed")
     keep_mean: bool = static(True)
+    given: Conditional = static("none")
 
     @classmethod
     def check_options(cls, given: Mapping[str, object]) -> None:
@@ -74,6 +80,7 @@ class LEACE(ClosedForm[Projection]):
         check_shrinkage(given)
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> Projection:
+        data = self.concept(data)
         return self._read(solve_data(data, rule=self.shrinkage_rule, shrinkage=self.shrinkage))
 
     def _solve(self, moments: Moments) -> Projection:

@@ -9,7 +9,7 @@ from erasejax._core.pytrees import static
 from erasejax._linalg.products import safe_reciprocal
 from erasejax.erasers._base import ClosedForm
 from erasejax.projection import Projection, oblique
-from erasejax.statistics import Moments, concept_axes, place
+from erasejax.statistics import Conditional, Moments, concept_axes, place
 
 __all__ = ["MeanDifference"]
 
@@ -28,6 +28,7 @@ class MeanDifference(ClosedForm[Projection]):
     Attributes:
       keep_mean: static; True projects about the mean of the rows, which stays where it is; False
         about the origin.
+      given: static; as in `LEACE`: within the classes of a task.
 
     Example:
       >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
@@ -43,6 +44,7 @@ class MeanDifference(ClosedForm[Projection]):
     name: ClassVar[str] = "mean-difference"
 
     keep_mean: bool = static(True)
+    given: Conditional = static("none")
 
     needs_covariance = False
 

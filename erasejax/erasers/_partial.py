@@ -44,6 +44,11 @@ class Partial(Eraser[Projection]):
         return self.of.needs_key
 
     @property
+    def reads_task(self) -> bool:
+        """Whether `fit` needs a task: where that one does."""
+        return self.of.reads_task
+
+    @property
     def passes(self) -> int:
         """Of a fit over all rows, about: those of that one."""
         return self.of.passes

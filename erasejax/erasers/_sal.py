@@ -19,6 +19,7 @@ class SAL(MeanDifference):
 
     Attributes:
       keep_mean: static; True projects about the mean of the rows, False about the origin.
+      given: static; as in `LEACE`: within the classes of a task.
 
     Example:
       >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))

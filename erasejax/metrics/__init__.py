@@ -4,9 +4,18 @@ from erasejax.metrics._accuracy import accuracy, balanced_accuracy
 from erasejax.metrics._auroc import auroc
 from erasejax.metrics._base import Metric
 from erasejax.metrics._base import offered as offered
-from erasejax.metrics._calibration import expected_calibration_error
+from erasejax.metrics._calibration import calibration_by_group, expected_calibration_error
 from erasejax.metrics._certificate import Certificate, certify, certify_rows
 from erasejax.metrics._damage import damage
+from erasejax.metrics._fairness import (
+    GroupRates,
+    demographic_parity_difference,
+    demographic_parity_ratio,
+    equalized_odds_difference,
+    group_rates,
+    tpr_gap,
+    worst_group_accuracy,
+)
 from erasejax.metrics._guardedness import GuardednessTest, guardedness_test
 from erasejax.metrics._leak import LinearLeak as LinearLeak
 from erasejax.metrics._leak import linear_leak as linear_leak
@@ -23,6 +32,7 @@ from erasejax.names import fill_room
 
 __all__ = [
     "Certificate",
+    "GroupRates",
     "GuardednessTest",
     "Interval",
     "Metric",
@@ -30,16 +40,23 @@ __all__ = [
     "auroc",
     "balanced_accuracy",
     "bootstrap",
+    "calibration_by_group",
     "canonical_correlations",
     "certify",
     "certify_rows",
     "damage",
+    "demographic_parity_difference",
+    "demographic_parity_ratio",
+    "equalized_odds_difference",
     "expected_calibration_error",
+    "group_rates",
     "guardedness_test",
     "linear_r2",
     "log_loss",
     "majority_rate",
     "r2",
+    "tpr_gap",
+    "worst_group_accuracy",
 ]
 
 fill_room(__name__)

@@ -11,9 +11,9 @@ from erasejax._core.status import failed
 from erasejax._core.types import Given
 from erasejax.metrics._base import Metric
 from erasejax.metrics._scoring import Likelihood, labelled
-from erasejax.rows import Dataset, roomy
+from erasejax.rows import Dataset, count_groups, number_groups, reweighted, roomy
 
-__all__ = ["ExpectedCalibrationError", "expected_calibration_error"]
+__all__ = ["ExpectedCalibrationError", "calibration_by_group", "expected_calibration_error"]
 
 
 def expected_calibration_error(
@@ -61,13 +61,59 @@ def expected_calibration_error(
       Guo, Pleiss, Sun and Weinberger 2017, arXiv 1706.04599; Nixon et al. 2019, arXiv 1904.01685
       (bins of equal share).
     """
-    name = type(probe).__name__
-    if not hasattr(probe, "log_proba"):
-        raise TypeError(f"expected_calibration_error: {name} has no likelihood (no log_proba)")
-    if int(bins) != bins or bins < 1:
-        raise ValueError(f"bins: expected a positive whole number, got {bins}")
+    bins = _checked("expected_calibration_error", probe, bins)
     probe, data = labelled(probe, x, z, weights)
-    return _calibration(probe, roomy(data), int(bins))
+    return _calibration(probe, roomy(data), bins)
+
+
+def calibration_by_group(
+    probe: Likelihood,
+    x: Given | Dataset,
+    z: Given | None = None,
+    *,
+    groups: Given,
+    bins: int = 15,
+    weights: Given | None = None,
+    num_groups: int | None = None,
+) -> Float[Array, " g"]:
+    """Returns the expected calibration error within each group of rows.
+
+    A probe may be calibrated over all rows and not within a group. The bins are those of the group.
+
+    Args:
+      probe: a fitted classifier with a likelihood (`log_proba`).
+      x: (n, d) floats, or a `Dataset` and no z.
+      z: (n,) integer labels.
+      groups: (n,) integers or text, which group each row is of.
+      bins: static; how many.
+      weights: (n,) row weights, or None.
+      num_groups: how many groups there are; counted where it is None, required under jit.
+
+    Returns:
+      (g,) in [0, 1], in the order of the groups; NaN for a group without rows, and where the probe
+      failed.
+
+    Raises:
+      TypeError: the probe has no likelihood, or z is not class labels.
+      ValueError: bins is not positive, or there is not one group a row.
+
+    Under jit: pure; `bins` is static.
+
+    Example:
+      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
+      >>> probe = ej.probes.LDA().fit(data)
+      >>> ej.metrics.calibration_by_group(probe, data, groups=[0, 0, 0, 1, 1, 1]).shape
+      (2,)
+
+    References:
+      Pleiss et al. 2017, arXiv 1709.02012.
+    """
+    bins = _checked("calibration_by_group", probe, bins)
+    probe, data = labelled(probe, x, z, weights)
+    numbers = number_groups(groups, len(data.x))
+    count = count_groups(numbers, num_groups)
+    data = data.replace(task=jnp.asarray(numbers, data.x.dtype)[:, None])
+    return _calibrations(probe, roomy(data), bins, count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +136,32 @@ class ExpectedCalibrationError(Metric):
     def compute(self, probe: Likelihood, rows: Dataset) -> jax.Array:
         """Returns how far probabilities lie from frequencies."""
         return expected_calibration_error(probe, rows, bins=self.bins)
+
+
+def _checked(name: str, probe: Likelihood, bins: int) -> int:
+    """Returns the number of bins.
+
+    Raises:
+      TypeError: the probe has no likelihood.
+      ValueError: there is no such number.
+    """
+    if not hasattr(probe, "log_proba"):
+        raise TypeError(f"{name}: {type(probe).__name__} has no likelihood (no log_proba)")
+    if int(bins) != bins or bins < 1:
+        raise ValueError(f"bins: expected a positive whole number, got {bins}")
+    return int(bins)
+
+
+@program(static_argnums=(2, 3))
+def _calibrations(probe: Likelihood, data: Dataset, bins: int, count: int) -> jax.Array:
+    assert data.task is not None
+    group = data.task[:, 0]
+
+    def one(own: jax.Array) -> jax.Array:
+        weights = jnp.where(group == own, data.row_weights, 0)
+        return _calibration(probe, reweighted(data, weights), bins)
+
+    return jax.lax.map(one, jnp.arange(count, dtype=group.dtype))
 
 
 @program(static_argnums=2)

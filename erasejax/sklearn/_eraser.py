@@ -102,10 +102,10 @@ class ConceptEraser(OneToOneFeatureMixin, TransformerMixin, Estimator):
         X = validate_data(self, X, dtype=FLOATS)
         z, names = coded(name, given)
         task = None
-        if self.method.needs_task:
+        if self.method.reads_task:
             if self.concept == "y" or y is None:
                 raise ValueError(
-                    f"y: {type(self.method).__name__} keeps a task; pass it as y, and the concept "
+                    f"y: {type(self.method).__name__} reads a task; pass it as y, and the concept "
                     "as sensitive_features"
                 )
             task, _ = coded("y", y)

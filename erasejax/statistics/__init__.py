@@ -22,12 +22,19 @@ from erasejax.statistics._concept import (
     standardized,
     whitening,
 )
+from erasejax.statistics._conditional import (
+    Conditional,
+    conditional_moments,
+    conditional_rows,
+    task_classes,
+)
 from erasejax.statistics._moments import Moments, merge
 from erasejax.statistics._moved import moments_after, relative_spread, share_of_variance
 from erasejax.statistics._sharded import sharded_moments
 
 __all__ = [
     "ClassMoments",
+    "Conditional",
     "Moments",
     "SHRINKAGE_RULES",
     "ShrinkageRule",
@@ -36,6 +43,8 @@ __all__ = [
     "class_gaps",
     "concept_axes",
     "concept_status",
+    "conditional_moments",
+    "conditional_rows",
     "correlations",
     "merge",
     "moments_after",
@@ -49,6 +58,7 @@ __all__ = [
     "solve_data",
     "solve_moments",
     "standardized",
+    "task_classes",
     "whitening",
     "within_classes",
 ]

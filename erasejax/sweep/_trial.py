@@ -20,7 +20,7 @@ from erasejax.datasets import Generator
 from erasejax.erasers import Eraser
 from erasejax.metrics import Metric, offered
 from erasejax.probes import ContrastProbe, Probe
-from erasejax.rows import Dataset, PairNormalization, Pairs
+from erasejax.rows import Dataset, PairNormalization, Pairs, codes
 from erasejax.sweep._columns import PROTOCOLS, TASK, Columns, metric_names
 
 __all__ = ["LABELS", "Batch", "drawn", "lane_key", "trial", "trials"]
@@ -355,7 +355,7 @@ def _scores(
 
 
 def _of_task(data: Dataset) -> Dataset:
-    """Returns rows with the task in place of the concept.
+    """Returns rows with the task in place of the concept, and classes in place of the task.
 
     Raises:
       ValueError: there is none, or it is not one column.
@@ -363,7 +363,8 @@ def _of_task(data: Dataset) -> Dataset:
     if data.task is None or data.task.reshape(len(data.x), -1).shape[1] != 1:
         raise ValueError("metrics: task_ needs a dataset with a binary task, such as two-concepts")
     z = (data.task.reshape(-1) > 0.5).astype(jnp.int32)
-    return Dataset(x=data.x, z=z, num_classes=2, weights=data.weights)
+    other = codes(data, data.x.dtype)[0] if data.is_classes else None
+    return Dataset(x=data.x, z=z, num_classes=2, task=other, weights=data.weights)
 
 
 def _join(trees: Sequence[T]) -> T:

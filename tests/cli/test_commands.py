@@ -425,7 +425,10 @@ def test_bad_input_to_fit(case, blocks, here, data, capsys, monkeypatch):
         ("--method ablation", "needs --directions FILE"),
         ("--method ablation --directions z.npy", "expected directions"),
         ("--method ablation --directions x.npy", "expected (5,) or (5, r)"),
-        ("--method leace --task task.npy", "--task is no option of leace; splince keeps a task"),
+        (
+            "--method leace --task task.npy",
+            "--task is no option of leace; splince keeps a task, and --given",
+        ),
         ("--method splince", "splince needs --task FILE"),
         ("--method splince --task no.npy", "no.npy: no such file"),
         ("--method splince --task short.npy", "short.npy: holds 30 task entries, but x.npy has 60"),
