@@ -323,7 +323,6 @@ class TPRGap(_Fairness):
     """
 
     name = "tpr_gap"
-    title = "TPR gap"
 
     @staticmethod
     def _score(probe: Predictor, data: Dataset) -> jax.Array:
@@ -339,7 +338,6 @@ class EqualizedOddsDifference(_Fairness):
     """
 
     name = "equalized_odds_difference"
-    title = "equalised odds difference"
 
     @staticmethod
     def _score(probe: Predictor, data: Dataset) -> jax.Array:
@@ -355,7 +353,6 @@ class DemographicParityDifference(_Fairness):
     """
 
     name = "demographic_parity_difference"
-    title = "demographic parity difference"
 
     @staticmethod
     def _score(probe: Predictor, data: Dataset) -> jax.Array:
@@ -372,7 +369,6 @@ class DemographicParityRatio(_Fairness):
     """
 
     name = "demographic_parity_ratio"
-    title = "demographic parity ratio"
 
     @staticmethod
     def _score(probe: Predictor, data: Dataset) -> jax.Array:
@@ -389,7 +385,6 @@ class WorstGroupAccuracy(_Fairness):
     """
 
     name = "worst_group_accuracy"
-    title = "worst group accuracy"
 
     @staticmethod
     def _score(probe: Predictor, data: Dataset) -> jax.Array:

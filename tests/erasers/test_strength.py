@@ -227,7 +227,13 @@ SPEC = {
 def test_strength_is_an_axis_of_a_sweep(tmp_path):
     grid = ej.sweep.grid(SPEC)
     assert [config.fields for config in grid.parts[0].erasers][1] == {
-        "of": {"name": "leace", "shrinkage": 0.0, "shrinkage_rule": "fixed", "keep_mean": True},
+        "of": {
+            "name": "leace",
+            "shrinkage": 0.0,
+            "shrinkage_rule": "fixed",
+            "keep_mean": True,
+            "given": "none",
+        },
         "strength": 0.0,
     }
     assert len(plan(grid, None, numerics()).programs) == 1

@@ -186,5 +186,6 @@ def test_claim_of_half_precision():
 
 def test_commands_take_the_dtype_by_name(files):
     out = Path("e.safetensors")
-    text = fit("float16.safetensors", "z.npy", out=out, method="leace", dtype="float32", options={})
+    given = ("float16.safetensors", "z.npy")
+    text = fit(given, out=out, method="leace", dtype="float32", options={})
     assert certified(text) == 0
