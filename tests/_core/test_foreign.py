@@ -160,6 +160,10 @@ def cases():
         if hasattr(config, "solve"):
             kind = {"QLEACE": "ClassMoments", "ALFQLEACE": "ClassMoments", "SPLINCE": "task"}
             found[f"{name}.solve|{label}"] = solve(config, kind.get(name, "Moments"))
+        if hasattr(config, "concept"):
+            found[f"{name}.concept"] = lambda a, b, c=config: c.concept(
+                ej.rows.as_dataset(a(X), a(Z), weights=b(WEIGHTS))
+            )
     for label, config in common.probes().items():
         found[f"{type(config).__name__}.fit|{label}"] = fit(config)
     for config in common.contrast_probes().values():
@@ -167,6 +171,10 @@ def cases():
     for kind in sorted(set(ej.datasets.__all__) - {"Generator", "OwnRows", "Rows", "FileRows"}):
         config = getattr(ej.datasets, kind)(rows=20)
         found[f"{kind}.sample"] = lambda a, b, c=config: a(c).sample(b(KEY))
+    for part in ("sample", "parts"):
+        found[f"Rows.{part}"] = lambda a, b, f=part: getattr(
+            ej.datasets.Rows(a(X), a(Z), weights=b(WEIGHTS)), f
+        )(b(KEY))
     found["Generator.sample|key"] = lambda a, b: b(ej.datasets.SkewedClasses(rows=20)).sample(
         a(KEY)
     )
@@ -252,6 +260,17 @@ def cases():
         weights=b(WEIGHTS),
     )
     found["damage"] = lambda a, b: ej.metrics.damage(a(X), b(OTHER), weights=a(WEIGHTS))
+    for name in ("equalized_odds_difference", "group_rates", "tpr_gap", "worst_group_accuracy"):
+        found[name] = lambda a, b, f=name: getattr(ej.metrics, f)(
+            a(Z), a(Z[::-1].copy()), groups=b(Z), weights=a(WEIGHTS)
+        )
+    for name in ("demographic_parity_difference", "demographic_parity_ratio"):
+        found[name] = lambda a, b, f=name: getattr(ej.metrics, f)(
+            a(Z), groups=b(Z[::-1].copy()), weights=a(WEIGHTS)
+        )
+    found["calibration_by_group"] = lambda a, b: ej.metrics.calibration_by_group(
+        b(fitted("Logistic")), a(X), a(Z), groups=b(Z), weights=a(WEIGHTS)
+    )
     found["majority_rate"] = lambda a, b: ej.metrics.majority_rate(a(Z), weights=b(WEIGHTS))
     for name in ("canonical_correlations", "linear_r2"):
         found[name] = lambda a, b, f=name: getattr(ej.metrics, f)(a(X), a(Z), weights=b(WEIGHTS))
@@ -284,9 +303,11 @@ ARRAYLESS = {
     "TracedProjection.of", "TracedProjection.restrict", "CCSClassifier.each_start",
     "cache_programs", "raise_if_failed", "register",
     # Keeps what it is given and computes nothing.
-    "Dataset.replace",
+    "Dataset.replace", "OwnRows.described", "OwnRows.loaded", "OwnRows.parts", "OwnRows.sample",
+    "Rows.check", "Rows.described", "Rows.loaded", "Rows.split_in_words",
     # Given files; `test_files` overwrites those.
-    "load", "save", "stream_moments",
+    "load", "save", "stream_moments", "FileRows.described", "FileRows.loaded", "FileRows.parts",
+    "FileRows.sample",
 }  # fmt: skip
 
 
