@@ -4,15 +4,14 @@ from erasejax.metrics._accuracy import accuracy, balanced_accuracy
 from erasejax.metrics._auroc import auroc
 from erasejax.metrics._base import Metric
 from erasejax.metrics._base import offered as offered
+from erasejax.metrics._by_group import GroupRates, group_rates
 from erasejax.metrics._calibration import calibration_by_group, expected_calibration_error
 from erasejax.metrics._certificate import Certificate, certify, certify_rows
 from erasejax.metrics._damage import damage
 from erasejax.metrics._fairness import (
-    GroupRates,
     demographic_parity_difference,
     demographic_parity_ratio,
     equalized_odds_difference,
-    group_rates,
     tpr_gap,
     worst_group_accuracy,
 )
