@@ -2,8 +2,17 @@
 
 import importlib
 import types
+from collections.abc import Mapping
 
-__all__ = ["require"]
+__all__ = ["STORES", "require"]
+
+# What reaches the URLs of a store, and the extra that brings it, by their protocol.
+STORES: Mapping[str, tuple[str, str]] = {
+    "s3": ("s3fs", "s3"),
+    "s3a": ("s3fs", "s3"),
+    "gs": ("gcsfs", "gcs"),
+    "gcs": ("gcsfs", "gcs"),
+}
 
 
 def require(module: str, extra: str) -> types.ModuleType:

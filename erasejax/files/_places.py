@@ -10,14 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from erasejax._core.extras import require
+from erasejax._core.extras import STORES, require
 from erasejax._core.text import plain
 from erasejax.files._replacing import remove_orphans, temporary_file
 from erasejax.files._sources import Source, check_file, find_format, split_part
 
 __all__ = ["Place", "brought", "find_places", "is_many", "named_as"]
 
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # those that bring a store's package
 _MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
@@ -240,8 +239,8 @@ def _reachable(url: str) -> Generator[None, None, None]:
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "fsspec":  # says it all
             raise
-        extra = _EXTRAS.get(url.partition("://")[0])
-        hint = f"pip install 'erasejax[{extra}]'" if extra else str(error).rstrip(".")
+        store = STORES.get(url.partition("://")[0])
+        hint = f"pip install 'erasejax[{store[1]}]'" if store else str(error).rstrip(".")
         raise ModuleNotFoundError(f"{url}: needs the package of its store: {hint}") from None
     except Exception as error:
         reason = " ".join(plain(str(error)).split())[:300].rstrip(".") or type(error).__name__

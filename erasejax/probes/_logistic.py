@@ -26,11 +26,11 @@ class Logistic(ConvexClassifier[LinearLikelihood]):
     k > 2 have k, penalised alike, whose sum over the classes is zero at the optimum.
 
     Newton's method with backtracking, in about seven iterations, where a Hessian costs little: n
-    p^2 up to eight million for n rows and p parameters, at most 128 of them. Else L-BFGS, a pass over
-    the rows an iteration, preconditioned by the Hessian where its diagonal alone does not lead to
-    the optimum soon. Features are standardised inside, the penalty is not: the optimum is that of
-    the formula above. Where the classes' means coincide the answer is the null model (zero weights,
-    the log-odds of the classes in the bias) without an iteration.
+    p^2 up to eight million for n rows and p parameters, at most 128 of them. Else L-BFGS, a pass
+    over the rows an iteration, preconditioned by the Hessian where its diagonal alone does not lead
+    to the optimum soon. Features are standardised inside, the penalty is not: the optimum is that
+    of the formula above. Where the classes' means coincide the answer is the null model (zero
+    weights, the log-odds of the classes in the bias) without an iteration.
 
     Attributes:
       l2: () penalty, >= 0. At 0 separable classes have no optimum and NOT_CONVERGED may be set.

@@ -5,17 +5,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from erasejax._core.extras import require
+from erasejax._core.extras import STORES, require
 
 __all__ = ["Bucket"]
 
-# What brings the protocols for which there is an extra.
-_EXTRAS = {
-    "s3": ("s3fs", "s3"),
-    "s3a": ("s3fs", "s3"),
-    "gs": ("gcsfs", "gcs"),
-    "gcs": ("gcsfs", "gcs"),
-}
 _WAITS = (0.3, 1.0, 3.0)  # seconds before trying again, after the library has given up
 _PATIENCE = 60  # seconds after which nothing is tried again
 _FINAL = (FileNotFoundError, PermissionError)  # trying again would not help
@@ -48,7 +41,7 @@ class Bucket:
         core = require("fsspec.core", "sweep")
         self.path = url if url.endswith("://") else url.rstrip("/")
         options = {}
-        if own := _EXTRAS.get(url.partition(":")[0]):
+        if own := STORES.get(url.partition(":")[0]):
             require(*own)
             # A listing that is kept denies what others have created since, even to who reads it.
             options["use_listings_cache"] = False

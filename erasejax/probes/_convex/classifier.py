@@ -24,16 +24,16 @@ __all__ = ["ConvexClassifier"]
 C = TypeVar("C", bound=LinearClassifier, covariant=True)
 
 _NEWTON_PARAMETERS = 128
-# In a Hessian. Beyond it a fit is slower by a millisecond and more, and some hundred of them by what
-# L-BFGS takes longer to compile.
+# In a Hessian. Beyond it a fit is slower by a millisecond and more, and some hundred of them by
+# what L-BFGS takes longer to compile.
 _NEWTON_PRODUCTS = 2**23
 
 
 class ConvexClassifier(Probe[C]):
     """A probe that minimises the mean of a convex loss plus (l2 / 2) |weight|^2, bias free.
 
-    By Newton's method with backtracking where a Hessian costs little, n p^2 up to eight million for n
-    rows and p parameters, at most 128 of them; else by L-BFGS. Subclasses have fields `l2` and
+    By Newton's method with backtracking where a Hessian costs little, n p^2 up to eight million for
+    n rows and p parameters, at most 128 of them; else by L-BFGS. Subclasses have fields `l2` and
     `max_steps`, and write `_loss` and `_fitted`.
     """
 
