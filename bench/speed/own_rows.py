@@ -81,7 +81,10 @@ def write_sentences() -> tuple[np.ndarray, np.ndarray]:
 
     found = about_names(0, NAMES)
     x = encoder.pooled_rows(minilm.load(), found)[minilm.LAYERS[-1]]
-    x = ((x - x.mean(axis=0)) / x.std()).astype(np.float32)
+    # Three features are dead, with a spread of 1e-9 and less, and would make the covariance that
+    # the loop solves with singular.
+    x = x[:, x.std(axis=0) > np.finfo(np.float32).eps * x.std()]
+    x = ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32)
     np.savez("acts.npz", x=x, sex=found.concept, name=found.group)
     places = {"file": "x", "labels": "sex", "groups": "name"}
     lines = [f'{field} = "acts.npz:{key}"' for field, key in places.items()]
@@ -202,8 +205,8 @@ def table(repeats: int) -> tuple[list[Row], list[Figure]]:
 
 
 def sentences(repeats: int) -> tuple[list[Row], list[Figure]]:
-    """The last layer of an encoder, 1,600 sentences about 400 names x 384."""
-    return [], against_a_loop("1,600 x 384 by name: 8 x 4 x 256", write_sentences, repeats)
+    """The last layer of an encoder, 1,600 sentences about 400 names x 381."""
+    return [], against_a_loop("1,600 x 381 by name: 8 x 4 x 256", write_sentences, repeats)
 
 
 def memory(repeats: int) -> tuple[list[Row], list[Figure]]:

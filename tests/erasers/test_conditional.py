@@ -173,7 +173,7 @@ def test_equalized_odds():
         assert accuracy > 0.83
 
 
-def test_a_sweep_has_it_as_an_axis():
+def test_a_sweep_has_it_as_an_axis(tmp_path):
     spec = {
         "dataset": {"name": "two-concepts", "rows": 200, "dims": 6, "correlation": 0.7},
         "eraser": {"name": "leace", "given": ["none", "pooled", "each"]},
@@ -182,7 +182,7 @@ def test_a_sweep_has_it_as_an_axis():
         "metrics": ["task_accuracy", "task_equalized_odds_difference", "rank"],
         "seeds": 8,
     }
-    table = ej.sweep.run(spec, out="sweep").to_pandas()
+    table = ej.sweep.run(spec, out=tmp_path).to_pandas()
     by_how = table.groupby("eraser.given")[
         ["task_equalized_odds_difference_fitting", "rank"]
     ].mean()
