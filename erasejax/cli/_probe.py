@@ -1,6 +1,6 @@
 """The command `probe`: scores before and after, under two protocols spelled out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,34 +8,12 @@ from rich.console import Console
 from tyro.conf import arg
 
 from erasejax._core.text import lines_of
-from erasejax.cli._arguments import (
-    Columns,
-    Encoding,
-    OptionalFile,
-    Rows,
-    check_seed,
-    configure,
-    needs_files,
-)
-from erasejax.cli._common import check_dims, load_eraser
-from erasejax.files import (
-    Features,
-    check_rows,
-    find_layers,
-    open_features,
-    parse,
-    read_groups,
-    read_labels,
-    read_labels_again,
-)
-from erasejax.names import look_up
+from erasejax.cli._arguments import Columns, Encoding, OptionalFile, Rows
+from erasejax.cli._question import question
 from erasejax.pages import check_page, write_probe_page
-from erasejax.probes import Probe
-from erasejax.readout import Protocol, Question, Table, answers, caption, fairness, majority
+from erasejax.readout import Line, Protocol, Table, answers, caption, fairness, majority
 
-__all__ = ["ask", "probe", "question"]
-
-Found = Mapping[str, Sequence[Protocol]]  # by the name of a file
+__all__ = ["probe"]
 
 
 def probe(
@@ -113,193 +91,63 @@ def probe(
         drop=drop,
         encoding=encoding,
     )
-    found = ask(asked, files)
+    found = asked.ask(files)
     if out is not None:
         write_probe_page(out, asked, found, summary=summary, overwrite=force)
     console = Console()
     if not console.is_terminal:
         console.width = 110
     print(lines_of(summary))
-    for name, protocols in found.items():
-        for protocol in protocols:
-            print(
-                f"\n{lines_of(protocol.title if len(found) == 1 else f'{name}. {protocol.title}')}"
-            )
-            _print(console, protocol, weights=weights)
+    for protocols in zip(*found.values(), strict=True):
+        print(f"\n{lines_of(protocols[0].title)}")
+        _print(console, dict(zip(found, protocols, strict=True)), weights=weights)
     return None if out is None else str(out)
 
 
-def question(
-    *rows: str,
-    method: str | None = None,
-    given: str | None = None,
-    eraser: str | None = None,
-    probes: str = "logistic,lda,mean-difference",
-    task: str | None = None,
-    groups: str | None = None,
-    keep_mean: bool = True,
-    seed: int = 0,
-    seeds: int = 1,
-    drop: str | None = None,
-    encoding: str | None = None,
-) -> tuple[str, Question, dict[str, Features]]:
-    """Reads what is asked; the arguments are those of `probe`.
+def _print(console: Console, found: Mapping[str, Protocol], *, weights: bool) -> None:
+    """Prints the tables of a protocol, and what they say.
 
-    Returns:
-      What rows there are, the question, and the features by the names of their files.
-
-    Raises:
-      ValueError: the input cannot be used.
+    Args:
+      console: where tables go.
+      found: by the names of the features; where there are several, lines begin with them.
+      weights: whether to show the lengths of weight vectors.
     """
-    check_seed(seed)
-    if not 1 <= seeds <= 2**31 - seed:
-        raise ValueError(f"--seeds: expected a whole number of splits from 1 on, got {seeds}")
-    if len(rows) < 2:
-        raise ValueError("expected features and their labels, X LABELS")
-    *named, labels = rows
-    named = find_layers(named)
-    if given is not None and task is None:
-        raise ValueError("--given needs --task FILE, within whose classes it erases")
-    fitted, config, notes = None, None, {}
-    if eraser is not None:
-        if method is not None or not keep_mean or given is not None:
-            raise ValueError(
-                "--eraser brings its own method; leave out --method, --given and --keep-mean"
-            )
-        if len(named) > 1:
-            raise ValueError(f"--eraser is of the features of one file, got {len(named)} files")
-        fitted, notes = load_eraser(eraser)
-    else:
-        config = _configured(method or "mean-difference", given, task, keep_mean)
-    kinds = {name: look_up("probe", name, Probe)() for name in _names(probes)}
-    columns: Any = notes.get("columns")
-    features = {
-        name: open_features(
-            parse(name, encoding),
-            labels=labels,
-            task=task,
-            groups=groups,
-            columns=columns,
-            drop=drop,
-        )
-        for name in named
-    }
-    class_names: Any = notes.get("class_names")
-    if fitted and fitted.needs_z and class_names:  # it reads labels, by their numbers
-        concept = read_labels_again(parse(labels, encoding), class_names)
-    else:
-        concept = read_labels(parse(labels, encoding), concept="classes")
-    kept = None if task is None else read_labels(parse(task, encoding), concept="classes")
-    together = None if groups is None else read_groups(parse(groups, encoding))
-    for each in features.values():
-        check_rows(each, concept)
-        if kept is not None:
-            check_rows(each, kept, what="task entries")
-        if together is not None:
-            check_rows(each, together, what="group ids")
-    for of in (concept, kept):
-        if of is not None and len(of.names or ()) != 2 and "zero-one" in kinds:
-            raise ValueError(
-                f"{of.source}: the probe zero-one separates 2 classes, got {len(of.names or ())}"
-            )
-    if fitted and eraser:
-        check_dims(fitted, eraser, features[named[0]])
-        if fitted.needs_z and not notes.get("class_names"):
-            raise ValueError(f"{eraser}: reads a real concept; the probes here read classes")
-        options: Any = notes.get("options") or {}
-        given = None if kept is None else options.get("given")
-    asked = Question(
-        probes=kinds,
-        concept=concept,
-        task=kept,
-        groups=together,
-        method=config,
-        eraser=fitted,
-        where=str(eraser or ""),
-        given=given or "none",
-        seed=seed,
-        splits=seeds,
-    )
-    summary = f"{len(concept.values)} rows"
-    if together is not None:
-        summary += f" in {len(together.names or ())} groups"
-    summary += f", {concept}"
-    if kept is not None:
-        summary += f"; the task has {kept}"
-    if told := asked.unequal():
-        summary += f"\n{told}"
-    asked.split(seed)  # whatever is wrong with it is said before any work
-    return summary, asked, features
 
+    def show(lines: Callable[[Protocol], Sequence[Line]], table: Callable[..., Table]) -> None:
+        tables = {name: table(lines(protocol)) for name, protocol in found.items()}
+        console.print(_drawn(tables))
 
-def ask(asked: Question, files: Mapping[str, Features]) -> dict[str, list[Protocol]]:
-    """Asks a question of the features of one file, or of several.
+    def say(words: Callable[[Protocol], list[str]]) -> None:
+        for name, protocol in found.items():
+            for text in words(protocol):
+                print(lines_of(f"{name}: {text}" if len(found) > 1 else text))
 
-    Returns:
-      For each file its protocols: both of one file with an eraser to fit, else fresh rows alone.
-    """
-    from tqdm import tqdm
-
-    found = {}
-    total = len(files) * asked.splits
-    with tqdm(total=total, desc="probing", unit="split", delay=1, disable=None, leave=False) as bar:
-        for name, features in files.items():
-            x = features.array(exact=True)
-            both = len(files) == 1 and asked.eraser is None
-            same = [asked.same_rows(x)] if both else []
-            found[name] = [*same, asked.fresh_rows(x, done=bar.update)]
-    return found
-
-
-def _names(probes: str) -> list[str]:
-    return list(dict.fromkeys(name.strip() for name in probes.split(",")))
-
-
-def _configured(method: str, given: str | None, task: str | None, keep_mean: bool) -> Any:
-    """Returns the eraser that a method and its options name.
-
-    Raises:
-      ValueError: it needs files that `probe` does not take.
-    """
-    kind = look_up("eraser", method)
-    if needs_files(kind) and not (kind.needs_task and task is not None):
-        hint = ", or say --task FILE" if kind.needs_task else ""
-        raise ValueError(f"{method}: fit it first and give the file as --eraser{hint}")
-    options: dict[str, object] = {} if keep_mean else {"keep_mean": False}
-    return configure(method, options if given is None else options | {"given": given})
-
-
-def _print(console: Console, protocol: Protocol, *, weights: bool) -> None:
-    """Prints the tables of a protocol, and what they say."""
-    console.print(_drawn(answers(protocol.lines, weights=weights)))
-    for line in caption(protocol):
-        print(lines_of(line))
-    _warn(protocol.lines)
-    if not protocol.task_lines:
+    show(lambda one: one.lines, lambda lines: answers(lines, weights=weights))
+    say(lambda one: caption(one) + _warnings(one.lines))
+    if not all(one.task_lines for one in found.values()):
         return
-    assert protocol.task_majority is not None
-    print("Probes of the task:")
-    console.print(_drawn(answers(protocol.task_lines, weights=weights)))
-    print(majority(protocol.task_majority))
-    _warn(protocol.task_lines)
-    print("Their answers, with the classes of the concept as groups:")
-    console.print(_drawn(fairness(protocol.task_lines)))
+    print("\nProbes of the task")
+    show(lambda one: one.task_lines, lambda lines: answers(lines, weights=weights))
+    say(lambda one: [majority(one.task_majority or 0.0), *_warnings(one.task_lines)])
+    print("\nHow their answers differ between the classes of the concept")
+    show(lambda one: one.task_lines, fairness)
 
 
-def _drawn(table: Table) -> Any:
-    """Returns a table as rich draws it."""
+def _drawn(tables: Mapping[str, Table]) -> Any:
+    """Returns tables of several features as one that rich draws."""
     from rich.table import Table as Drawn
 
-    drawn = Drawn("probe", "")
-    for name in table.head:
+    several = len(tables) > 1
+    drawn = Drawn(*["features"] * several, "probe", "")
+    for name in next(iter(tables.values())).head:
         drawn.add_column(name, justify="right")
-    for name, when, cells in table.rows:
-        first = name if when == "before" else ""
-        drawn.add_row(first, when, *cells, end_section=when == "after")
+    for features, table in tables.items():
+        for i, (name, when, cells) in enumerate(table.rows):
+            first = name if when == "before" else ""
+            of = [features if i == 0 else ""] * several
+            drawn.add_row(*of, first, when, *cells, end_section=when == "after")
     return drawn
 
 
-def _warn(lines: Sequence[Any]) -> None:
-    for line in lines:
-        if line.warning:
-            print(lines_of(f"{line.probe}, {line.when}: {line.warning}"))
+def _warnings(lines: Sequence[Line]) -> list[str]:
+    return [f"{line.probe}, {line.when}: {line.warning}" for line in lines if line.warning]

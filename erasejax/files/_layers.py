@@ -26,8 +26,8 @@ def find_layers(specs: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
       ValueError: a pattern matches no array, or one is named twice.
     """
     found: list[str] = []
-    for spec in map(os.fspath, specs):
-        path, part = split_part(spec)
+    for spec in specs:
+        path, part = split_part(os.fspath(spec))
         paths = [path]
         if glob.has_magic(path) and not os.path.exists(path):
             paths = sorted(glob.glob(path, recursive=True), key=_numbers)

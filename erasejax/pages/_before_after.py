@@ -27,7 +27,7 @@ class Panel(NamedTuple):
       title: what they are of.
       lines: two for each probe.
       number: gives the number of a line with the ends of its interval, NaN where there is none.
-      chance: what knowing nothing scores, or None.
+      chance: what knowing nothing scores, or None: then the number is shown from 0 on.
     """
 
     title: str
@@ -58,12 +58,14 @@ def dots(panels: Sequence[Panel]) -> "Figure":
             )
         if panel.chance is not None:
             handles["knowing nothing"] = axes.axvline(panel.chance, **CHANCE)
+        else:
+            axes.set_xlim(left=0)
         axes.set_yticks(range(len(probes)), probes, fontsize=10)
         axes.set_ylim(len(probes) - 0.5, -0.5)
         axes.set_title(panel.title, fontsize=11)
         axes.grid(axis="x", lw=0.4, alpha=0.5)
         open_axes(axes)
-    _finish(figure, handles, left=1.6)
+    _finish(figure, handles)
     return figure
 
 
@@ -102,6 +104,8 @@ def curves(panels: Mapping[str, Panel]) -> "Figure":
         if first.chance is not None:
             chance = [panels[files[i]].chance for i in order]
             (handles["knowing nothing"],) = axes.plot(x, chance, **CHANCE)
+        else:
+            axes.set_ylim(bottom=0)
         axes.set_title(probe, fontsize=11)
         axes.grid(axis="y", lw=0.4, alpha=0.5)
         open_axes(axes)
@@ -112,12 +116,12 @@ def curves(panels: Mapping[str, Panel]) -> "Figure":
         else:
             axes.set_xticks(x, [files[i] for i in order], rotation=30, ha="right", fontsize=9)
     grid[0, 0].set_ylabel(first.title, fontsize=11)
-    _finish(figure, handles, left=0.9)
+    _finish(figure, handles)
     return figure
 
 
-def _finish(figure: "Figure", handles: dict[str, "Artist"], left: float) -> None:
-    """Says what is what, and leaves room for it, in inches."""
+def _finish(figure: "Figure", handles: dict[str, "Artist"]) -> None:
+    """Says what is what below the panels, in 0.4 inches of room."""
     legend(figure, handles, columns=3)
-    width, height = figure.get_size_inches()
-    figure.set_layout_engine("constrained", rect=(0, 0.4 / height, 1, 1 - 0.4 / height))
+    room = 0.4 / figure.get_figheight()
+    figure.set_layout_engine("constrained", rect=(0, room, 1, 1 - room), h_pad=0.1)

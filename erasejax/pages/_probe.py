@@ -81,7 +81,7 @@ def _page(asked: Question, found: Found, summary: str) -> Html:
     names = list(found)
     several = len(names) > 1
     title = f"{asked.concept.source}: what probes read of it before erasing and after"
-    eraser = f"erased by {asked.where or type(asked.method).__name__}"
+    eraser = f"erased by {asked.where or getattr(asked.method, 'name', 'the method')}"
     if asked.given != "none":
         eraser += f" within the classes of the task ({asked.given})"
     files = f"{names[0]} to {names[-1]}, {len(names)} files" if several else names[0]
@@ -150,8 +150,10 @@ def _of_one(protocols: Sequence[Protocol]) -> Iterator[tuple[str, "Figure", str]
 def _along_layers(found: Found) -> Iterator[tuple[str, "Figure", str]]:
     """Yields the same of several: a picture for each number."""
     fresh = {name: list(_panels(protocols[-1])) for name, protocols in found.items()}
-    text = "Along the files, on fresh rows, a panel for each probe. Band: 95% interval."
     for i, panel in enumerate(next(iter(fresh.values()))):
+        text = "On fresh rows, a panel for each probe."
+        if not math.isnan(panel.number(panel.lines[0])[1]):
+            text += " Band: 95% interval."
         yield panel.title, curves({name: panels[i] for name, panels in fresh.items()}), text
 
 
@@ -178,13 +180,12 @@ def _tables(
 def _parts(protocol: Protocol, asked: Question) -> Iterator[Html]:
     yield _table(answers(protocol.lines))
     yield element("p", join(caption(protocol), "<br>"), class_="tiny")
-    yield from _confusion("the concept", protocol.lines, asked.concept.names or ())
+    yield from _confusion("the concept", protocol.lines, asked.classes)
     task = protocol.task_lines
     if not task:
         return
-    assert asked.task is not None
     assert protocol.task_majority is not None
-    names, groups = asked.task.names or (), asked.concept.names or ()
+    names, groups = asked.tasks, asked.classes
     yield element("h3", "Probes of the task")
     yield _table(answers(task))
     yield element("p", majority(protocol.task_majority), class_="tiny")
@@ -236,7 +237,7 @@ def _pooled(counts: np.ndarray, names: Sequence[str]) -> tuple[list[str], np.nda
     place[often] = np.arange(len(often))
     pooled = np.zeros((_CLASSES, _CLASSES), counts.dtype)
     np.add.at(pooled, (place[:, None], place[None]), counts)
-    return [*(names[i] for i in often), f"{len(names) - len(often)} others"], pooled
+    return [*(str(names[i]) for i in often), f"{len(names) - len(often)} others"], pooled
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:
@@ -274,7 +275,9 @@ def _cell(share: float) -> Html:
 
 def _scores(found: Found) -> str:
     """Returns all numbers as CSV, a line each."""
-    lines = [("features", "rows", "of", "probe", "when", "number", "value", "low", "high")]
+    lines: list[tuple[str, ...]] = [
+        ("features", "rows", "of", "probe", "when", "number", "value", "low", "high")
+    ]
     for name, protocols in found.items():
         for protocol in protocols:
             rows = protocol.title.partition(":")[0]
@@ -296,15 +299,15 @@ def _ends(line: Line, number: str, value: float | None) -> tuple[float | None, f
 
 def _counts(found: Found, asked: Question) -> str:
     """Returns how many rows there are by label, group and answer, as CSV."""
-    lines = [("features", "rows", "of", "probe", "when", "label", "group", "answer", "count")]
-    concept = asked.concept.names or ()
-    task = () if asked.task is None else asked.task.names or ()
+    lines: list[tuple[str, ...]] = [
+        ("features", "rows", "of", "probe", "when", "label", "group", "answer", "count")
+    ]
     for name, protocols in found.items():
         for protocol in protocols:
             rows = protocol.title.partition(":")[0]
             for of, own, names, groups in (
-                ("concept", protocol.lines, concept, ("",)),
-                ("task", protocol.task_lines, task, concept),
+                ("concept", protocol.lines, asked.classes, ("",)),
+                ("task", protocol.task_lines, asked.tasks, asked.classes),
             ):
                 for line in own:
                     for (y, g, p), count in np.ndenumerate(line.counts):

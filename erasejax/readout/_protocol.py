@@ -149,7 +149,9 @@ def _line(
 ) -> Line:
     """Returns what a fitted probe scores; metrics that compare groups are of its answers alone."""
     there = metrics.offered(score, probe, fitted)
-    own, fair = ([m for m in shown if ("task" in m.needs) is of_groups] for of_groups in (False, True))
+    own, fair = (
+        [m for m in shown if ("task" in m.needs) is of_groups] for of_groups in (False, True)
+    )
     scores = {
         metric.title: float(metric.compute(fitted, score)) if metric.needs <= there else None
         for metric in own
@@ -158,7 +160,7 @@ def _line(
     predicted = np.asarray(fitted.predict(score.x))
     answers = _Answers(status=fitted.status, num_classes=fitted.num_classes)
     answered = score.replace(x=jnp.asarray(predicted.astype(np.float32)[:, None]))
-    fairness = {
+    fairness: dict[str, float | None] = {
         metric.title: float(metric.compute(answers, answered))
         for metric in fair
         if metric.needs <= there

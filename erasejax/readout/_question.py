@@ -10,7 +10,7 @@ import numpy as np
 
 from erasejax._core.status import raise_if_failed
 from erasejax.erasers import Eraser, FittedEraser
-from erasejax.files import Labels
+from erasejax.files import Features, Labels
 from erasejax.probes import Probe
 from erasejax.readout._found import Protocol, over_splits
 from erasejax.readout._protocol import Part, protocol
@@ -48,6 +48,16 @@ class Question:
     seed: int = 0
     splits: int = 1
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the concept's classes."""
+        return self.concept.names or ()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the task's classes; none without a task."""
+        return () if self.task is None else self.task.names or ()
+
     def unequal(self) -> str:
         """Returns what shares of the classes the parts of the first split have, if unequal."""
         return "" if self.groups is None else shares(self.concept, self.split(self.seed))
@@ -59,7 +69,7 @@ class Question:
           ValueError: a class has too few rows, or groups.
         """
         count = 3 if self.eraser is None else 2
-        names, task = self.concept.names or (), self.task
+        names, task = self.classes, self.task
         if self.groups is not None:
             parts = split_groups(
                 self.concept.values,
@@ -74,9 +84,9 @@ class Question:
             parts = split_rows(self.concept.values, count, seed=seed, names=names, within=within)
         for part in parts if task is not None else ():
             assert task is not None
-            rows = np.bincount(task.values[part], minlength=len(task.names or ()))
+            rows = np.bincount(task.values[part], minlength=len(self.tasks))
             if not rows.all():
-                name = (task.names or ())[int(np.argmin(rows))]
+                name = self.tasks[int(np.argmin(rows))]
                 raise ValueError(
                     f"{task.source}: of {count} parts of fresh rows one has no row of the task's "
                     f"class {name!r}, which is too rare, or too unequal among groups"
@@ -136,13 +146,40 @@ class Question:
             done()
         return over_splits(found, scored=sizes[0], fitted=sizes[1])
 
+    def ask(self, files: Mapping[str, Features]) -> dict[str, list[Protocol]]:
+        """Asks of the features of one file, or of several, with a bar where it takes a second.
+
+        Args:
+          files: features of the same rows, by name.
+
+        Returns:
+          The protocols by name: of one file that of the same rows, if there is an eraser to fit,
+          and that of fresh rows; of several fresh rows alone.
+
+        Raises:
+          ValueError: a file holds NaN, or fitting failed.
+          ModuleNotFoundError: the bar needs tqdm.
+        """
+        from tqdm import tqdm
+
+        found = {}
+        total = len(files) * self.splits
+        options: Any = {"delay": 1, "disable": None, "leave": False}
+        with tqdm(total=total, desc="probing", unit="split", **options) as bar:
+            for name, features in files.items():
+                x = features.array(exact=True)
+                both = len(files) == 1 and self.eraser is None
+                same = [self.same_rows(x)] if both else []
+                found[name] = [*same, self.fresh_rows(x, done=bar.update)]
+        return found
+
     def _part(self, x: Any, index: np.ndarray | slice) -> Part:
         z = jnp.asarray(self.concept.values[index])
-        data = Dataset(x=x[index], z=z, num_classes=len(self.concept.names or ()))
+        data = Dataset(x=x[index], z=z, num_classes=len(self.classes))
         groups = None if self.groups is None else self.groups.values[index]
         if self.task is None:
             return Part(data, None, 0, groups)
-        task, tasks = self.task.values[index], len(self.task.names or ())
+        task, tasks = self.task.values[index], len(self.tasks)
         columns: Any = np.asarray(task[:, None] == np.arange(tasks), np.float32)
         return Part(dataclasses.replace(data, task=columns), task, tasks, groups)
 
