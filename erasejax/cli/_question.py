@@ -95,7 +95,7 @@ def question(
                 f"{of.source}: the probe zero-one separates 2 classes, got {len(of.names or ())}"
             )
     if fitted and eraser:
-        check_dims(fitted, eraser, features[named[0]])
+        check_dims(fitted, eraser, next(iter(features.values())))
         if fitted.needs_z and not notes.get("class_names"):
             raise ValueError(f"{eraser}: reads a real concept; the probes here read classes")
         options: Any = notes.get("options") or {}
