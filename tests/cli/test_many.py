@@ -1,6 +1,7 @@
 """`fit` over many files, `--moments` and `merge`."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -655,3 +656,133 @@ def test_bfloat16_is_counted(parts):
     np.testing.assert_allclose(got.covariance, expected.covariance, rtol=1e-4, atol=1e-5)
     assert load_counted("m.safetensors").dtype == "bfloat16"
     assert TASK.size == N
+
+
+# Within the classes of a task
+
+
+WITHIN = ("fit", "acts-*.npy", "y-*.npy", *LEACE, "--task", "t-*.npy", "--given")
+
+
+def within(given):
+    """The eraser of all rows in memory."""
+    z, y = (np.unique(np.load(f), return_inverse=True)[1] for f in ("labels.npy", "tasks.npy"))
+    return ej.LEACE(given=given).fit(np.load("all.npy"), z, task=y)
+
+
+@pytest.mark.parametrize("given", ["pooled", "each"])
+def test_erasing_within_a_task_streams(parts, capsys, monkeypatch, given):
+    expected = within(given)
+    one = ("fit", "all.npy", "labels.npy", *LEACE, "--task", "tasks.npy", "--given", given)
+    plain = ok(capsys, *one, "--out", "one.safetensors").splitlines()
+    close(ej.load("one.safetensors").matrix(), expected.matrix())
+    monkeypatch.setattr(streaming, "BLOCK_VALUES", 7 * D)
+    assert ok(capsys, *one, "--out", "e.safetensors", "--force").splitlines()[1] == plain[1]
+    close(ej.load("e.safetensors").matrix(), expected.matrix())
+    # Of the files, sorted by their labels, none has all classes.
+    out, _ = run(capsys, *WITHIN, given, "--out", "many.safetensors")
+    assert out.splitlines()[1] == plain[1]
+    close(ej.load("many.safetensors").matrix(), expected.matrix())
+    streamed = ej.stream_moments("acts-*.npy", "y-*.npy", task="t-*.npy", within_task=True)
+    close(ej.LEACE(given=given).solve(streamed, tasks=2).matrix(), expected.matrix())
+
+
+def test_what_rounding_leaves_within_a_task_is_certified(parts, capsys):
+    for name in names("acts"):
+        np.save(name, np.load(name).astype(np.float16))
+    np.save("all.npy", np.load("all.npy").astype(np.float16))
+    one = ("fit", "all.npy", "labels.npy", *LEACE, "--task", "tasks.npy", "--given", "each")
+    plain = ok(capsys, *one, "--out", "one.safetensors")
+    out, _ = run(capsys, *WITHIN, "each", "--out", "many.safetensors")
+    assert "rounding to float16 leaves R^2" in plain
+
+    def figures(text):
+        return [float(n) for n in re.findall(r"(?:damage|r2|after|,|R\^2) ([-\d.e]+\d)", text)]
+
+    # The last is what float32 leaves, which is noise.
+    np.testing.assert_allclose(figures(out)[:-1], figures(plain)[:-1], rtol=1e-3, atol=1e-9)
+
+
+def test_moments_within_a_task_are_kept_added_to_and_merged(parts, capsys):
+    moments = ("--moments", "m.safetensors")
+    first = ["acts-0.npy", "acts-1.npy", "--labels", "y-0.npy", "y-1.npy"]
+    np.save("t-a.npy", np.r_[np.load("t-0.npy"), np.load("t-1.npy")])
+    run(capsys, *WITHIN, "each", *moments)
+    counted = load_counted("m.safetensors")
+    assert (counted.within_task, counted.tasks, counted.moments.task) == (True, 2, 0)
+    assert counted.moments.xz.shape == (D, 2 * 3)
+    assert "2 classes of a task, a, b" in ok(capsys, "info", "m.safetensors")
+    solve = ("fit", *moments, *LEACE, "--out", "e.safetensors", "--force", "--given")
+    for given in ("pooled", "each"):
+        run(capsys, *solve, given)
+        close(ej.load("e.safetensors").matrix(), within(given).matrix())
+    run(
+        capsys,
+        "fit",
+        *first,
+        *LEACE,
+        "--task",
+        "t-a.npy",
+        "--given",
+        "each",
+        "--moments",
+        "a.st.safetensors",
+    )
+    for i in (2, 3):
+        own = ("fit", f"acts-{i}.npy", f"y-{i}.npy", "--task", f"t-{i}.npy", "--given", "each")
+        run(capsys, *own, *LEACE, "--moments", "b.safetensors")
+    some = load_counted("b.safetensors")
+    assert some.class_names != counted.class_names
+    everything = some.widened(counted.class_names, counted.task_names)
+    close(
+        everything.moments.concept_mean * 2 * ROWS
+        + load_counted("a.st.safetensors")
+        .widened(counted.class_names, counted.task_names)
+        .moments.concept_mean
+        * 2
+        * ROWS,
+        counted.moments.concept_mean * N,
+    )
+    for i in range(2):
+        rows = np.load(f"acts-{i}.npy"), np.load(f"y-{i}.npy"), np.load(f"t-{i}.npy")
+        x, z, y = (
+            np.concatenate([
+                own,
+                np.load("all.npy" if k == 0 else ["labels.npy", "tasks.npy"][k - 1]),
+            ])
+            for k, own in enumerate(rows)
+        )
+        np.save(f"more-{i}.npy", x + i)
+        np.save(f"more-z-{i}.npy", z)
+        np.save(f"more-t-{i}.npy", y)
+        own = ("fit", f"more-{i}.npy", f"more-z-{i}.npy", "--task", f"more-t-{i}.npy")
+        run(capsys, *own, "--given", "each", *LEACE, "--moments", f"part-{i}.safetensors")
+    run(capsys, "merge", "part-0.safetensors", "part-1.safetensors", "--out", "both.safetensors")
+    both = load_counted("both.safetensors")
+    assert both.within_task
+    assert float(both.moments.total) == 2 * (N + ROWS)
+
+
+def test_what_cannot_be_erased_within_a_task_is_refused(parts, capsys):
+    np.save("reals.npy", np.load("all.npy")[:, 0])
+    run(capsys, *WITHIN, "each", "--moments", "within.safetensors")
+    run(capsys, "fit", "acts-*.npy", "y-*.npy", *LEACE, "--moments", "plain.safetensors")
+    task = ("--task", "t-*.npy")
+    for argv, message in [
+        (
+            ("acts-*.npy", "labels.npy", "--task", "reals.npy", "--given", "each"),
+            "takes class labels of both",
+        ),
+        (("acts-*.npy", "reals.npy", *task, "--given", "each"), "takes class labels of both"),
+        (("--moments", "plain.safetensors", "--given", "each"), "counts classes within no task"),
+        (("--moments", "within.safetensors"), "counts classes within a task"),
+        (
+            ("acts-*.npy", "y-*.npy", "--moments", "plain.safetensors", *task, "--given", "each"),
+            "counts classes within no task",
+        ),
+    ]:
+        assert message in fails(capsys, "fit", *argv, *LEACE, "--out", "e.safetensors")
+    with pytest.raises(ValueError, match="task: missing"):
+        ej.stream_moments("all.npy", "labels.npy", within_task=True)
+    with pytest.raises(ValueError, match="counts classes within a task|another task"):
+        ej.stream_moments("acts-*.npy", "y-*.npy", task="t-*.npy", moments="within.safetensors")
