@@ -47,6 +47,7 @@ def dots(panels: Sequence[Panel]) -> "Figure":
         axes.set_visible(False)
     handles: dict[str, Artist] = {}
     for axes, panel in zip(grid.flat, panels, strict=False):
+        axes.margins(x=0.08)
         for line in panel.lines:
             after = _WHEN.index(line.when)
             value, low, high = panel.number(line)

@@ -108,13 +108,13 @@ def _page(asked: Question, found: Found, summary: str) -> Html:
 
 def _intervals(splits: int) -> Html:
     text = (
-        "Intervals are 95% bootstrap intervals of the accuracy for other rows to score; the "
-        "probe is the same."
+        "Intervals of one set of rows, and of one split, are 95% bootstrap intervals of the "
+        "accuracy for other rows to score; the probe is the same."
     )
     if splits > 1:
-        text = (
-            f"Means over {splits} splits into fresh rows. Intervals are those of the mean, 95%, "
-            "for other rows to fit and to score; splits share rows, which widens them."
+        text += (
+            f" Those of {splits} splits into fresh rows are 95% intervals of the mean, for other "
+            "rows to fit and to score; splits share rows, which widens them."
         )
     return element("p", text, class_="tiny")
 

@@ -61,4 +61,4 @@ def fairness(lines: Sequence[Line]) -> Table:
 def _number(value: float | None, half: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.4f}" if half is None else f"{value:.4f} ± {half:.4f}"
+    return f"{value:.4f}" if half is None else f"{value:.3f} ± {half:.3f}"

@@ -87,7 +87,7 @@ def caption(found: Protocol) -> list[str]:
         f"{majority(found.majority)}; damage {found.damage:.4f} of the variance; "
         f"dimensions removed {found.rank}"
     ]
-    what = "linear read-out within the classes of the task" if found.within else "linear read-out"
+    what = "within the classes of the task, linear read-out" if found.within else "linear read-out"
     if len(found.leaks) == 1:
         return [*lines, *sentences(found.leaks[0], what)]
     return [*lines, *_of_splits(found.leaks, what)]

@@ -119,7 +119,7 @@ def test_splits_are_averaged_with_the_interval_for_other_rows(here, capsys):
     out = ok(capsys, "probe", "x.npy", "z.npy", *TASK, "--seed", 3, "--seeds", 4)
     assert "Fresh rows, means over 4 splits: eraser on 80 rows A" in out
     after = mean.lines[1]
-    assert f"{after.scores['accuracy']:.4f} ± {after.halves['accuracy']:.4f}" in out
+    assert f"{after.scores['accuracy']:.3f} ± {after.halves['accuracy']:.3f}" in out
     p = min(2 * np.median([leak.test.p_value for leak in mean.leaks]), 1)
     assert f"p-value of Cov = 0 {p:.4f}, twice the median over 4 splits" in out
     assert over_splits(single[:1], scored=1, fitted=2) is single[0]
@@ -133,7 +133,7 @@ def test_an_eraser_of_a_file_is_asked_over_splits(here, capsys):
     assert (
         "means over 2 splits: eraser fitted elsewhere (e.safetensors), probe on 120 rows B" in out
     )
-    assert "linear read-out within the classes of the task of erased rows" in out
+    assert "within the classes of the task, linear read-out of erased rows" in out
     assert "leave out --method, --given" in bad(capsys, *argv, "--given", "each")
 
 
