@@ -703,8 +703,11 @@ def test_what_rounding_leaves_within_a_task_is_certified(parts, capsys):
     for name, text in said.items():
         found = ej.metrics.certify_rows(ej.load(name), rows, dtype=np.dtype("float16"))
         (left,) = re.findall(r"rounding to float16 leaves R\^2 ([\d.e-]+),", text)
-        assert float(left) == pytest.approx(float(found.after), rel=1e-2)
-        assert f"linear_r2 {float(found.before):.3g}" in text
+        # Rounding is about 1e-6 of the variance, and float32's eps is a tenth of that.
+        assert float(left) == pytest.approx(float(found.after), rel=0.25)
+        assert float(left) > 20 * float(found.unrounded)
+        (before,) = re.findall(r"linear_r2 ([\d.]+) before", text)
+        assert float(before) == pytest.approx(float(found.before), rel=1e-3)
 
 
 def test_moments_within_a_task_are_kept_added_to_and_merged(parts, capsys):
