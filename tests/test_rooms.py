@@ -20,6 +20,7 @@ ROOMS = [
     "testing",
     "models",
     "datasets",
+    "readout",
     "files",
     "erasers",
     "probes",

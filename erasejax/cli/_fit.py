@@ -31,6 +31,7 @@ from erasejax.files import (
     Counted,
     Features,
     check_rows,
+    joint_labels,
     open_features,
     parse,
     read_again,
@@ -44,6 +45,7 @@ from erasejax.files import Labels as ReadLabels
 from erasejax.metrics import Certificate, certify, certify_rows, is_rounded, named_dtype
 from erasejax.names import known
 from erasejax.rows import Dataset
+from erasejax.statistics import Moments, conditional_blocks, conditional_moments
 
 __all__ = ["fit", "fit_eraser"]
 
@@ -133,8 +135,6 @@ def fit(
             f"--task is no option of {method}; {', '.join(keeping)} keeps a task, and --given "
             "pooled or each erases within its classes"
         )
-    if config.given != "none" and (moments is not None or given.together is not None):
-        raise ValueError("--given needs the rows of one file, not moments of classes alone")
     if moments is not None and not isinstance(config, ClosedForm):
         raise ValueError(f"{method} needs the rows, not only their moments; leave out --moments")
     if moments is None and (given.together is None or not isinstance(config, ClosedForm)):
@@ -267,15 +267,15 @@ def _of_moments(
     moments = counted.moments
     if len(counted.class_names or ()) == 1:
         raise ValueError(f"one class only, {counted.concept}; expected at least two classes")
-    eraser = raise_if_failed(config.solve(moments))
+    if counted.within_task and len(counted.task_names or ()) == 1:
+        raise ValueError("one class only of the task; expected at least two")
+    eraser = raise_if_failed(config.solve(moments, tasks=counted.tasks))
     own = np.dtype(counted.dtype)
     written = np.dtype(moments.mean.dtype) if again is None else own if wanted is None else wanted
     certified = _NOTHING
     if certificate:
-        blocks = () if again is None else again
-        certified = certify(
-            eraser, moments, dtype=None if again is None else written, blocks=blocks
-        )
+        of, blocks = _as_erased(config, moments, counted.tasks, () if again is None else again)
+        certified = certify(eraser, of, dtype=None if again is None else written, blocks=blocks)
     return _Found(
         eraser,
         certified,
@@ -323,24 +323,33 @@ def fit_eraser(
     n, d = features.shape
     dtype = features.dtype if dtype is None else dtype
     wide = n < d and n * d <= _MEMORY_VALUES
-    within = config.given != "none"  # the classes of a task: of rows together, not of blocks
-    if (
-        not isinstance(config, ClosedForm)
-        or within
-        or (wide and (certificate or config.needs_covariance))
-    ):
+    if not isinstance(config, ClosedForm) or (wide and (certificate or config.needs_covariance)):
         (data,) = read_blocks(features, labels, task=task, rows=n)
         eraser = raise_if_failed(config.fit(data, key=jax.random.key(seed)))
         if isinstance(config, ClosedForm):
             data = config.concept(data)
         return eraser, certify_rows(eraser, data, dtype=dtype) if certificate else _NOTHING
-    covariance = _keeps_covariance(config, d, certificate)
+    covariance, tasks = _keeps_covariance(config, d, certificate), None
+    if config.given != "none" and task is not None:
+        labels, task, tasks = joint_labels(labels, task), None, len(task.names or ())
     moments = stream_moments(features, labels, task=task, covariance=covariance, progress="fitting")
-    eraser = raise_if_failed(config.solve(moments))
+    eraser = raise_if_failed(config.solve(moments, tasks=tasks))
     if not certificate:
         return eraser, _NOTHING
     again = read_blocks(features, labels, progress="rounding")
-    return eraser, certify(eraser, moments, dtype=dtype, blocks=again)
+    of, blocks = _as_erased(config, moments, tasks, again)
+    return eraser, certify(eraser, of, dtype=dtype, blocks=blocks)
+
+
+def _as_erased(
+    config: ClosedForm, moments: Moments, tasks: int | None, blocks: Iterable[Dataset]
+) -> tuple[Moments, Iterable[Dataset]]:
+    """Returns moments and rows with the concept that is erased, which may be within a task."""
+    if tasks is None:
+        return moments, blocks
+    k = moments.xz.shape[1] // tasks
+    again = conditional_blocks(blocks, moments, k, config.given)
+    return conditional_moments(moments, k, config.given), again
 
 
 _NOTHING = Certificate(None, None, None, None)

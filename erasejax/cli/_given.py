@@ -97,6 +97,12 @@ def count(
                 f"{moments}: holds no task to keep; count the files with this --method and --task "
                 "into another file of moments"
             )
+        if counted.within_task != (config.given != "none"):
+            what = "within a task" if counted.within_task else "within no task"
+            raise ValueError(
+                f"{moments}: counts classes {what}; count the files with this --method and --given "
+                "into another file of moments"
+            )
     if given.together is None:
         assert counted is not None
         return counted
@@ -108,6 +114,7 @@ def count(
         covariance=covariance,
         progress="fitting",
         say=say,
+        within_task=config.given != "none",
     )
 
 

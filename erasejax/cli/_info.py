@@ -100,6 +100,9 @@ def _saved(path: str) -> list[tuple[str, str]]:
         names = _list([f"{show(file.name)} ({file.rows})" for file in counted.files])
         lines.append(("counted", f"{counted.rows} rows, files {names}"))
         lines.append(("labels", counted.concept))
+        if counted.within_task:
+            classes = _list([show(name) for name in counted.task_names or ()])
+            lines.append(("within", f"the classes of a task, {classes}"))
     certificate = notes.get("certificate") or {}
     if certificate.get("damage") is not None:
         lines.append(("damage", f"{certificate['damage']:.4g} of the variance of these rows"))

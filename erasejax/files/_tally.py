@@ -36,6 +36,8 @@ class Counted:
       span: the least and the largest label of a real concept.
       task_kind: of the task, "" without one.
       task_names: as class_names, of the task.
+      within_task: whether the moments are of the classes y k + z of task and concept, and of no
+        task beside them.
     """
 
     moments: Moments
@@ -49,6 +51,12 @@ class Counted:
     span: tuple[float, float]
     task_kind: str
     task_names: tuple[str, ...] | None
+    within_task: bool = False
+
+    @property
+    def tasks(self) -> int | None:
+        """How many classes of the task the moments tell apart, or None."""
+        return len(self.task_names or ()) if self.within_task else None
 
     @property
     def rows(self) -> int:
@@ -79,12 +87,22 @@ class Counted:
         old, k = self.moments, 1 if names is None else max(len(names), 2)
         t = old.task if task_names is None else len(task_names)
         at = [0] if names is None else [names.index(name) for name in self.class_names or ()]
-        last = range(t) if task_names is None else map(task_names.index, self.task_names or ())
+        last = (
+            range(t) if task_names is None else list(map(task_names.index, self.task_names or ()))
+        )
         # Ones where a column goes: each sum has one term.
         columns = old.xz.shape[1]
-        goes = np.zeros((columns, k + t), old.xz.dtype)
-        goes[range(len(at)), at] = 1
-        goes[range(columns - old.task, columns), [k + i for i in last]] = 1
+        if self.within_task:
+            goes = np.zeros((columns, t * k), old.xz.dtype)
+            for i, y in enumerate(last):  # a lone class stands beside an empty one
+                goes[
+                    [i * columns // len(last) + j for j in range(len(at))], [y * k + z for z in at]
+                ] = 1
+            t = 0
+        else:
+            goes = np.zeros((columns, k + t), old.xz.dtype)
+            goes[range(len(at)), at] = 1
+            goes[range(columns - old.task, columns), [k + i for i in last]] = 1
         moments = old.replace(
             mean_z=jax.device_put(np.asarray(old.mean_z) @ goes),
             xz=jax.device_put(np.asarray(old.xz) @ goes),
@@ -127,7 +145,7 @@ def load_counted(path: str | os.PathLike[str]) -> Counted:
         raise ValueError(f"{path}: damaged, its notes cannot be read ({error!r})") from None
     k = counted.moments.xz.shape[-1] - counted.moments.task
     names = counted.class_names
-    sound &= k == (1 if names is None else max(len(names), 2))
+    sound &= k == (1 if names is None else max(len(names), 2)) * (counted.tasks or 1)
     sound &= len(names or ()) == len(counted.class_counts) and len(counted.span) == 2
     if not sound or np.ndim(counted.moments.status):
         raise ValueError(f"{path}: damaged, its notes do not fit its moments")
@@ -157,7 +175,7 @@ def merge_counted(paths: Sequence[str | os.PathLike[str]]) -> Counted:
                 alias = "" if name == file.name else f", there as {name}"
                 raise ValueError(f"{file.name}: counted in {path} and in {where}{alias}")
             origin[file.sha256] = (path, file.name)
-        for what in ("part", "columns", "kind", "task_kind", "task_names"):
+        for what in ("part", "columns", "kind", "task_kind", "task_names", "within_task"):
             if getattr(whole, what) != getattr(other, what):
                 raise ValueError(
                     f"{path}: differs from {first} in {what.replace('_', ' ')}: "

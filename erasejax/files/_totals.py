@@ -10,6 +10,7 @@ import jax
 
 from erasejax._core import inputs
 from erasejax.files._features import Features
+from erasejax.files._joint import joint_labels
 from erasejax.files._labels import Labels, united
 from erasejax.files._places import is_many
 from erasejax.files._saved import save
@@ -42,6 +43,7 @@ def stream_moments(
     rows: int | None = None,
     progress: str | None = None,
     moments: str | os.PathLike[str] | None = None,
+    within_task: bool = False,
 ) -> Moments:
     """Returns the moments of the rows of files, which may be larger than memory.
 
@@ -62,6 +64,8 @@ def stream_moments(
       progress: what a progress bar says.
       moments: a .safetensors file where moments are kept after each file, with what was counted:
         the same call goes on from there. `load` loads them.
+      within_task: whether to take moments of the classes y k + z of task y and concept z, from
+        which methods with `given` are solved, `solve(moments, tasks=m)`.
 
     Returns:
       `Moments` of all rows.
@@ -78,7 +82,7 @@ def stream_moments(
       >>> float(ej.stream_moments("x.npy", "z.npy").total)
       6.0
     """
-    if moments is None and not any(_are_many(given) for given in (x, z, task)):
+    if not within_task and moments is None and not any(map(_are_many, (x, z, task))):
         one: Any = {"x": x, "z": z, "task": task, "encoding": encoding}
         if isinstance(x, Features):
             rows = rows or _rows(x, covariance)
@@ -92,6 +96,7 @@ def stream_moments(
         covariance=lambda dims: covariance,
         rows=rows,
         progress=progress,
+        within_task=within_task,
     ).moments
 
 
@@ -105,6 +110,7 @@ def count_files(
     rows: int | None = None,
     progress: str | None = None,
     say: Callable[[str], None] = lambda text: None,
+    within_task: bool = False,
 ) -> Counted:
     """Returns the moments of the rows of files, one after another, with the memory that one takes.
 
@@ -118,12 +124,16 @@ def count_files(
       rows: rows in a block.
       progress: what a progress bar says.
       say: called with what is worth a line.
+      within_task: as in `stream_moments`.
 
     Raises:
-      ValueError: a file does not fit the others, or has changed since it was counted.
+      ValueError: there is no task to count within; or a file does not fit the others, or has
+        changed since it was counted.
       OSError: a file cannot be read or written.
     """
     say(f"in this order: {files}")
+    if within_task and not files.task:
+        raise ValueError("task: missing; within_task counts the classes of a task, too")
     part = files.x[0].part
     if any(place.part != part for place in files.x):
         raise ValueError(f"{files.x[0]}: expected the same part of all files of features")
@@ -133,6 +143,9 @@ def count_files(
         if state.part != part or bool(state.task_kind) != bool(files.task):
             what = "another part of the files" if state.part != part else "another task, or none"
             raise ValueError(f"{saved}: holds moments of {what}; give another name for these")
+        if state.within_task != within_task:
+            what = "within a task" if state.within_task else "not within the task"
+            raise ValueError(f"{saved}: counts classes {what}; give another name for these")
         known = {file.name: file for file in state.files}
         skip = {
             place.path: known[place.path]
@@ -150,7 +163,7 @@ def count_files(
                 say(f"skipped, as {saved} has counted it as {same}: {piece.counted.name}")
                 continue
             with piece.named():
-                state = _counted_too(state, piece, covariance, rows, progress)
+                state = _counted_too(state, piece, covariance, rows, progress, within_task)
             if saved is not None:
                 save(state.moments, saved, notes=state.notes)
     assert state is not None
@@ -175,6 +188,8 @@ def read_again(
         for piece in pieces:
             with piece.named():
                 labels = _beside(piece.labels, counted.class_names)
+                if counted.within_task and piece.task is not None:
+                    labels = joint_labels(labels, piece.task.among(counted.task_names))
                 yield from read_blocks(piece.features, labels, progress="rounding")
 
 
@@ -203,11 +218,12 @@ def _counted_too(
     covariance: Callable[[int], bool],
     rows: int | None,
     progress: str | None,
+    within_task: bool,
 ) -> Counted:
     """Returns what was counted with the rows of one more file.
 
     Raises:
-      ValueError: its task has other columns.
+      ValueError: its task has other columns, or is to be counted within and is no classes.
     """
     features, labels, task = piece.features, piece.labels, piece.task
     names = united(labels, None if state is None else state.class_names)
@@ -225,7 +241,10 @@ def _counted_too(
             )
     full = covariance(features.shape[1])
     rows = rows or _rows(features, full)
-    blocks = read_blocks(features, labels, task=kept, rows=rows, progress=progress)
+    joint, beside = labels, kept
+    if within_task and kept is not None:
+        joint, beside = joint_labels(labels, kept), None
+    blocks = read_blocks(features, joint, task=beside, rows=rows, progress=progress)
     moments = _add_blocks(moments, blocks, full)
     span, counts = (0.0, 0.0), ()
     if labels.names is None:
@@ -245,6 +264,7 @@ def _counted_too(
             span,
             "" if task is None else task.kind,
             task_names,
+            within_task,
         )
     return dataclasses.replace(
         state,

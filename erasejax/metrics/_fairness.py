@@ -256,6 +256,7 @@ class TPRGap(_ByGroup):
     """
 
     name = "tpr_gap"
+    title = "TPR gap"
 
     @staticmethod
     def _of_table(table: jax.Array) -> jax.Array:
@@ -271,6 +272,7 @@ class EqualizedOddsDifference(_ByGroup):
     """
 
     name = "equalized_odds_difference"
+    title = "equalised odds difference"
 
     @staticmethod
     def _of_table(table: jax.Array) -> jax.Array:
@@ -286,6 +288,7 @@ class DemographicParityDifference(_ByGroup):
     """
 
     name = "demographic_parity_difference"
+    title = "demographic parity difference"
 
     @staticmethod
     def _of_table(table: jax.Array) -> jax.Array:
@@ -316,6 +319,7 @@ class WorstGroupAccuracy(_ByGroup):
     """
 
     name = "worst_group_accuracy"
+    title = "worst-group accuracy"
 
     @staticmethod
     def _of_table(table: jax.Array) -> jax.Array:

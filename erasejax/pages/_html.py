@@ -82,9 +82,9 @@ def figure(picture: Html, *caption: object) -> Html:
     return element("figure", scrolls, element("figcaption", *caption))
 
 
-def details(summary: object, *content: object) -> Html:
-    """Returns content that can be folded away; it is open at first."""
-    return element("details", element("summary", summary), *content, open="")
+def details(summary: object, *content: object, folded: bool = False) -> Html:
+    """Returns content that can be folded away; it is open at first unless it is `folded`."""
+    return element("details", element("summary", summary), *content, open=None if folded else "")
 
 
 def row(keys: Iterable[object], cells: Iterable[object]) -> Html:

@@ -1,9 +1,10 @@
 """Layers of a model as the axis of a picture, before erasing and after."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["LAYER", "along_layers"]
+__all__ = ["LAYER", "along_layers", "layer_numbers"]
 
 LAYER = "layer"
 
@@ -19,7 +20,7 @@ def along_layers(frame: Any) -> Any:
     """
     for axis in ("dataset.file", "dataset.layer"):
         values = frame[axis].drop_duplicates().tolist() if axis in frame else []
-        numbers = {v: v for v in values} if axis == "dataset.layer" else _numbers(values)
+        numbers = {v: v for v in values} if axis == "dataset.layer" else layer_numbers(values)
         if numbers and all(isinstance(number, int | float) for number in numbers.values()):
             layers = frame[axis].astype(object).map(numbers).astype(float)
             before = frame["eraser"].astype(str).replace("identity", "before (identity)")
@@ -28,7 +29,7 @@ def along_layers(frame: Any) -> Any:
     return frame
 
 
-def _numbers(files: list[str]) -> dict[str, int]:
+def layer_numbers(files: Sequence[str]) -> dict[str, int]:
     """Returns the number by which names of files differ; none where they differ by more."""
     if not all(isinstance(file, str) for file in files):
         return {}

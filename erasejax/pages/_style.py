@@ -67,6 +67,10 @@ th span, td span { font-weight: normal; color: var(--soft); }
 colgroup + colgroup { border-left: 1px solid var(--line); }
 tbody:only-of-type tr:nth-child(even) { background: var(--tint); }
 tbody:not(:only-of-type) th[scope=row] { padding-left: 1.2rem; }
+.tinted td { background: color-mix(in srgb, #56B4E9 var(--share, 0%), transparent); }
+.tinted { margin-bottom: 1.2rem; }
+.tinted th[colspan] { text-align: center; }
+.tinted tbody tr:nth-child(even) { background: none; }
 .text th { vertical-align: top; }
 .text td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 @media (max-width: 40rem) { h1 { font-size: 1.5rem; } .short { font-size: .75rem; }

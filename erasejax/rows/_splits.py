@@ -8,7 +8,12 @@ __all__ = ["split_groups", "split_rows"]
 
 
 def split_rows(
-    labels: np.ndarray, parts: int, *, seed: int, names: Sequence[str]
+    labels: np.ndarray,
+    parts: int,
+    *,
+    seed: int,
+    names: Sequence[str],
+    within: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Splits rows at random into equal parts with the same share of each class.
 
@@ -17,6 +22,8 @@ def split_rows(
       parts: how many.
       seed: of the split.
       names: of the k classes.
+      within: (n,) classes of something else, of which parts have the same shares, too, as far as
+        the labels allow; or None.
 
     Returns:
       Row numbers of each part, rising. Within a class the parts differ by at most one row.
@@ -31,6 +38,8 @@ def split_rows(
         if count < parts:
             raise ValueError(_too_few(names[j], count, parts, "row"))
         members = random.permutation(np.flatnonzero(labels == j))
+        if within is not None:  # dealt out one class of it after another
+            members = members[np.argsort(within[members], kind="stable")]
         for i in range(parts):
             split[(i + shift) % parts].append(members[i::parts])
         shift += count  # where the last class left off, so that the parts are equal

@@ -24,6 +24,7 @@ from erasejax.statistics._concept import (
 )
 from erasejax.statistics._conditional import (
     Conditional,
+    conditional_blocks,
     conditional_moments,
     conditional_rows,
     task_classes,
@@ -43,6 +44,7 @@ __all__ = [
     "class_gaps",
     "concept_axes",
     "concept_status",
+    "conditional_blocks",
     "conditional_moments",
     "conditional_rows",
     "correlations",

@@ -8,17 +8,25 @@ whether y is this one, it is p(y) Cov(x, c(z) | y) for every y.
 Both are linear in the classes (y, z) together, so moments of those are enough.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from erasejax._core import inputs
 from erasejax._linalg.products import product, row_sum, safe_reciprocal
 from erasejax.rows import Dataset
 from erasejax.statistics._moments import Moments
 
-__all__ = ["Conditional", "conditional_moments", "conditional_rows", "task_classes"]
+__all__ = [
+    "Conditional",
+    "conditional_blocks",
+    "conditional_moments",
+    "conditional_rows",
+    "task_classes",
+]
 
 Conditional = Literal["none", "pooled", "each"]
 
@@ -59,6 +67,22 @@ def conditional_moments(moments: Moments, classes: int, given: str) -> Moments:
         mean_z=jnp.zeros((2, contrasts.shape[1]), zz.dtype),
         one_hot=False,
     )
+
+
+def conditional_blocks(
+    blocks: Iterable[Dataset], moments: Moments, classes: int, given: str
+) -> Iterator[Dataset]:
+    """Yields blocks of rows with the concept of `conditional_moments`.
+
+    Args:
+      blocks: with the classes y k + z of task y and concept z as labels.
+      moments: of all rows.
+      classes: k.
+      given: as in `conditional_rows`.
+    """
+    contrasts = np.asarray(_contrasts(moments.concept_mean, classes, given))
+    for block in blocks:
+        yield block.replace(z=contrasts[np.asarray(block.z)], num_classes=None)
 
 
 def task_classes(data: Dataset) -> tuple[jax.Array, int, jax.Array]:

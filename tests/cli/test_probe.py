@@ -6,10 +6,10 @@ import pytest
 from pyarrow import csv, parquet
 
 from erasejax import names
-from erasejax.cli._verdict import shares
 from erasejax.files import Labels
 from erasejax.files import _streaming as streaming
 from erasejax.metrics import Metric, accuracy
+from erasejax.readout._words import shares
 from erasejax.rows import split_groups
 from tests.command import D, bad, ok
 

@@ -318,7 +318,7 @@ def test_fitted_objects_come_back_from_files(tmp_path):
 @pytest.mark.slow
 def test_the_command_line_fits_and_applies_them(tmp_path, monkeypatch, capsys):
     from erasejax.cli import _main as cli
-    from erasejax.cli._probe import scores
+    from erasejax.cli._question import question
 
     monkeypatch.chdir(tmp_path)
     x, z = classes(0, *SHAPES[0])
@@ -345,7 +345,8 @@ def test_the_command_line_fits_and_applies_them(tmp_path, monkeypatch, capsys):
     code, text = run(*argv, "--force", "--max-rank", "9")
     assert code == 2
     assert "max_rank: expected 0 to 5" in text
-    _, (fresh,) = scores("x.npy", "z.npy", eraser="q.safetensors", probes="qda")
+    _, asked, files = question("x.npy", "z.npy", eraser="q.safetensors", probes="qda")
+    (fresh,) = asked.ask(files)["x.npy"]
     before, after = (line.scores for line in fresh.lines)
     assert before["log-loss (nats)"] < entropy(z) - 0.1
     assert after["log-loss (nats)"] > before["log-loss (nats)"] + 0.1

@@ -1,0 +1,8 @@
+"""What probes read of rows before a concept is erased and after, and what that costs a task."""
+
+from erasejax.readout._found import Line, Protocol
+from erasejax.readout._question import Question
+from erasejax.readout._table import Table, answers, fairness
+from erasejax.readout._words import caption, majority
+
+__all__ = ["Line", "Protocol", "Question", "Table", "answers", "caption", "fairness", "majority"]
