@@ -246,6 +246,7 @@ def cases():
         logistic, a(X), a(Z), l2=a(np.float32([0.1, 1])), key=b(KEY), folds=2, weights=b(WEIGHTS)
     )
     scores = ("accuracy", "auroc", "balanced_accuracy", "expected_calibration_error", "log_loss")
+    scores += ("recall_at_fpr",)
     for name in scores:
         found[name] = metric(name, "Logistic")
     found["r2"] = metric("r2", "LeastSquares")
