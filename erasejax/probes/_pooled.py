@@ -147,7 +147,7 @@ class AttentionProbe(Tree):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         x, mask, origin = _tokens_about(x, mask)
-        rows = x.reshape(len(x), -1)
+        rows = row_by_row(_flat, None, x)
         data = as_dataset(rows, z, weights=weights, num_classes=num_classes, decided=True)
         if not data.is_classes:
             got = describe_concept(data.z)
@@ -412,6 +412,10 @@ def _decided(status: jax.Array, scores: jax.Array) -> jax.Array:
     return jnp.where(unknown, -1, decide(status, scores))
 
 
+def _flat(_: None, x: jax.Array) -> jax.Array:
+    return x.reshape(len(x), -1)
+
+
 def _mean(_: None, rows: _Tokens) -> jax.Array:
     x, mask = rows
     x = jnp.where(mask[:, :, None], x, 0).astype(inputs.compute_dtype(x))
@@ -438,7 +442,9 @@ def _masked(x: Given, mask: Given | None) -> tuple[jax.Array | np.ndarray, jax.A
     known = inputs.known_values(mask)
     if known is not None and not np.isin(known, (0, 1)).all():
         raise ValueError("mask: expected 1 for a token and 0 for padding, got other numbers")
-    return x, inputs.as_array("mask", mask if mask.dtype == bool else mask != 0)
+    if mask.dtype != bool:
+        mask = (mask if known is None else known) != 0
+    return x, inputs.as_array("mask", mask)
 
 
 def _tokens_about(x: Given, mask: Given | None) -> tuple[jax.Array, jax.Array, jax.Array | None]:
