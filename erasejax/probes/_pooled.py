@@ -35,7 +35,7 @@ from erasejax.statistics import Moments, whitening
 
 __all__ = ["AttentionLikelihood", "AttentionProbe", "mean_pooled"]
 
-_REST = 1e-4  # share of the loss that may be left to gain
+_REST = 1e-5  # share of the loss that may be left to gain
 
 
 def mean_pooled(x: Given, mask: Given | None = None) -> Float[Array, "n d"]:
@@ -81,7 +81,7 @@ class AttentionProbe(Tree):
     and key the result is one.
 
     Class labels only. NOT_CONVERGED is set where `max_steps` ran out before less than a
-    ten-thousandth of the loss was left to gain. A sequence of positive weight without a token fails
+    hundred-thousandth of the loss was left to gain. A sequence of positive weight without a token fails
     the fit (NO_TOKENS).
 
     Attributes:

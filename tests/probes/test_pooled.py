@@ -31,8 +31,8 @@ def fit(x, z, mask=None, probe=PROBE, **options):
     return probe.fit(x, z, mask=mask, key=KEY, **options)
 
 
-def close(a, b, tol=2e-3):
-    """Scores agree as far as both fits are searched: a ten-thousandth of the loss."""
+def close(a, b, tol=1e-5**0.5):
+    """Scores agree as far as both fits are searched: to 1e-5 of the loss, the root of it in them."""
     np.testing.assert_allclose(a, b, rtol=0, atol=tol * max(np.abs(b).max(), 1))
 
 
