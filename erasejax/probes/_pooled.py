@@ -81,8 +81,8 @@ class AttentionProbe(Tree):
     and key the result is one.
 
     Class labels only. NOT_CONVERGED is set where `max_steps` ran out before less than a
-    hundred-thousandth of the loss was left to gain. A sequence of positive weight without a token fails
-    the fit (NO_TOKENS).
+    hundred-thousandth of the loss was left to gain. A sequence of positive weight without a token
+    fails the fit (NO_TOKENS).
 
     Attributes:
       heads: static; how many queries.

@@ -32,7 +32,7 @@ def fit(x, z, mask=None, probe=PROBE, **options):
 
 
 def close(a, b, tol=1e-5**0.5):
-    """Scores agree as far as both fits are searched: to 1e-5 of the loss, the root of it in them."""
+    """Scores agree as far as both fits are searched: to 1e-5 of the loss, to its root in scores."""
     np.testing.assert_allclose(a, b, rtol=0, atol=tol * max(np.abs(b).max(), 1))
 
 
