@@ -57,7 +57,7 @@ def recall_at_fpr(
     if probe.num_classes != 2:
         raise ValueError(f"probe: expected one of two classes, got one of {probe.num_classes}")
     probe, data = labelled(probe, x, z, weights)
-    return _recall(probe, roomy(data), inputs.numbers(fpr, inputs.compute_dtype(data.x)))
+    return _recall(probe, roomy(data), inputs.as_array("fpr", fpr, inputs.compute_dtype(data.x)))
 
 
 class RecallAtFPR(Metric):
@@ -88,7 +88,8 @@ def _recall(probe: Scorer, data: Dataset, fpr: jax.Array) -> jax.Array:
     found = jax.lax.cumsum(jnp.where(positive, weights, 0), reverse=True)
     alarms = jax.lax.cumsum(jnp.where(positive, 0, weights), reverse=True)
     first = jnp.concatenate([jnp.ones(1, bool), scores[1:] != scores[:-1]])
-    # A quotient, not a product: a count over a count is rounded as the rate of a user is.
-    allowed = first & (alarms / alarms[0] <= fpr)
+    # A count that is the bound itself is allowed, however the rate and this product are rounded.
+    slack = 4 * jnp.finfo(fpr.dtype).eps
+    allowed = first & (alarms <= fpr * alarms[0] * (1 + slack))
     total = jnp.where((found[0] > 0) & (alarms[0] > 0) & ~wrong, found[0], jnp.nan)
     return jnp.max(jnp.where(allowed, found, 0)) / total

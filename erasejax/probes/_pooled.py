@@ -153,6 +153,7 @@ class AttentionProbe(Tree):
             got = describe_concept(data.z)
             raise TypeError(f"z: AttentionProbe predicts class labels, integers (n,); got {got}")
         key = inputs.drawing_key("AttentionProbe", key)
+        assert key is not None
         if class_weights is not None:
             data = weigh_classes(data, class_weights)
         data = roomy(data, passes=self.max_steps)
@@ -443,7 +444,7 @@ def _masked(x: Given, mask: Given | None) -> tuple[jax.Array | np.ndarray, jax.A
     if known is not None and not np.isin(known, (0, 1)).all():
         raise ValueError("mask: expected 1 for a token and 0 for padding, got other numbers")
     if mask.dtype != bool:
-        mask = (mask if known is None else known) != 0
+        return x, inputs.as_array("mask", (mask if known is None else known) != 0)
     return x, inputs.as_array("mask", mask)
 
 
@@ -464,8 +465,9 @@ def _check_tokens(mask: jax.Array) -> None:
       ValueError: one has none.
     """
     known = inputs.known_values(mask)
-    if known is not None and not (some := known.any(axis=1)).all():
+    empty = np.flatnonzero(~np.any(known, axis=1)) if known is not None else np.zeros(0, int)
+    if len(empty):
         raise ValueError(
-            f"mask: sequence {int(np.argmin(some))} has no token "
-            f"({int((~some).sum())} of {len(some)} have none); leave them out"
+            f"mask: sequence {empty[0]} has no token ({len(empty)} of {len(mask)} have none); "
+            "leave them out"
         )
