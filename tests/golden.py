@@ -81,6 +81,8 @@ def fits():
             scores = ["r2"] if kind == "real" else ["accuracy", "balanced_accuracy", "auroc"]
             if hasattr(fitted, "log_proba"):
                 scores += ["log_loss", "expected_calibration_error"]
+            if kind == "two":
+                scores += ["recall_at_fpr"]
             for score in scores:
                 try:
                     found = getattr(ej.metrics, score)(fitted, x, z, weights=weights)

@@ -101,6 +101,14 @@ METRICS = [
 ]
 
 
+def test_recall():
+    x, z = rows(40)
+    probe = ej.probes.LDA().fit(x, z)
+    *more, weights = padded(71, x, z)
+    found = ej.metrics.recall_at_fpr(probe, *more, fpr=0.2, weights=weights)
+    assert found == ej.metrics.recall_at_fpr(probe, x, z, fpr=0.2)
+
+
 @pytest.mark.parametrize("k", [2, 3])
 @pytest.mark.parametrize("name", METRICS)
 def test_scores(name, k):

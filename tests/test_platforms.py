@@ -60,6 +60,16 @@ def test_metrics_lower(name):
     assert lowered(number, data)
 
 
+def test_probes_of_tokens_lower():
+    x, z, mask = jnp.zeros((12, 3, D)), jnp.arange(12) % 2, jnp.ones((12, 3), bool)
+
+    def run(x, z, mask):
+        probe = ej.probes.AttentionProbe(heads=2).fit(x, z, mask=mask, num_classes=2, key=KEY)
+        return probe.predict(x, mask), ej.probes.mean_pooled(x, mask)
+
+    assert lowered(run, x, z, mask)
+
+
 def test_tests_lower():
     data = TWO.sample(KEY)
     assert lowered(lambda data: ej.metrics.guardedness_test(data, key=KEY), data)

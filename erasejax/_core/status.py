@@ -46,6 +46,7 @@ class Status(enum.IntFlag):
     CONSTANT_CONCEPT = 1 << 2
     NO_WEIGHT = 1 << 3
     NEGATIVE_WEIGHT = 1 << 4
+    NO_TOKENS = 1 << 5
     RANK_ZERO = 1 << 16
     NOT_CONVERGED = 1 << 17
     TASK_GIVEN_UP = 1 << 18
@@ -63,6 +64,7 @@ _MEANING = {
     Status.CONSTANT_CONCEPT: "the concept is constant: one class only, or a single value",
     Status.NO_WEIGHT: "every weight is zero",
     Status.NEGATIVE_WEIGHT: "a weight is negative",
+    Status.NO_TOKENS: "a sequence has no token: its mask is zero throughout",
     Status.RANK_ZERO: "warning: nothing was removed, the class means already coincide",
     Status.NOT_CONVERGED: "warning: the steps or rounds ran out before it converged",
     Status.TASK_GIVEN_UP: "warning: concept and task overlap; a direction of the task was erased",

@@ -75,7 +75,7 @@ def rows_of_room(n: int, d: int) -> int:
     Coarse where computing takes no time; of some rows at most half as many again, and of many an
     eighth.
     """
-    size = min(max(1 << (_SMALL // d).bit_length() - 1, 64), 1 << 12)
+    size = min(max(1 << max(_SMALL // d, 1).bit_length() - 1, 64), 1 << 12)
     while size < n:
         size *= 2
     if n * d <= _SMALL:

@@ -22,6 +22,7 @@ from erasejax.metrics._linear_r2 import canonical_correlations, linear_r2
 from erasejax.metrics._log_loss import log_loss
 from erasejax.metrics._majority import majority_rate
 from erasejax.metrics._r2 import r2
+from erasejax.metrics._recall import recall_at_fpr
 from erasejax.metrics._resampling import Interval, bootstrap
 from erasejax.metrics._rounding import erase as erase
 from erasejax.metrics._rounding import is_coarse as is_coarse
@@ -54,6 +55,7 @@ __all__ = [
     "log_loss",
     "majority_rate",
     "r2",
+    "recall_at_fpr",
     "tpr_gap",
     "worst_group_accuracy",
 ]

@@ -20,6 +20,7 @@ from erasejax.probes._kernel import FourierProbe, KernelRidge
 from erasejax.probes._linear import LDA, LeastSquares, MeanDifferenceProbe
 from erasejax.probes._logistic import Logistic
 from erasejax.probes._mlp import MLP, MLPLikelihood
+from erasejax.probes._pooled import AttentionLikelihood, AttentionProbe, mean_pooled
 from erasejax.probes._quadratic import QDA, QuadraticClassifier
 from erasejax.probes._recursive import Recursion, recursive
 from erasejax.probes._recursive import recurse as recurse
@@ -28,6 +29,8 @@ from erasejax.probes._svm import LinearSVM
 from erasejax.probes._zero_one import ZeroOne
 
 __all__ = [
+    "AttentionLikelihood",
+    "AttentionProbe",
     "CCS",
     "CCSClassifier",
     "CRC",
@@ -56,6 +59,7 @@ __all__ = [
     "Recursion",
     "Selection",
     "ZeroOne",
+    "mean_pooled",
     "recursive",
     "recursive_ccs",
     "select_l2",

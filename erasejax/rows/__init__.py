@@ -13,7 +13,7 @@ from erasejax.rows._dataset import (
 from erasejax.rows._groups import count_groups, number_groups
 from erasejax.rows._origin import as_dataset_about, features_about, move_point, moved, rows_about
 from erasejax.rows._pairs import PairNormalization, Pairs, as_pairs, normalized_rows, shares
-from erasejax.rows._room import roomy, row_by_row
+from erasejax.rows._room import in_room, roomy, row_by_row
 from erasejax.rows._splits import split_groups, split_rows
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "count_groups",
     "describe_concept",
     "features_about",
+    "in_room",
     "move_point",
     "moved",
     "normalized_rows",

@@ -21,7 +21,7 @@ from erasejax._core.programs import program
 from erasejax._linalg import platforms
 from erasejax.rows._dataset import Dataset, _Room
 
-__all__ = ["roomy", "row_by_row"]
+__all__ = ["in_room", "roomy", "row_by_row"]
 
 
 def roomy(data: Dataset, *, passes: int = 1) -> Dataset:
@@ -36,19 +36,28 @@ def roomy(data: Dataset, *, passes: int = 1) -> Dataset:
         return data
     n, d = data.x.shape
     size = platforms.rows_of_room(n, d * passes)
-    x = _into(data.x, size)
+    x = in_room(data.x, size)
     if isinstance(x, Tracer):  # known rows in a program of the caller's
         return data
     filled, ones = _marks(n, size, np.dtype(jnp.promote_types(data.x.dtype, jnp.float32)))
     room = _Room(filled, plain=data.weights is None, few=n < d)
     return Dataset(
         x=x,
-        z=_into(data.z, size),
+        z=in_room(data.z, size),
         num_classes=data.num_classes,
-        task=None if data.task is None else _into(data.task, size),
-        weights=ones if data.weights is None else _into(data.weights, size),
+        task=None if data.task is None else in_room(data.task, size),
+        weights=ones if data.weights is None else in_room(data.weights, size),
         room=room,
     )
+
+
+def in_room(rows: jax.Array, size: int) -> jax.Array:
+    """Returns rows (n, ...) with zeros behind them, (size, ...)."""
+    if len(rows) == size:
+        return rows
+    if not _on_host(rows):
+        return jnp.pad(rows, ((0, size - len(rows)),) + ((0, 0),) * (rows.ndim - 1))
+    return _put(_filled(np.asarray(rows), size), rows)
 
 
 def row_by_row(
@@ -121,15 +130,6 @@ def _movable(tree: Any) -> bool:
     if any(isinstance(leaf, Tracer) for leaf in leaves):
         return False
     return all(len(leaf.devices()) == 1 for leaf in leaves if isinstance(leaf, jax.Array))
-
-
-def _into(rows: jax.Array, size: int) -> jax.Array:
-    """Returns rows (n, ...) with zeros behind them, (size, ...)."""
-    if len(rows) == size:
-        return rows
-    if not _on_host(rows):
-        return jnp.pad(rows, ((0, size - len(rows)),) + ((0, 0),) * (rows.ndim - 1))
-    return _put(_filled(np.asarray(rows), size), rows)
 
 
 def _filled(rows: np.ndarray, size: int) -> np.ndarray:

@@ -30,6 +30,9 @@ TASK = RNG.standard_normal((N, 1)).astype(np.float32)
 TEMPLATES = np.arange(N, dtype=np.int32) % 2
 SPREAD = np.cov(X.T).astype(np.float32), np.cov(OTHER.T).astype(np.float32)
 ROWS = ej.Dataset(x=jnp.asarray(X), z=jnp.asarray(Z), num_classes=K)
+TOKENS = X.reshape(16, 3, D)
+MASK = np.arange(3) <= np.arange(16)[:, None] % 3
+ATTENTION = ej.probes.AttentionProbe(l2=0.1, max_steps=9)
 BIG = jnp.ones((1200, 1200))
 
 
@@ -93,6 +96,12 @@ def fitted(name):
     if name in common.contrast_probes():
         return config.fit(jnp.asarray(X), jnp.asarray(OTHER), key=KEY)
     return config.fit(ROWS, key=KEY)
+
+
+@functools.cache
+def attended():
+    """A fitted probe of tokens."""
+    return ATTENTION.fit(jnp.asarray(TOKENS), jnp.asarray(Z[:16]), mask=jnp.asarray(MASK), key=KEY)
 
 
 @functools.cache
@@ -235,6 +244,15 @@ def cases():
     )
     found["ablate_pairs"] = lambda a, b: ej.ablate_pairs(pairs(a, b), pairs(a, b), mode="oracle")
 
+    found["AttentionProbe.fit"] = lambda a, b: a(ATTENTION).fit(
+        a(TOKENS), a(Z[:16]), mask=a(MASK), weights=b(WEIGHTS[:16]), key=b(KEY)
+    )
+    for name in ("attention", "log_proba", "pooled", "predict", "scores"):
+        found[f"AttentionLikelihood.{name}"] = lambda a, b, m=name: getattr(b(attended()), m)(
+            a(TOKENS), a(MASK)
+        )
+    found["mean_pooled"] = lambda a, b: ej.probes.mean_pooled(a(TOKENS), a(MASK))
+
     logistic = ej.probes.Logistic()
     found["recursive"] = lambda a, b: ej.probes.recursive(
         a(logistic), a(X), a(Z), rounds=2, stop_at=a(0.5), weights=b(WEIGHTS)
@@ -246,6 +264,7 @@ def cases():
         logistic, a(X), a(Z), l2=a(np.float32([0.1, 1])), key=b(KEY), folds=2, weights=b(WEIGHTS)
     )
     scores = ("accuracy", "auroc", "balanced_accuracy", "expected_calibration_error", "log_loss")
+    scores += ("recall_at_fpr",)
     for name in scores:
         found[name] = metric(name, "Logistic")
     found["r2"] = metric("r2", "LeastSquares")
