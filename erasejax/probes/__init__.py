@@ -1,6 +1,7 @@
 """Probes: what looks for a concept in features, one file a family."""
 
 from erasejax.names import fill_room
+from erasejax.probes._attention import AttentionLikelihood, AttentionProbe
 from erasejax.probes._base import (
     Classifier,
     FittedProbe,
@@ -20,12 +21,12 @@ from erasejax.probes._kernel import FourierProbe, KernelRidge
 from erasejax.probes._linear import LDA, LeastSquares, MeanDifferenceProbe
 from erasejax.probes._logistic import Logistic
 from erasejax.probes._mlp import MLP, MLPLikelihood
-from erasejax.probes._pooled import AttentionLikelihood, AttentionProbe, mean_pooled
 from erasejax.probes._quadratic import QDA, QuadraticClassifier
 from erasejax.probes._recursive import Recursion, recursive
 from erasejax.probes._recursive import recurse as recurse
 from erasejax.probes._selection import Selection, select_l2
 from erasejax.probes._svm import LinearSVM
+from erasejax.probes._tokens import mean_pooled
 from erasejax.probes._zero_one import ZeroOne
 
 __all__ = [
