@@ -7,9 +7,11 @@ from erasejax.rows._dataset import (
     class_labels,
     codes,
     describe_concept,
+    leading,
     reweighted,
     weigh_classes,
 )
+from erasejax.rows._folds import fold_rows, shuffled
 from erasejax.rows._groups import count_groups, number_groups
 from erasejax.rows._origin import as_dataset_about, features_about, move_point, moved, rows_about
 from erasejax.rows._pairs import PairNormalization, Pairs, as_pairs, normalized_rows, shares
@@ -29,6 +31,8 @@ __all__ = [
     "count_groups",
     "describe_concept",
     "features_about",
+    "fold_rows",
+    "leading",
     "move_point",
     "moved",
     "normalized_rows",
@@ -38,6 +42,7 @@ __all__ = [
     "row_by_row",
     "rows_about",
     "shares",
+    "shuffled",
     "split_groups",
     "split_rows",
     "weigh_classes",
