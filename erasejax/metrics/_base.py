@@ -34,8 +34,9 @@ class Metric(Named):
     | "eraser" | a fitted eraser | eraser |
     | "labels" | rows that the eraser is fitted to | dataset |
 
-    Rows are a `Dataset`, with the concept. A metric of a probe or a fit has a second name, with the prefix
-    task_: then the probe is fitted to the task, and the task is the concept of the rows.
+    Rows are a `Dataset`, with the concept. A metric of a probe or of a fit has a second name,
+    with the prefix task_: then the probe is fitted to the task, and the task is the concept of the
+    rows.
 
     Attributes:
       name: in specs and columns.

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
-from erasejax._core.status import Status, failed, flag, poison, thrown
+from erasejax._core.status import Status, flag, poison, thrown
 from erasejax._core.types import Given, Key
 from erasejax._linalg.products import safe_reciprocal
 from erasejax.metrics._base import Metric
@@ -28,7 +28,7 @@ from erasejax.metrics._training import (
     standard_error,
     status_of,
 )
-from erasejax.rows import Dataset, shuffled
+from erasejax.rows import Dataset, random_order, reordered
 
 __all__ = ["Codelength", "OnlineCode", "codelength"]
 
@@ -164,9 +164,11 @@ class Codelength(Metric):
 
 @program(static_argnums=2)
 def _codelength(given: Material, fractions: jax.Array, permutations: int) -> OnlineCode:
-    order, mixing, own = jax.random.split(given.key, 3)
-    data, places = shuffled(given.data, given.groups, order)
-    groups = None if given.groups is None else jnp.asarray(given.groups)[places]
+    own, *_ = keys = jax.random.split(given.key, 2 + permutations)
+    draw = jax.vmap(lambda key: random_order(given.data, given.groups, key))
+    orders = draw(keys[1:])
+    data = reordered(given.data, orders[0])
+    groups = None if given.groups is None else jnp.asarray(given.groups)[orders[0]]
     weights, rows = data.row_weights, jnp.arange(data.x.shape[0])
     sizes = prefix_sizes(weights, groups, fractions.at[-1].set(1))
     nothing = jnp.full(rows.shape, np.log2(data.num_classes or 2), weights.dtype)
@@ -185,17 +187,18 @@ def _codelength(given: Material, fractions: jax.Array, permutations: int) -> Onl
         ends = sizes[:-1], sizes[1:]
         return jax.lax.scan(block, (nothing, status_of(labelled)), ends)[0]
 
-    draws = jax.vmap(lambda i: jax.random.fold_in(mixing, i))(jnp.arange(permutations))
-    several = jnp.concatenate([data.z[None], _permuted(data, draws)])
-    bits, status = jax.lax.map(sent, several)
+    # Labels in another order than the features: permuted.
+    bits, status = jax.lax.map(sent, given.data.z[orders])
     counted = jnp.where(weights != 0, weights * bits, 0)
     totals = jnp.sum(counted, axis=1)
-    blocks = jnp.searchsorted(sizes, rows, side="right")
-    block_bits = jax.ops.segment_sum(counted[0], blocks, len(sizes))
-    block_weight = jax.ops.segment_sum(weights, blocks, len(sizes))
+    starts = jnp.concatenate([jnp.zeros_like(sizes[:1]), sizes[:-1]])
+    inside = (rows >= starts[:, None]) & (rows < sizes[:, None])
+    block_bits = jnp.sum(jnp.where(inside, counted[0], 0), axis=1)
+    block_weight = jnp.sum(jnp.where(inside, weights, 0), axis=1)
     means = block_bits * safe_reciprocal(block_weight, block_weight > 0)
     total = jnp.sum(weights)
-    error = total * standard_error(bits[0] - means[blocks], weights, groups)
+    own_mean = jnp.sum(jnp.where(inside, means[:, None], 0), axis=0)
+    error = total * standard_error(bits[0] - own_mean, weights, groups)
     width = half_width(error, given.level)
     uniform = total * nothing[0]
     status = status[0] | flag(jnp.isnan(totals[0]), Status.NONFINITE)
@@ -212,14 +215,3 @@ def _codelength(given: Material, fractions: jax.Array, permutations: int) -> Onl
         status=status,
     )
     return poison(code, status)
-
-
-def _permuted(data: Dataset, keys: jax.Array) -> jax.Array:
-    """Returns the labels permuted among the rows that count, which come first: (keys, n)."""
-
-    def one(key: jax.Array) -> jax.Array:
-        drawn = jax.random.bits(key, data.z.shape, jnp.uint32)
-        last = jnp.zeros(data.z.shape, bool) if data.seen is None else ~data.seen
-        return jax.lax.sort((last, drawn, data.z), num_keys=2)[2]
-
-    return jax.vmap(one)(keys)

@@ -1,7 +1,5 @@
 """How a probe's accuracy grows with the rows that it is fitted to."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -25,7 +23,7 @@ from erasejax.metrics._training import (
     standard_error,
     status_of,
 )
-from erasejax.rows import Dataset, fold_rows, reweighted, shuffled
+from erasejax.rows import Dataset, fold_rows, random_order, reordered, reweighted
 
 __all__ = ["LearningCurve", "learning_curve"]
 
@@ -120,7 +118,8 @@ def _learning_curve(given: Material, fractions: jax.Array) -> LearningCurve:
     folds, order, own = jax.random.split(given.key, 3)
     held = given.held_out
     held = fold_rows(given.data, given.groups, folds, 4) == 0 if held is None else held
-    data, places = shuffled(given.data, given.groups, order, behind=held)
+    places = random_order(given.data, given.groups, order, behind=held)
+    data = reordered(given.data, places)
     groups = None if given.groups is None else jnp.asarray(given.groups)[places]
     held, weights = held[places], data.row_weights
     fit = reweighted(data, jnp.where(held, 0, weights)).replace(room=data.room)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, UInt32
 
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
-from erasejax._core.status import Status, failed, flag, poison, thrown
+from erasejax._core.status import Status, flag, poison, thrown
 from erasejax._core.types import Given, Key
 from erasejax._linalg.products import safe_reciprocal
 from erasejax.metrics._accuracy import accuracy
@@ -39,7 +39,7 @@ class ControlTask(Tree):
       high: () upper end.
       standard_error: () of `selectivity`.
       accuracy: () share of the rows whose concept is predicted.
-      control: () share of the same rows whose random label is predicted, by a probe fitted to those.
+      control: () share of the same rows whose random label a probe fitted to such labels predicts.
       share: () share of the rows held out that are scored: those whose group was fitted, too.
       status: () uint32 bits, see `erasejax.Status`.
 
@@ -165,7 +165,7 @@ class Selectivity(Metric):
 @program(static_argnums=1)
 def _selectivity(given: Material, controls: int) -> ControlTask:
     data, groups = given.data, given.groups
-    labels, folds, own = jax.random.split(given.key, 3)
+    folds, own, *_ = keys = jax.random.split(given.key, 2 + controls)
     weights = data.row_weights
     fit, scored = data, weights
     if groups is not None:
@@ -183,8 +183,7 @@ def _selectivity(given: Material, controls: int) -> ControlTask:
         found: Any = given.probe.fit(fit.replace(z=z), key=own)
         return (found.predict(data.x) == z).astype(weights.dtype), found.status
 
-    keys = jax.vmap(lambda i: jax.random.fold_in(labels, i))(jnp.arange(controls))
-    drawn = jax.vmap(lambda key: _drawn(fit, groups, key))(keys)
+    drawn = jax.vmap(lambda key: _drawn(fit, groups, key))(keys[2:])
     right, found = jax.lax.map(correct, jnp.concatenate([data.z[None], drawn]))
     status = jax.lax.reduce(found, jnp.uint32(0), jax.lax.bitwise_or, (0,)) | status_of(data)
     total = jnp.sum(scored)

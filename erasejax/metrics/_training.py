@@ -139,9 +139,7 @@ def as_fractions(fractions: ArrayLike, dtype: np.dtype) -> jax.Array:
     return found
 
 
-def prefix_sizes(
-    weights: jax.Array, groups: jax.Array | None, fractions: jax.Array
-) -> jax.Array:
+def prefix_sizes(weights: jax.Array, groups: jax.Array | None, fractions: jax.Array) -> jax.Array:
     """Returns how many of the first rows make up these fractions of the weight, (s,) int32.
 
     A row is in if its middle is: of n equal rows that is the whole number nearest to each fraction.
@@ -171,8 +169,9 @@ def fit_prefix(
     It is none where one of the classes that there are has no row yet: then the status is 0.
     """
     n = data.x.shape[0]
-    place = jnp.arange(n) if data.seen is None else jnp.where(data.seen, jnp.arange(n), n)
-    first = jax.ops.segment_min(place, data.z, data.num_classes)
+    held = data.z[:, None] == jnp.arange(data.num_classes)
+    held = held if data.seen is None else held & data.seen[:, None]
+    first = jnp.min(jnp.where(held, jnp.arange(n)[:, None], n), axis=0)
     complete = jnp.all((first < count) | (first >= n))
     fitted = probe.fit(leading(data, count), key=key)
     status = jnp.where(complete, fitted.status, 0)
@@ -194,13 +193,15 @@ def status_of(data: Dataset) -> jax.Array:
     """Returns what is wrong with labels and weights, whatever the features: () bits."""
     _, status = codes(data, inputs.compute_dtype(data.x))
     size = jnp.sum(members(data), axis=0)
-    weights = data.row_weights
+    status |= flag(jnp.sum(size > 0) < 2, Status.CONSTANT_CONCEPT)
+    weights = data.own_weights
+    if weights is None:
+        return status
     return (
         status
-        | flag(jnp.sum(size > 0) < 2, Status.CONSTANT_CONCEPT)
         | flag((weights < 0).any(), Status.NEGATIVE_WEIGHT)
-        | flag(~(weights != 0).any(), Status.NO_WEIGHT)
-        | flag(~jnp.isfinite(weights).all(), Status.NONFINITE)
+        | flag(jnp.all(weights == 0), Status.NO_WEIGHT)
+        | flag(~jnp.isfinite(jnp.sum(weights)), Status.NONFINITE)
     )
 
 

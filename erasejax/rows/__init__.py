@@ -11,7 +11,7 @@ from erasejax.rows._dataset import (
     reweighted,
     weigh_classes,
 )
-from erasejax.rows._folds import fold_rows, shuffled
+from erasejax.rows._folds import fold_rows, random_order, reordered
 from erasejax.rows._groups import count_groups, number_groups
 from erasejax.rows._origin import as_dataset_about, features_about, move_point, moved, rows_about
 from erasejax.rows._pairs import PairNormalization, Pairs, as_pairs, normalized_rows, shares
@@ -37,12 +37,13 @@ __all__ = [
     "moved",
     "normalized_rows",
     "number_groups",
+    "random_order",
+    "reordered",
     "reweighted",
     "roomy",
     "row_by_row",
     "rows_about",
     "shares",
-    "shuffled",
     "split_groups",
     "split_rows",
     "weigh_classes",

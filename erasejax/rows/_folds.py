@@ -10,7 +10,7 @@ from jaxtyping import Array, Int
 
 from erasejax.rows._dataset import Dataset
 
-__all__ = ["fold_rows", "shuffled"]
+__all__ = ["fold_rows", "random_order", "reordered"]
 
 
 def fold_rows(
@@ -44,21 +44,20 @@ def fold_rows(
     return own if first is None else own[jnp.minimum(first, n - 1)]
 
 
-def shuffled(
+def random_order(
     data: Dataset,
     groups: jax.Array | np.ndarray | None,
     key: jax.Array,
     *,
     behind: jax.Array | None = None,
-) -> tuple[Dataset, jax.Array]:
-    """Returns rows in random order, each group in one piece, and the order, (n,) int32.
+) -> Int[Array, " n"]:
+    """Returns the rows' numbers in random order, each group in one piece, (n,) int32.
 
     Args:
-      data: rows.
+      data: rows; those that do not count come last.
       groups: (n,) numbers of `number_groups`, or None where rows are independent.
       key: of the draws.
-      behind: (n,) bool, which rows come after all others, too, or None. Those that do not count
-        come last.
+      behind: (n,) bool, which rows come after all others that count, or None.
     """
     n = data.x.shape[0]
     rows = jnp.arange(n, dtype=jnp.int32)
@@ -67,9 +66,14 @@ def shuffled(
     if data.seen is not None:
         level = jnp.where(data.seen, level, 2)
     if groups is None:
-        *_, order = jax.lax.sort((level, drawn, rows), num_keys=2)
-    else:
-        *_, order = jax.lax.sort((level, drawn[groups], jnp.asarray(groups), rows), num_keys=3)
+        return jax.lax.sort((level, drawn, rows), num_keys=2)[-1]
+    return jax.lax.sort((level, drawn[groups], jnp.asarray(groups), rows), num_keys=3)[-1]
+
+
+def reordered(data: Dataset, order: Int[Array, " n"]) -> Dataset:
+    """Returns rows in an order in which those that do not count come last."""
     weights = None if data.weights is None else data.weights[order]
-    moved = data.replace(x=data.x[order], z=data.z[order], task=None, weights=weights)
-    return moved.replace(room=data.room), order
+    task = None if data.task is None else data.task[order]
+    return data.replace(
+        x=data.x[order], z=data.z[order], task=task, weights=weights, room=data.room
+    )

@@ -16,7 +16,7 @@ TASK = "task_"  # before the name of a metric of a probe: the probe is fitted to
 
 
 def metric_names() -> tuple[str, ...]:
-    """Returns what a spec may ask for: all metrics, and those of a probe or fit for the task, too."""
+    """Returns what a spec may ask for: all metrics, and those of probes for the task, too."""
     found = known("metric")
     return (*found, *(TASK + name for name, metric in found.items() if metric.of in OF_PROBES))
 

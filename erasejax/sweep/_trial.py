@@ -80,8 +80,8 @@ def trial(
       probe: configuration of a probe; contrast probes for pairs.
       metrics: static; what to compute, names of metrics: accuracy, balanced_accuracy, auroc,
         log_loss (nats), expected_calibration_error and r2 of the probe; codelength, selectivity and
-        v_information of its fit; the same with the prefix task_ for the probe fitted to the task; damage and linear_r2 of the erased rows; rank of the
-        eraser; majority_rate of the labels.
+        v_information of its fit; the same with the prefix task_ for the probe fitted to the task;
+        damage and linear_r2 of the erased rows; rank of the eraser; majority_rate of the labels.
       protocols: static; "fitting": eraser, probe and score on the same rows. "fresh": each on rows
         of its own.
       labels: static; "permuted" permutes the labels of each set of rows before anything is fitted.
