@@ -138,7 +138,7 @@ def _learning_curve(given: Material, fractions: jax.Array) -> LearningCurve:
     error = standard_error(right - scores[:, None], scored, groups)
     width = half_width(error, given.level)
     status = jax.lax.reduce(found, jnp.uint32(0), jax.lax.bitwise_or, (0,))
-    status |= status_of(fit) | flag(total == 0, Status.NO_WEIGHT)
+    status |= status_of(data) | flag(total == 0, Status.NO_WEIGHT)
     curve = LearningCurve(
         sizes=sizes,
         scores=scores,

@@ -190,8 +190,14 @@ def losses(fitted: Any, x: jax.Array, z: jax.Array) -> jax.Array:
 
 
 def status_of(data: Dataset) -> jax.Array:
-    """Returns what is wrong with labels and weights, whatever the features: () bits."""
+    """Returns what is wrong with the rows that count, whoever reads them: () bits.
+
+    Also what no fit would see, in rows that are only scored: a probe predicts some label for NaN.
+    """
     _, status = codes(data, inputs.compute_dtype(data.x))
+    wrong = ~jnp.isfinite(data.x)
+    wrong = wrong if data.seen is None else wrong & data.seen[:, None]
+    status |= flag(wrong.any(), Status.NONFINITE)
     size = jnp.sum(members(data), axis=0)
     status |= flag(jnp.sum(size > 0) < 2, Status.CONSTANT_CONCEPT)
     weights = data.own_weights
