@@ -60,7 +60,7 @@ def of_ours(x: np.ndarray, z: np.ndarray, more: np.ndarray, labels: np.ndarray) 
 
 
 def as_sent(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Returns the rows in the order in which `codelength` sends them, and the ends of its blocks."""
+    """Returns the rows in the order in which `codelength` sends them, and where blocks end."""
     from erasejax.rows import random_order
 
     data = ej.Dataset(x=jnp.asarray(x), z=jnp.asarray(z), num_classes=2)
