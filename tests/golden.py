@@ -114,6 +114,9 @@ def statistics():
             probe = ej.probes.LDA().fit(x, z)
             interval = ej.metrics.bootstrap(ej.metrics.accuracy, probe, x, z, key=KEY)
             yield from leaves(f"{kind} interval", interval)
+            for name in ("codelength", "learning_curve", "selectivity", "v_information"):
+                found = getattr(ej.metrics, name)(ej.probes.LDA(), x, z, key=KEY, groups=groups)
+                yield from leaves(f"{kind} {name}", found)
             yield from leaves(
                 f"{kind} selection",
                 ej.probes.select_l2(ej.probes.Logistic(), x, z, l2=[0.01, 1.0], key=KEY),

@@ -50,12 +50,14 @@ def test_metrics_lower(name):
     def number(data):
         given = {
             "probe": lambda: (probe.fit(data), data),
+            "fit": lambda: (probe, probe.fit(data), data, data),
             "rows": lambda: (data,),
             "change": lambda: (data.x, ej.LEACE().fit(data)(data.x)),
             "eraser": lambda: (ej.LEACE().fit(data),),
             "labels": lambda: (data,),
         }
-        return metric.compute(*given[metric.of]())
+        options = {"key": KEY} if metric.of == "fit" else {}
+        return metric.compute(*given[metric.of](), **options)
 
     assert lowered(number, data)
 
@@ -76,6 +78,13 @@ def test_tests_lower():
     score = ej.metrics.accuracy
     probe = ej.probes.LDA().fit(data)
     assert lowered(lambda data: ej.metrics.bootstrap(score, probe, data, key=KEY), data)
+    config = ej.probes.Logistic()
+    assert lowered(lambda data: ej.metrics.learning_curve(config, data, key=KEY), data)
+    options = {"groups": jnp.arange(24) // 3, "key": KEY}
+    assert lowered(lambda data: ej.metrics.codelength(config, data, **options), data)
+    assert lowered(lambda data: ej.metrics.selectivity(config, data, **options), data)
+    given = lambda data: ej.metrics.v_information(config, data, given=data.x, **options)  # noqa: E731
+    assert lowered(given, data)
 
 
 @pytest.mark.parametrize("d", [5, 150, 300])

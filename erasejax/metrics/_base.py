@@ -14,7 +14,7 @@ from erasejax.rows import Dataset
 
 __all__ = ["Metric", "offered"]
 
-Of = Literal["probe", "rows", "change", "eraser", "labels"]
+Of = Literal["probe", "fit", "rows", "change", "eraser", "labels"]
 Need = Literal["classes", "task", "likelihood", "values"]
 
 
@@ -27,13 +27,16 @@ class Metric(Named):
     | of | given | once for each |
     |---|---|---|
     | "probe" | a fitted probe, the rows that are scored | probe and protocol |
+    | "fit" | a probe's configuration, what it fitted, the rows it was fitted to, the rows that are
+      scored, and `key` | probe and protocol |
     | "rows" | erased rows that probes are fitted to | eraser and protocol |
     | "change" | features of the scored rows before erasing, and after | eraser and protocol |
     | "eraser" | a fitted eraser | eraser |
     | "labels" | rows that the eraser is fitted to | dataset |
 
-    Rows are a `Dataset`, with the concept. A metric of a probe has a second name, with the prefix
-    task_: then the probe is fitted to the task, and the task is the concept of the rows.
+    Rows are a `Dataset`, with the concept. A metric of a probe or of a fit has a second name,
+    with the prefix task_: then the probe is fitted to the task, and the task is the concept of the
+    rows.
 
     Attributes:
       name: in specs and columns.

@@ -22,6 +22,7 @@ from erasejax.rows import (
     as_dataset_about,
     codes,
     count_groups,
+    fold_rows,
     moved,
     number_groups,
     reweighted,
@@ -145,7 +146,7 @@ def _select(
     folds: int,
 ) -> Selection:
     first, second = jax.random.split(key)
-    own = _assign(data, groups, first, folds)
+    own = fold_rows(data, groups, first, folds)
     weights = data.row_weights
 
     def held_out(fold):
@@ -167,31 +168,6 @@ def _select(
     fitted = probe.replace(l2=l2[best])._fit(data, second)
     chosen = jnp.where(failed(fitted.status), jnp.nan, l2[best])
     return Selection(probe=fitted, l2=chosen, losses=losses.T, status=fitted.status)
-
-
-def _assign(
-    data: Dataset, groups: jax.Array | np.ndarray | None, key: jax.Array, folds: int
-) -> jax.Array:
-    """Returns the fold of each row, (n,) int32; rows that count, and classes, spread evenly.
-
-    Of a group the first row that counts goes where such a row would, and takes the others along.
-    """
-    n = data.x.shape[0]
-    rows = jnp.arange(n, dtype=jnp.int32)
-    # Of each row the same number however many follow it; what does not count comes last.
-    drawn = jax.random.bits(key, (n,), jnp.uint32)
-    kind = data.z if data.is_classes else jnp.zeros(n, jnp.int32)
-    last = jnp.iinfo(jnp.int32).max
-    if data.weights is not None:
-        kind = jnp.where(data.weights != 0, kind, last)
-    first = None
-    if groups is not None:
-        place = jnp.where(kind == last, 2 * n, rows)
-        first = jax.ops.segment_min(place, groups, n)[groups]
-        kind = jnp.where(place == first, kind, last)
-    _, _, order = jax.lax.sort((kind, drawn, rows), num_keys=2)
-    own = jnp.zeros(n, jnp.int32).at[order].set(rows % folds)
-    return own if first is None else own[jnp.minimum(first, n - 1)]
 
 
 def _losses(fitted: Any, data: Dataset) -> jax.Array:

@@ -7,9 +7,11 @@ from erasejax.rows._dataset import (
     class_labels,
     codes,
     describe_concept,
+    leading,
     reweighted,
     weigh_classes,
 )
+from erasejax.rows._folds import fold_rows, random_order, reordered
 from erasejax.rows._groups import count_groups, number_groups
 from erasejax.rows._origin import as_dataset_about, features_about, move_point, moved, rows_about
 from erasejax.rows._pairs import PairNormalization, Pairs, as_pairs, normalized_rows, shares
@@ -29,11 +31,15 @@ __all__ = [
     "count_groups",
     "describe_concept",
     "features_about",
+    "fold_rows",
     "in_room",
+    "leading",
     "move_point",
     "moved",
     "normalized_rows",
     "number_groups",
+    "random_order",
+    "reordered",
     "reweighted",
     "roomy",
     "row_by_row",

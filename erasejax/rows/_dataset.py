@@ -19,7 +19,7 @@ from erasejax._core.status import Status, flag
 from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg.products import product, safe_reciprocal
 
-__all__ = ["Dataset", "centered", "reweighted", "weigh_classes"]
+__all__ = ["Dataset", "centered", "leading", "reweighted", "weigh_classes"]
 
 
 @struct.dataclass
@@ -315,6 +315,15 @@ def centered(data: Dataset, center: Float[Array, " d"]) -> Dataset:
 def reweighted(data: Dataset, weights: Float[Array, " n"]) -> Dataset:
     """Returns the same rows with other weights (n,), 0 where they were 0."""
     room = None if data.room is None else data.room.replace(plain=False)
+    return data.replace(weights=weights, room=room)
+
+
+def leading(data: Dataset, count: jax.Array) -> Dataset:
+    """Returns the first `count` () of the rows: all others get weight 0, and passes end before."""
+    weights = jnp.where(jnp.arange(data.x.shape[0]) < count, data.row_weights, 0)
+    room = data.room
+    if room is not None:
+        room = room.replace(filled=jnp.minimum(count, room.filled))
     return data.replace(weights=weights, room=room)
 
 

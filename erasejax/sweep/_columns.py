@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from erasejax.metrics import Metric
 from erasejax.names import known, look_up
 
-__all__ = ["PROTOCOLS", "TASK", "Columns", "metric_names"]
+__all__ = ["OF_PROBES", "PROTOCOLS", "TASK", "Columns", "metric_names"]
 
 # Parts of the rows that a probe is fitted to and scored on; an eraser is always fitted to part 0.
 PROTOCOLS: Mapping[str, tuple[int, int]] = {"fitting": (0, 0), "fresh": (1, 2)}
+OF_PROBES = ("probe", "fit")  # what there is once for each probe and protocol
 TASK = "task_"  # before the name of a metric of a probe: the probe is fitted to the task
 
 
 def metric_names() -> tuple[str, ...]:
-    """Returns what a spec may ask for: all metrics, and those of a probe for the task, too."""
+    """Returns what a spec may ask for: all metrics, and those of probes for the task, too."""
     found = known("metric")
-    return (*found, *(TASK + name for name, metric in found.items() if metric.of == "probe"))
+    return (*found, *(TASK + name for name, metric in found.items() if metric.of in OF_PROBES))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +48,11 @@ class Columns:
         """The parts of a dataset's rows that are drawn."""
         return sorted({0, *(part for name in self.protocols for part in PROTOCOLS[name])})
 
-    def of(self, what: str) -> dict[str, Metric]:
+    def of(self, *what: str) -> dict[str, Metric]:
         """Returns the metrics that are of something, by name.
 
         Args:
-          what: see `erasejax.metrics.Metric`; "task" for those of a probe of the task, without
+          *what: see `erasejax.metrics.Metric`; "task" for those of a probe of the task, without
             their prefix.
 
         Raises:
@@ -61,6 +62,6 @@ class Columns:
         for name in self.metrics:
             plain = name.removeprefix(TASK)
             metric = look_up("metric", plain)
-            if what == ("task" if plain != name else metric.of):
+            if ("task" if plain != name else metric.of) in what:
                 found[plain] = metric()
         return found

@@ -14,7 +14,7 @@ import jax
 from erasejax.datasets import Generator, OwnRows
 from erasejax.rows import Dataset, Pairs
 from erasejax.sweep._cells import Config, Product
-from erasejax.sweep._columns import Columns
+from erasejax.sweep._columns import OF_PROBES, Columns
 
 __all__ = [
     "Shape",
@@ -164,10 +164,10 @@ def _seconds(
 def _fills(product: Product) -> bool:
     """Returns whether rows may be filled up: nothing draws by the row or overlooks weights."""
     methods: tuple[Config, ...] = (*product.erasers, *product.probes)
+    columns = product.columns
     metrics = [
-        metric
-        for what in ("probe", "rows", "change", "eraser", "labels", "task")
-        for metric in product.columns.of(what).values()
+        *columns.of(*OF_PROBES, "rows", "change", "eraser", "labels").values(),
+        *columns.of("task").values(),
     ]
     return not any(config.value.needs_key for config in methods) and all(
         type(metric).__module__.startswith("erasejax.") for metric in metrics

@@ -21,7 +21,7 @@ from erasejax.erasers import Eraser
 from erasejax.metrics import Metric, offered
 from erasejax.probes import ContrastProbe, Probe
 from erasejax.rows import Dataset, PairNormalization, Pairs, codes
-from erasejax.sweep._columns import PROTOCOLS, TASK, Columns, metric_names
+from erasejax.sweep._columns import OF_PROBES, PROTOCOLS, TASK, Columns, metric_names
 
 __all__ = ["LABELS", "Batch", "drawn", "lane_key", "trial", "trials"]
 
@@ -79,9 +79,9 @@ def trial(
       eraser: configuration of an eraser.
       probe: configuration of a probe; contrast probes for pairs.
       metrics: static; what to compute, names of metrics: accuracy, balanced_accuracy, auroc,
-        log_loss (nats), expected_calibration_error and r2 of the probe; the same with the prefix
-        task_ for the probe fitted to the task; damage and linear_r2 of the erased rows; rank of the
-        eraser; majority_rate of the labels.
+        log_loss (nats), expected_calibration_error and r2 of the probe; codelength, selectivity and
+        v_information of its fit; the same with the prefix task_ for the probe fitted to the task;
+        damage and linear_r2 of the erased rows; rank of the eraser; majority_rate of the labels.
       protocols: static; "fitting": eraser, probe and score on the same rows. "fresh": each on rows
         of its own.
       labels: static; "permuted" permutes the labels of each set of rows before anything is fitted.
@@ -319,7 +319,7 @@ def _read(
         return _read_pairs(probe, key, fit, score, columns)
     normal = PairNormalization.of(fit) if isinstance(fit, Pairs) else None
     fit, score = _labelled(fit, normal), _labelled(score, normal)
-    found, status = _scores(probe, key, fit, score, columns.of("probe"))
+    found, status = _scores(probe, key, fit, score, columns.of(*OF_PROBES))
     if wanted := columns.of("task"):
         task, other = _scores(probe, key, _of_task(fit), _of_task(score), wanted)
         found |= {TASK + name: value for name, value in task.items()}
@@ -340,7 +340,7 @@ def _read_pairs(
     fitted = probe.fit(fit, key=key).oriented(fit)
     found = {
         name: metric.compute(fitted, score) if metric.of_pairs else jnp.float32(jnp.nan)
-        for name, metric in columns.of("probe").items()
+        for name, metric in columns.of(*OF_PROBES).items()
     }
     found |= {TASK + name: jnp.float32(jnp.nan) for name in columns.of("task")}
     return found | {"status": fitted.status}
@@ -351,7 +351,14 @@ def _scores(
 ) -> tuple[Numbers, jax.Array]:
     """Returns metrics of a probe, () each, and its status."""
     fitted = probe.fit(fit, key=key)
-    return _numbers(wanted, offered(score, probe, fitted), fitted, score), fitted.status
+    there, found = offered(score, probe, fitted), {}
+    for name, metric in wanted.items():
+        given, options = (fitted, score), {}
+        if metric.of == "fit":
+            own = jax.random.fold_in(key, zlib.crc32(name.encode()))
+            given, options = (probe, fitted, fit, score), {"key": own}
+        found |= _numbers({name: metric}, there, *given, **options)
+    return found, fitted.status
 
 
 def _of_task(data: Dataset) -> Dataset:

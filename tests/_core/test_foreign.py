@@ -296,6 +296,17 @@ def cases():
     found["guardedness_test"] = lambda a, b: ej.metrics.guardedness_test(
         a(X), a(Z), key=b(KEY), permutations=10, weights=b(WEIGHTS)
     )
+    for name in ("codelength", "learning_curve", "v_information", "selectivity"):
+        more = {} if name == "learning_curve" else {"level": np.float32(0.9)}
+        found[name] = lambda a, b, f=name, more=more: getattr(ej.metrics, f)(
+            b(logistic),
+            a(X),
+            a(Z),
+            key=b(KEY),
+            groups=a(np.arange(N) // 2),
+            weights=b(WEIGHTS),
+            **{option: b(value) for option, value in more.items()},
+        )
     found["ot_map"] = lambda a, b: ej.transport.ot_map(a(SPREAD[0]), b(SPREAD[1]))
     found["barycenter"] = lambda a, b: ej.transport.barycenter(
         a(np.stack(SPREAD)), b(np.float32([1, 2])), steps=4, tolerance=a(1e-3)

@@ -280,6 +280,10 @@ DRAWS = {
     "bootstrap": lambda key: ej.metrics.bootstrap(
         ej.metrics.accuracy, LOGISTIC.fit(X, Z), X, Z, key=key, resamples=8
     ),
+    "codelength": lambda key: ej.metrics.codelength(LOGISTIC, X, Z, key=key, permutations=0),
+    "learning_curve": lambda key: ej.metrics.learning_curve(LOGISTIC, X, Z, key=key),
+    "selectivity": lambda key: ej.metrics.selectivity(LOGISTIC, X, Z, key=key),
+    "v_information": lambda key: ej.metrics.v_information(LOGISTIC, X, Z, key=key),
     "guardedness_test": lambda key: ej.metrics.guardedness_test(X, Z, key=key, permutations=10),
     "trial": lambda key: ej.sweep.trial(
         key,

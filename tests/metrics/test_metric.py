@@ -35,7 +35,7 @@ def test_metrics_are_the_functions_of_their_names():
         "labels": (data,),
     }
     for name, kind in names.known("metric").items():
-        if name in BY_GROUP:
+        if name in BY_GROUP or kind.of == "fit":  # the latter in test_probing
             continue
         reader = regression if name == "r2" else probe
         found = kind().compute(*given.get(kind.of, (reader, data)))

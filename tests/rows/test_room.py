@@ -87,6 +87,18 @@ METRICS = {
     "bootstrap": lambda probe, x, z: ej.metrics.bootstrap(
         ej.metrics.accuracy, probe, x, z, key=KEY, resamples=20
     ),
+    "codelength": lambda probe, x, z: ej.metrics.codelength(
+        ej.probes.LDA(), x, z, num_classes=2, key=KEY
+    ),
+    "curve": lambda probe, x, z: ej.metrics.learning_curve(
+        ej.probes.LDA(), x, z, num_classes=2, key=KEY
+    ),
+    "selectivity": lambda probe, x, z: ej.metrics.selectivity(
+        ej.probes.LDA(), x, z, num_classes=2, key=KEY
+    ),
+    "V-information": lambda probe, x, z: ej.metrics.v_information(
+        ej.probes.LDA(), x, z, num_classes=2, key=KEY
+    ),
     "selection": lambda probe, x, z: ej.probes.select_l2(
         ej.probes.LeastSquares(), x, z, num_classes=2, l2=[0.1, 1.0], folds=3, key=KEY
     ),
