@@ -55,8 +55,8 @@ class HSICDescent(Eraser[TracedProjection]):
       (2, True)
 
     References:
-      Gretton et al. 2005, Measuring statistical dependence with Hilbert-Schmidt norms, ALT; Fukumizu,
-      Bach and Jordan 2009, Kernel dimension reduction in regression, arXiv 0908.1854.
+      Gretton et al. 2005, Measuring statistical dependence with Hilbert-Schmidt norms, ALT;
+      Fukumizu, Bach and Jordan 2009, Kernel dimension reduction in regression, arXiv 0908.1854.
     """
 
     name: ClassVar[str] = "hsic-descent"
@@ -183,4 +183,6 @@ def _roots(correlation: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _orthonormal(basis: jax.Array) -> jax.Array:
-    return jnp.linalg.qr(basis)[0]
+    q, r = jnp.linalg.qr(basis)
+    # Near what was given: a column that changed its sign would undo the optimiser's momentum.
+    return jnp.where(jnp.diagonal(r) < 0, -q, q)

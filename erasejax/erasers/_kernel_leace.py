@@ -172,7 +172,7 @@ class KernelLEACE(Eraser[KernelEraser]):
 
     bandwidth: ArrayLike = 1.0
     shrinkage: Annotated[ArrayLike, Within(0, 1)] = 1e-2
-    l2: ArrayLike = 1e-5
+    l2: ArrayLike = 1e-4
     features: int = static(256)
     kernel: Literal["fourier", "landmarks"] = static("fourier")
     output: Literal["x", "features"] = static("x")
