@@ -2,7 +2,7 @@
 
 Erasers are fitted to some rows, probes to others after erasing, and scored on a third part. `phi`
 is the erased features themselves, `x` their pre-image. Two classes of an exclusive or, and the
-breast cancer and digits data of scikit-learn (whether a digit is even), five splits each.
+breast cancer and digits data of scikit-learn (whether a digit is even), three splits each.
 
     python -m bench.pages.kernels
     python -m bench.pages.kernels --only xor
@@ -16,7 +16,7 @@ import numpy as np
 import erasejax as ej
 from bench.speed.harness import Figure, Row, measure
 
-SEEDS = 5
+SEEDS = 3
 ERASERS = {
     "nothing": ej.Identity(),
     "LEACE": ej.LEACE(),
