@@ -121,14 +121,31 @@ def test_options_are_checked(method, text):
         method.fit(x, z, key=jax.random.key(0))
 
 
-def test_they_sweep():
-    erasers = [
-        {"name": "kernel-leace", "features": 8, "bandwidth": [0.5, 1.0]},
-        {"name": "hsic-descent", "features": 8, "starts": 1, "steps": 5, "bandwidth": [0.5, 1.0]},
-    ]
-    spec = {"dataset": {"name": "xor-classes", "rows": 20}, "eraser": erasers, "probe": "lda"}
-    grid = ej.sweep.grid(spec)
-    assert len({str(cell) for cell in grid.cells}) == 4
+def test_they_sweep(tmp_path):
+    (tmp_path / "spec.toml").write_text("""
+seeds = 2
+probe = "lda"
+metrics = ["accuracy", "damage", "rank"]
+[dataset]
+name = "xor-classes"
+rows = 20
+[[eraser]]
+name = "kernel-leace"
+features = 8
+bandwidth = [0.5, 1.0]
+[[eraser]]
+name = "hsic-descent"
+features = 8
+starts = 1
+steps = 5
+bandwidth = [0.5, 1.0]
+""")
+    frame = ej.sweep.run(tmp_path / "spec.toml", out=tmp_path / "out", progress=False).to_pandas()
+    assert len(frame) == 2 * 4
+    assert (frame["status"] == 0).all()
+    assert np.isfinite(frame["damage_fresh"]).all()
+    assert set(frame["rank"]) == {1, 2}
+    assert frame["damage_fresh"].nunique() == len(frame)  # both bandwidths count
 
 
 def test_saved_erasers_come_back(tmp_path):
