@@ -30,6 +30,9 @@ def erasers(d: int) -> dict:
         "OracleLEACE": ej.OracleLEACE(),
         "QLEACE": ej.QLEACE(),
         "ALFQLEACE": ej.ALFQLEACE(),
+        "KernelLEACE": ej.KernelLEACE(features=16),
+        "KernelLEACE, landmarks": ej.KernelLEACE(features=16, kernel="landmarks"),
+        "HSICDescent": ej.HSICDescent(features=16, starts=2, steps=20),
         "Partial": ej.erasers.Partial(of=ej.SAL(), strength=0.5),
     }
 

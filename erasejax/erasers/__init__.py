@@ -3,8 +3,10 @@
 from erasejax._core.types import FittedEraser
 from erasejax.erasers._ablation import Ablation
 from erasejax.erasers._base import ClosedForm, Eraser
+from erasejax.erasers._hsic_descent import HSICDescent
 from erasejax.erasers._identity import Identity
 from erasejax.erasers._inlp import INLP
+from erasejax.erasers._kernel_leace import KernelEraser, KernelLEACE
 from erasejax.erasers._leace import LEACE
 from erasejax.erasers._mean_difference import MeanDifference
 from erasejax.erasers._oracle_leace import OracleLEACE, OracleProjection
@@ -24,8 +26,11 @@ __all__ = [
     "ClosedForm",
     "Eraser",
     "FittedEraser",
+    "HSICDescent",
     "INLP",
     "Identity",
+    "KernelEraser",
+    "KernelLEACE",
     "LEACE",
     "MeanDifference",
     "OracleLEACE",

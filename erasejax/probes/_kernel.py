@@ -12,11 +12,10 @@ from erasejax._core import inputs
 from erasejax._core.pytrees import Inner, static
 from erasejax._core.status import poison
 from erasejax._core.types import Given
-from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.probes._base import FittedProbe, LinearClassifier, LinearRegressor, Probe, decide
 from erasejax.probes._linear import LeastSquares
-from erasejax.rows import Dataset, centered, move_point, row_by_row
-from erasejax.statistics import Moments
+from erasejax.rows import Dataset, centered, row_by_row
+from erasejax.statistics import FourierMap, Moments
 
 __all__ = ["FourierProbe", "KernelRidge"]
 
@@ -66,17 +65,14 @@ class KernelRidge(Probe["FourierProbe"]):
         sd = moments.sd
         width = jnp.asarray(self.bandwidth, sd.dtype)
         width = width * jnp.sqrt(jnp.maximum(jnp.sum(sd > 0), 1).astype(sd.dtype))
-        first, second = jax.random.split(key)
-        drawn = jax.random.normal(first, (len(sd), self.features), sd.dtype)
-        frequencies = drawn * safe_reciprocal(sd, sd > 0)[:, None] / width
-        phases = jax.random.uniform(second, (self.features,), sd.dtype, maxval=2 * jnp.pi)
-        rows = _cosines(centered(data, moments.mean).x, frequencies, phases)
+        kernel = FourierMap.draw(key, moments, width, self.features)
+        rows = kernel.of(centered(data, kernel.center).x)
         linear = LeastSquares(l2=self.l2)._fit(data.replace(x=rows), None)
         status = linear.status | moments.outcome
         probe = FourierProbe(
-            frequencies=frequencies,
-            phases=phases,
-            center=moments.mean,
+            frequencies=kernel.frequencies,
+            phases=kernel.phases,
+            center=kernel.center,
             linear=linear,
             status=status,
         )
@@ -119,13 +115,16 @@ class FourierProbe(FittedProbe):
         return self.linear.num_classes
 
     def _moved(self, origin: jax.Array) -> "FourierProbe":
-        center, lag = move_point(self.center, origin)
-        phases = self.phases - product("d,df->f", lag, self.frequencies)
-        return self.replace(center=center, phases=phases)
+        moved = self._kernel._moved(origin)
+        return self.replace(center=moved.center, phases=moved.phases)
 
     def _scores(self, x: jax.Array) -> jax.Array:
         x = x.astype(inputs.compute_dtype(x, self.center)) - self.center
-        return self.linear._scores(_cosines(x, self.frequencies, self.phases))
+        return self.linear._scores(self._kernel.of(x))
+
+    @property
+    def _kernel(self) -> FourierMap:
+        return FourierMap(self.frequencies, self.phases, self.center)
 
     def predict(self, x: Given) -> Num[Array, " n *c"]:
         """Returns the predicted labels of rows (n, d), (n,) int32; of real concepts their values.
@@ -136,8 +135,3 @@ class FourierProbe(FittedProbe):
         if isinstance(self.linear, LinearClassifier):
             return row_by_row(decide, self.status, scores)
         return scores
-
-
-def _cosines(x: jax.Array, frequencies: jax.Array, phases: jax.Array) -> jax.Array:
-    scale = (2 / len(phases)) ** 0.5
-    return scale * jnp.cos(product("nd,df->nf", x, frequencies) + phases)

@@ -29,6 +29,7 @@ from erasejax.statistics._conditional import (
     conditional_rows,
     task_classes,
 )
+from erasejax.statistics._kernel_maps import FourierMap, LandmarkMap, median_distance
 from erasejax.statistics._moments import Moments, merge
 from erasejax.statistics._moved import moments_after, relative_spread, share_of_variance
 from erasejax.statistics._sharded import sharded_moments
@@ -36,6 +37,8 @@ from erasejax.statistics._sharded import sharded_moments
 __all__ = [
     "ClassMoments",
     "Conditional",
+    "FourierMap",
+    "LandmarkMap",
     "Moments",
     "SHRINKAGE_RULES",
     "ShrinkageRule",
@@ -48,6 +51,7 @@ __all__ = [
     "conditional_moments",
     "conditional_rows",
     "correlations",
+    "median_distance",
     "merge",
     "moments_after",
     "null_model",

@@ -197,6 +197,10 @@ def cases():
         found[f"{name}.towards"] = lambda a, b, e=eraser: b(fitted(e)).towards(a(X[0]))
         found[f"{name}.then"] = lambda a, b, e=eraser: a(fitted(e)).then(b(fitted("LEACE")))
     found["OracleProjection.__call__"] = lambda a, b: b(fitted("OracleLEACE"))(a(X), a(Z))
+    for part in ("__call__", "features"):
+        found[f"KernelEraser.{part}"] = lambda a, b, p=part: getattr(b(fitted("KernelLEACE")), p)(
+            a(X)
+        )
     found["ClassTransport.__call__"] = lambda a, b: b(fitted("QLEACE"))(a(X), a(Z))
 
     for name in ("Moments", "ClassMoments"):
