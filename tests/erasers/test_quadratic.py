@@ -336,7 +336,9 @@ def test_the_command_line_fits_and_applies_them(tmp_path, monkeypatch, capsys):
     argv = ["fit", "x.npy", "z.npy", "--method", "alf-qleace", "--out", "a.safetensors"]
     assert run(*argv, "--target", "0.5", "--max-rank", "2")[0] == 0
     expected = ej.ALFQLEACE(target=0.5, max_rank=2).fit(x, z)
-    np.testing.assert_array_equal(ej.load("a.safetensors").kernel, expected.kernel)
+    # The command counts moments block by block, so sums are rounded in another order.
+    rounding = 16 * np.finfo(np.float32).eps * np.abs(expected.kernel).max()
+    np.testing.assert_allclose(ej.load("a.safetensors").kernel, expected.kernel, atol=rounding)
     assert run("apply", "a.safetensors", "x.npy", "--out", "b.npy")[0] == 0
     np.testing.assert_allclose(np.load("b.npy"), expected(x), atol=1e-5)
     code, text = run(*argv, "--force", "--target", "2")
