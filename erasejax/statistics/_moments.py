@@ -204,7 +204,7 @@ class Moments(Tree):
 
     @property
     def outcome(self) -> UInt32[Array, ""]:
-        """() status of these rows as a whole: also NO_WEIGHT where there are none."""
+        """() status of these rows as a whole, NO_WEIGHT where there are none."""
         return self.status | flag(self.total == 0, Status.NO_WEIGHT)
 
     @property
