@@ -46,6 +46,8 @@ ERASERS: dict[str, Any] = {
     "INLP": ej.INLP(rounds=8),
     "RLACE": ej.RLACE(),
     "ALF-QLEACE": ej.ALFQLEACE(),
+    "kernel LEACE": ej.KernelLEACE(),
+    "HSIC descent": ej.HSICDescent(),
 }
 NEEDS_TASK = ("LEACE, pooled", "SPLINCE")
 
