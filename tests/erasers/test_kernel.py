@@ -86,12 +86,21 @@ def test_features_have_the_products_of_the_kernel():
     assert float(median_distance(key, data, moments)) == pytest.approx(median, rel=0.1)
     expected = np.exp(-(gaps**2) / (2 * 2.0**2))
     width = jnp.float32(2.0)
-    for maps, error in (
-        (FourierMap.draw(key, moments, width, 8192), 6 / 8192**0.5),
-        (LandmarkMap.draw(key, data, moments, width, 200), 0.02),
-    ):
-        phi = np.asarray(maps.of(data.x - maps.center))
-        assert np.abs(phi @ phi.T - expected).max() < error
+    cosines = FourierMap.draw(key, moments, width, 8192)
+    phi = np.asarray(cosines.of(data.x - cosines.center))
+    assert np.abs(phi @ phi.T - expected).max() < 6 / 8192**0.5
+    # Between landmarks K - K (K + r)^-1 K is at most the ridge r, the root of eps.
+    similar = LandmarkMap.draw(key, data, moments, width, 200)
+    phi = np.asarray(similar.of(data.x - similar.center))
+    own = np.isin(unit[:, 0], unit[:, 0][_nearest(unit / 2, np.asarray(similar.landmarks))])
+    assert 100 < own.sum() < 200
+    error = np.abs(phi[own] @ phi[own].T - expected[np.ix_(own, own)])
+    assert error.max() < 2 * np.finfo(np.float32).eps ** 0.5
+
+
+def _nearest(x, points):
+    """The number of the row of x next to each point."""
+    return np.linalg.norm(x[:, None] - points, axis=-1).argmin(axis=0)
 
 
 def test_rows_of_no_weight_are_never_landmarks():

@@ -412,6 +412,14 @@ def fitted():
     made.append(jax.eval_shape(select, data))
     interval = functools.partial(ej.metrics.bootstrap, ej.metrics.accuracy, key=key)
     made.append(jax.eval_shape(interval, jax.eval_shape(lda.fit, data), data))
+    kernels = [ej.KernelLEACE(features=4, kernel=kernel) for kernel in ("fourier", "landmarks")]
+    kernels = [jax.eval_shape(functools.partial(c.fit, key=key), data) for c in kernels]
+    made += [*kernels, *(eraser.kernel for eraser in kernels)]
+    attention = functools.partial(ej.probes.AttentionProbe().fit, num_classes=3, key=key)
+    made.append(jax.eval_shape(attention, jnp.stack([x, x], axis=1), z))
+    for name in ("codelength", "learning_curve", "selectivity", "v_information"):
+        read = functools.partial(getattr(ej.metrics, name), lda, key=key)
+        made.append(jax.eval_shape(read, data))
     for shapes in made:
         for batch in ((), (2,)):
             yield jax.tree.map(lambda leaf, b=batch: np.zeros(b + leaf.shape, leaf.dtype), shapes)
@@ -433,11 +441,11 @@ def test_every_class_comes_back(tmp_path):
             wrong = jax.tree.unflatten(structure, [*leaves[:i], more, *leaves[i + 1 :]])
             assert "does not fit the others" in _misfit(wrong)
     results = {name for name, cls in tree_classes().items() if not issubclass(cls, Named)}
-    assert seen >= results - {"LinearProbe"}
+    assert seen >= results - {"LinearProbe", "AttentionProbe"}  # a base class, and options
 
 
 def test_configurations_come_back(tmp_path):
-    configs = [*common.erasers(4).values(), *common.probes().values()]
+    configs = [*common.erasers(4).values(), *common.probes().values(), ej.probes.AttentionProbe()]
     configs += [*common.contrast_probes().values(), ej.datasets.GaussianClasses(rows=(3, 4))]
     without = {"discrete-features", "rows", "file-rows"}  # the last two are of somebody's rows
     configs += [kind() for name, kind in known("dataset").items() if name not in without]

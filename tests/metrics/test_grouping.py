@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import erasejax as ej
-from erasejax.probes._selection import _assign
+from erasejax.rows import fold_rows
 from tests.common import EPS, draw
 from tests.metrics.test_guardedness import FLIPS, rejected, unlikely
 
@@ -352,7 +352,7 @@ def test_folds_split_no_group():
     groups = np.random.default_rng(0).integers(0, 24, 96)
     z = (groups % 3 == 0).astype(np.int32)
     data = ej.Dataset(x=jnp.asarray(x), z=jnp.asarray(z), num_classes=2)
-    own = np.asarray(_assign(data, jnp.asarray(groups), KEY, 4))
+    own = np.asarray(fold_rows(data, jnp.asarray(groups), KEY, 4))
     folds = [np.unique(own[groups == g]) for g in np.unique(groups)]
     assert all(len(fold) == 1 for fold in folds)
     for kind in (0, 1):

@@ -25,7 +25,7 @@ from sklearn.preprocessing import KernelCenterer
 from sklearn.svm import LinearSVC
 
 import erasejax as ej
-from erasejax.probes._selection import _assign
+from erasejax.rows import fold_rows
 from tests.common import EPS, class_means, draw
 
 L2 = 1e-2
@@ -306,7 +306,7 @@ def test_selection_is_a_loop_over_folds(kind):
 def test_folds_hold_every_row_once_and_the_classes_evenly():
     x, z = draw(8, 97, 3, 3)
     data = ej.Dataset(x=jnp.asarray(x), z=jnp.asarray(z), num_classes=3)
-    own = np.asarray(_assign(data, None, jax.random.key(2), 5))
+    own = np.asarray(fold_rows(data, None, jax.random.key(2), 5))
     table = np.array([[(own[z == j] == fold).sum() for fold in range(5)] for j in range(3)])
     assert table.sum() == 97
     assert (np.ptp(table, axis=1) <= 1).all()
