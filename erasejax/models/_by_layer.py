@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from erasejax._core import inputs
 from erasejax._core.extras import require
 from erasejax._core.types import Given, Key
+from erasejax._core.views import table_of_scores
 from erasejax._linalg import platforms
 from erasejax.erasers import LEACE, Eraser
 from erasejax.metrics import accuracy, damage, guardedness_test
@@ -74,6 +75,15 @@ class LayerReadings:
         for path, *row in zip(self.paths, *self._columns(), strict=True):
             lines.append(f"{path:<{width}}  " + "  ".join(f"{value:6.3f}" for value in row))
         return "\n".join([*lines, f"knowing nothing: {self.majority:.3f}"])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ((path,), [f"{value:.3f}" for value in row])
+            for path, *row in zip(self.paths, *self._columns(), strict=True)
+        ]
+        when = [f"{rows} rows {when}" for rows in ("same", "fresh") for when in ("before", "after")]
+        head = ["layer", *when, "damage", "p-value"]
+        return table_of_scores(head, rows, f"knowing nothing: {self.majority:.3f}")
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draws accuracies against layers, before and after, on the same and on fresh rows.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from erasejax._core.extras import require
+from erasejax._core.views import View
 from erasejax.sweep._axes import Value, describe, key_of, word
 from erasejax.sweep._blocks import is_block
 from erasejax.sweep._pieces import Piece, merged, pieces
@@ -67,11 +68,25 @@ class Sweep:
         self._pieces = pieces(self.manifests, names)
 
     def __repr__(self) -> str:
+        return f"Sweep({str(self.path)!r}, {self._counted()})"
+
+    def _repr_html_(self) -> str:
+        facts: dict[str, object] = {"in": str(self.path), "there are": self._counted()}
+        for name, values in self._described().items():
+            several = [*dict.fromkeys(v for v in values if v is not None)]
+            shown = ", ".join(v if isinstance(v, str) else f"{v:g}" for v in several[:8])
+            more = len(several) - 8
+            facts[name] = shown + (f" and {more:,} more" if more > 0 else "")
+        facts["numbers"] = ", ".join(name for name in self.columns if name != "status")
+        lacking = sum(piece.missing is not None for piece in self._pieces)
+        status = f"{lacking:,} blocks are missing: run the sweep again" if lacking else ""
+        return View("Sweep", facts, status).html()
+
+    def _counted(self) -> str:
         stored = sum(len(piece.stored) for piece in self._pieces)
         missing = sum(piece.missing is not None for piece in self._pieces)
         there, planned = self.trials
-        trials = f"{there:,} of {planned:,} trials"
-        return f"Sweep({str(self.path)!r}, {stored} blocks, {missing} missing, {trials})"
+        return f"{stored} blocks, {missing} missing, {there:,} of {planned:,} trials"
 
     @property
     def trials(self) -> tuple[int, int]:
