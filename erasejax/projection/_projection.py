@@ -80,7 +80,7 @@ class Projection(Shown, Tree):
             "of features": lane.dims,
         }
         flat = known(self.flat)
-        if flat is not None:
+        if flat is not None and flat.any():
             facts["features set to the centre"] = number(flat.sum(-1), self.status)
         if self.strength is not None:
             facts["strength"] = number(self.strength, self.status)

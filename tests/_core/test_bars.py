@@ -11,11 +11,14 @@ from erasejax._core.bars import bar
 
 # A notebook as far as tqdm asks for one; `widgets` as far as it draws.
 NOTEBOOK = """
-import sys, types, warnings
+import os, sys, types, warnings
+[os.environ.pop(name) for name in [*os.environ] if name.startswith(("QT_API", "SPYDER"))]
 warnings.simplefilter("error")
 kernel = types.SimpleNamespace(config={"IPKernelApp": {}})
 sys.modules["IPython"] = types.ModuleType("IPython")
 sys.modules["IPython"].get_ipython = lambda: kernel
+for name in ("ipykernel", "ipykernel.zmqshell"):  # one or the other says that it is a notebook
+    sys.modules[name] = types.ModuleType(name)
 sys.modules["ipywidgets"] = None
 if %r:
     import tqdm.notebook
