@@ -54,7 +54,9 @@ def test_erasing_takes_the_difference_of_the_means_away():
 
 
 def test_directions_of_ones_own_make_the_plane():
-    ax = ej.plot.before_after(DATA.x, DATA.z, ej.Identity().fit(DATA), directions=[[0, 0, 2, 0], [0, 1, 1, 0]])
+    ax = ej.plot.before_after(
+        DATA.x, DATA.z, ej.Identity().fit(DATA), directions=[[0, 0, 2, 0], [0, 1, 1, 0]]
+    )
     rows = np.asarray(DATA.x - DATA.x.mean(0))
     found = np.sort(places(ax.child_axes[0]), axis=0)
     np.testing.assert_allclose(found, np.sort(rows[:, [2, 1]], axis=0), atol=1e-5)

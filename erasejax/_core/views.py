@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from erasejax._core.html import Html, element, join, row
+from erasejax._core.html import Html, element
 from erasejax._core.status import describe
 
 __all__ = ["Shown", "View", "known", "number", "table_of_scores"]

@@ -363,4 +363,6 @@ def _verdict(test: GuardednessTest) -> str:
     said = f"at a level of {_LEVEL:.0%}"
     if found.ndim:
         return f"evidence of a linear leak, {said}, in {leaks:,} of {tested:,} lanes"
-    return f"evidence of a linear leak, {said}" if leaks else f"no evidence of a linear leak, {said}"
+    return (
+        f"evidence of a linear leak, {said}" if leaks else f"no evidence of a linear leak, {said}"
+    )

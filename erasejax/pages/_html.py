@@ -20,6 +20,7 @@ __all__ = [
     "table",
 ]
 
+
 def page(title: str, *body: object) -> Html:
     """Returns a whole document, with the style of all pages."""
     head = [

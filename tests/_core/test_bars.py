@@ -37,7 +37,7 @@ def test_a_notebook_has_widgets_or_else_lines_and_no_warning(widgets):
     code = textwrap.dedent(NOTEBOOK % widgets)
     if widgets:
         code = code.rpartition("from erasejax.sweep")[0]
-        code = code.replace('print(bar(', '(bar(')
+        code = code.replace("print(bar(", "(bar(")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     if widgets:
