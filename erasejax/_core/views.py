@@ -180,5 +180,5 @@ def _said(status: object) -> str:
         parts.append(f"{failed:,} of {bits.size:,} lanes failed")
     for bit in map(int, np.unique(bits[bits != 0])):
         count = int(np.count_nonzero(bits == bit))
-        parts += [f"{count:,} times: {text}" for text in describe(bit)]
+        parts += [f"in {count:,}: {text}" for text in describe(bit)]
     return "; ".join(parts[:6])
