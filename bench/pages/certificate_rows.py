@@ -1,0 +1,96 @@
+"""How many rows a certificate needs: how often `guardedness_test` rejects, simulated."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+import erasejax as ej
+from bench.pages.trials import keys
+
+__all__ = ["FIT", "LEAKS", "ROWS", "SEEDS", "after_erasing", "power", "size"]
+
+DIMS, SEEDS, SIGNS = 16, 300, 99
+ROWS = (48, 96, 192, 384, 768, 1536)  # of the certificate, both classes together
+FIT = (48, 96, 192, 384, 768, 1536)  # that the eraser was fitted to
+LEAKS = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)  # R^2 of the population
+LEVEL = 0.05
+
+
+def _rejects(data: ej.Dataset, key: jax.Array, method: str) -> jax.Array:
+    options = {"method": method, "permutations": SIGNS}
+    if method == "sign_flip":
+        options["key"] = jax.random.fold_in(key, 1)
+    return ej.metrics.guardedness_test(data, **options).p_value <= LEVEL
+
+
+def _share(trial, *trees) -> np.ndarray:
+    """Returns the mean of a trial over the first axis of its arguments."""
+    run = jax.jit(lambda given: jax.lax.map(lambda one: trial(*one), given, batch_size=16))
+    return np.asarray(run(trees)).mean(axis=0)
+
+
+def power(method: str) -> tuple[pd.DataFrame, pd.Series]:
+    """Returns how often a leak is found, leaks by rows, and the leak that is promised to be."""
+    leaks = jnp.asarray(LEAKS)
+    separations = 2 * jnp.sqrt(leaks / (1 - leaks))
+    found, promised = {}, {}
+    for n in ROWS:
+        dataset = ej.datasets.GaussianClasses(rows=n // 2, dims=DIMS)
+
+        def trial(key, dataset=dataset):
+            def one(separation):
+                data = dataset.replace(separation=separation).sample(key)
+                return _rejects(data, key, method)
+
+            return jax.lax.map(one, separations)
+
+        found[n] = _share(trial, keys(SEEDS))
+        test = ej.metrics.guardedness_test(dataset.sample(keys(1)[0]), method="pillai")
+        promised[n] = float(test.detectable_r2)
+    return pd.DataFrame(found, index=list(LEAKS)), pd.Series(promised)
+
+
+def after_erasing() -> pd.DataFrame:
+    """Returns how often LEACE fitted to some rows is found to leak by others, by their numbers."""
+    every = keys(SEEDS)
+    dataset = ej.datasets.GaussianClasses(dims=DIMS)
+    erasers = {}
+    for n in FIT:
+
+        def fit(key, n=n):
+            return ej.LEACE().fit(dataset.replace(rows=n // 2).sample(key))
+
+        erasers[n] = jax.jit(lambda ks, fit=fit: jax.lax.map(fit, ks, batch_size=16))(every)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *erasers.values())
+    found = {}
+    for m in ROWS:
+
+        def trial(key, own, m=m):
+            data = dataset.replace(rows=m // 2).sample(key, part=1)
+            return jax.lax.map(
+                lambda eraser: _rejects(data.replace(x=eraser(data.x)), key, "sign_flip"), own
+            )
+
+        found[m] = _share(trial, every, stacked)
+    return pd.DataFrame(found, index=list(FIT))
+
+
+def size() -> pd.DataFrame:
+    """Returns how often a true hypothesis is rejected where one class in ten spreads three times.
+
+    The class means of the population coincide: there is nothing for a linear probe to find.
+    """
+    found = {}
+    for n in ROWS:
+        few = n // 10
+        dataset = ej.datasets.XorClasses(
+            separation=0.0, spread=3.0, rows=(n - few, few), dims=DIMS
+        )
+
+        def trial(key, dataset=dataset):
+            data = dataset.sample(key)
+            return jnp.stack([_rejects(data, key, name) for name in ("sign_flip", "pillai")])
+
+        found[n] = _share(trial, keys(SEEDS))
+    return pd.DataFrame(found, index=["sign_flip", "pillai"])
