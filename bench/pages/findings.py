@@ -204,7 +204,7 @@ def near_square(table: pd.DataFrame) -> Figure:
     table["n / d"] = (2 * table["dataset.rows"] / d).map("{:g}".format)
     order = sorted(table["n / d"].unique(), key=float)
     rules = {"LEACE": "none", "LEACE, shrunk": "schaefer-strimmer"}
-    panels, lines = {}, []
+    panels = {}
     for title, rule in rules.items():
         rows = table[table["eraser.shrinkage_rule"] == rule]
         groups = rows.groupby(["dataset.dims", "n / d"])["damage_fresh"]
@@ -217,13 +217,13 @@ def near_square(table: pd.DataFrame) -> Figure:
         mean, half = means(rows, "accuracy_fresh", "dataset.dims", "n / d")
         say(f"{title}: accuracy of LDA, fresh rows", mean[order])
         say("half of its interval", half[order])
-        lines.append((panels[title] > 4).to_numpy())
+    plain, shrunk = panels.values()
     return heat_maps(
         panels,
         along="rows fitted / features",
         down="features",
         label="damage to fresh rows x features, median",
-        lines=lines,
+        lines=[(plain > 2 * shrunk).to_numpy(), None],
         logarithmic=True,
         digits=".1f",
     )

@@ -13,6 +13,7 @@ from erasejax.pages._style import COLOURS
 __all__ = ["apart", "heat_maps", "means"]
 
 _WIDTH = 6.0  # inches: letters of 11 points are 10 pixels high where the picture is 400 wide
+_TICKS = (1, 2, 5, 10, 20, 50, 100, 200)  # of logarithmic colours
 
 
 def means(frame: pd.DataFrame, column: str, down: str, along: str) -> tuple[pd.DataFrame, ...]:
@@ -78,6 +79,10 @@ def heat_maps(
     every[-1].set_xlabel(along, fontsize=11)
     assert image is not None
     bar = figure.colorbar(image, ax=every, location="bottom", shrink=0.8, aspect=30, pad=0.02)
+    if logarithmic:
+        bar.set_ticks([tick for tick in _TICKS if low <= tick <= high])
+        bar.ax.xaxis.set_major_formatter("{x:g}")
+        bar.ax.minorticks_off()
     bar.set_label(label, fontsize=11)
     return figure
 
