@@ -152,12 +152,11 @@ def cost(table: pd.DataFrame) -> Figure:
 
 
 def certificates() -> Figure:
-    found, promised = certificate_rows.power("sign_flip")
+    found, promised = certificate_rows.power()
     after, wrong = certificate_rows.after_erasing(), certificate_rows.size()
     half = 1.96 * np.sqrt(0.25 / certificate_rows.SEEDS)
     print(f"\n95% intervals of all shares: at most {half:.3f} to either side")
     say("rejected, by R^2 of the population and rows", found)
-    say("the same with Pillai's F", certificate_rows.power("pillai")[0])
     say("detectable_r2, by rows", promised, 4)
     say("rejected after LEACE, by rows it was fitted to and rows of the test", after)
     say("rejected where nothing is to be found, unequal covariances", wrong)
@@ -238,7 +237,6 @@ def encoder_layers(table: pd.DataFrame) -> Figure:
         for title, column in (
             ("sex of the name, what is left", "accuracy_fresh"),
             ("job, what is kept", "task_accuracy_fresh"),
-            ("on the fitting rows, sex", "accuracy_fitting"),
             ("damage", "damage_fresh"),
         )
     }
