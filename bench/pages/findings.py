@@ -31,7 +31,7 @@ def shown(tables: Iterable[tuple[str, tuple[pd.DataFrame, pd.DataFrame]]]) -> di
     """Prints means and the largest half interval of each table; returns the means by title."""
     found = {}
     for title, (mean, half) in tables:
-        say(f"{title} (95% interval: at most {half.to_numpy().max():.3f} to either side)", mean)
+        say(f"{title} (95% interval: at most {np.nanmax(half):.3f} to either side)", mean)
         found[title] = mean
     return found
 
