@@ -84,9 +84,7 @@ def size() -> pd.DataFrame:
     found = {}
     for n in ROWS:
         few = n // 10
-        dataset = ej.datasets.XorClasses(
-            separation=0.0, spread=3.0, rows=(n - few, few), dims=DIMS
-        )
+        dataset = ej.datasets.XorClasses(separation=0.0, spread=3.0, rows=(n - few, few), dims=DIMS)
 
         def trial(key, dataset=dataset):
             data = dataset.sample(key)

@@ -1,4 +1,4 @@
-"""Heat maps of means over seeds, with a line where a mean leaves a value by more than its interval."""
+"""Heat maps of means over seeds, with a line round the cells that stand out."""
 
 from collections.abc import Mapping, Sequence
 
@@ -69,9 +69,7 @@ def heat_maps(
         for (row, column), value in np.ndenumerate(table.to_numpy()):
             colour = "white" if norm(value) < 0.5 else "black"
             said = f"{value:{digits}}"
-            axes.text(
-                column, row, said, ha="center", va="center", fontsize=10.5, color=colour
-            )
+            axes.text(column, row, said, ha="center", va="center", fontsize=10.5, color=colour)
         if i < len(lines) and lines[i] is not None:
             outline(axes, np.asarray(lines[i]))
         axes.set_title(title, fontsize=12, loc="left")
