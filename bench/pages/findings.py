@@ -103,7 +103,7 @@ def skew(table: pd.DataFrame) -> Figure:
 
 def eraser_names(table: pd.DataFrame) -> pd.Series:
     """Returns the name of each eraser with what tells it from others of that name."""
-    name = table.eraser.astype(str)
+    name = table.eraser.astype(str).replace("identity", "nothing")
     for field, words in (
         ("eraser.given", {"pooled": ", pooled", "each": ", each"}),
         ("eraser.shrinkage_rule", {"schaefer-strimmer": ", shrunk"}),
@@ -123,7 +123,7 @@ def in_order(tables: dict, names: list[str]) -> dict:
 
 ORDER = [
     "random-directions", "qleace", "inlp", "rlace", "oracle-leace", "mean-difference", "leace",
-    "leace, shrunk", "splince", "leace, each", "leace, pooled", "identity",
+    "leace, shrunk", "splince", "leace, each", "leace, pooled", "nothing",
 ]  # fmt: skip
 
 
@@ -245,6 +245,11 @@ def encoder_layers(table: pd.DataFrame) -> Figure:
     }
     tables = in_order(tables, ORDER)
     panels = shown(tables.items())
+    above = panels["sex of the name, what is left"] - 0.5
+    say(
+        "share of what was above chance that LEACE leaves",
+        above.loc["leace"] / above.loc["nothing"],
+    )
     kept = {title: panels[title] for title in list(panels)[:2]}
     return heat_maps(
         kept,
