@@ -1,6 +1,6 @@
 """The figures findings-*.png and the numbers of docs/findings.md.
 
-Each is from a sweep in a folder of its name, but for the certificates, which are simulated here.
+Each is from a sweep in a folder of its name.
 
     erasejax sweep docs/sweeps/one-direction.toml --out one-direction  # and so on
     python -m bench.pages.findings  # or some of them, by name
@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 import erasejax as ej
-from bench.pages import certificate_rows
 from bench.pages.heat import apart, heat_maps, means
 from erasejax.pages._plots import save
 
@@ -105,7 +104,7 @@ def eraser_names(table: pd.DataFrame) -> pd.Series:
     """Returns the name of each eraser with what tells it from others of that name."""
     name = table.eraser.astype(str).replace("identity", "nothing")
     for field, words in (
-        ("eraser.given", {"pooled": ", pooled", "each": ", each"}),
+        ("eraser.given", {"pooled": ", pooled"}),
         ("eraser.shrinkage_rule", {"schaefer-strimmer": ", shrunk"}),
     ):
         if field in table:
@@ -121,54 +120,7 @@ def in_order(tables: dict, names: list[str]) -> dict:
     }
 
 
-ORDER = [
-    "random-directions", "qleace", "inlp", "rlace", "oracle-leace", "mean-difference", "leace",
-    "leace, shrunk", "splince", "leace, each", "leace, pooled", "nothing",
-]  # fmt: skip
-
-
-def cost(table: pd.DataFrame) -> Figure:
-    table["eraser"] = eraser_names(table)
-    tables = {
-        title: means(table, column, "eraser", "dataset.correlation")
-        for title, column in (
-            ("the task, what is kept", "task_accuracy_fresh"),
-            ("the concept, what is left", "accuracy_fresh"),
-            ("damage", "damage_fresh"),
-        )
-    }
-    tables = in_order(tables, ORDER)
-    panels = shown(tables.items())
-    panels.pop("damage")
-    return heat_maps(
-        panels,
-        along="correlation of concept and task",
-        down="",
-        label="accuracy of logistic regression, fresh rows",
-        lines=[None, apart(*tables["the concept, what is left"], 0.5)],
-        limits=(0.5, 0.85),
-        height=0.3,
-    )
-
-
-def certificates() -> Figure:
-    found, promised = certificate_rows.power()
-    after, wrong = certificate_rows.after_erasing(), certificate_rows.size()
-    half = 1.96 * np.sqrt(0.25 / certificate_rows.SEEDS)
-    print(f"\n95% intervals of all shares: at most {half:.3f} to either side")
-    say("rejected, by R^2 of the population and rows", found)
-    say("detectable_r2, by rows", promised, 4)
-    say("rejected after LEACE, by rows it was fitted to and rows of the test", after)
-    say("rejected where nothing is to be found, unequal covariances", wrong)
-    promise = np.asarray(found.index)[:, None] >= promised.to_numpy()[None]
-    return heat_maps(
-        {"by R² of the leak": found, "after LEACE, by rows it was fitted to": after},
-        along="rows of the certificate (16 features)",
-        down="",
-        label="share of certificates that are refused at 5%",
-        lines=[promise, after.to_numpy() - 0.05 > half],
-        limits=(0.0, 1.0),
-    )
+ORDER = ["leace", "leace, shrunk", "splince", "leace, pooled", "nothing"]
 
 
 def contrast(table: pd.DataFrame) -> Figure:
@@ -265,7 +217,6 @@ def encoder_layers(table: pd.DataFrame) -> Figure:
 FINDINGS: dict[str, Callable[[pd.DataFrame], Figure]] = {
     "one-direction": one_direction,
     "skew": skew,
-    "cost": cost,
     "contrast": contrast,
     "near-square": near_square,
     "encoder-layers": encoder_layers,
@@ -273,7 +224,7 @@ FINDINGS: dict[str, Callable[[pd.DataFrame], Figure]] = {
 
 
 def main() -> None:
-    every = [*FINDINGS, "certificates"]
+    every = list(FINDINGS)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=every, help=f"of {', '.join(every)}")
     parser.add_argument("--sweeps", type=Path, default=Path(), help="where the folders are")
@@ -283,10 +234,7 @@ def main() -> None:
         parser.error(f"names: expected some of {every}, got {sorted(unknown)}")
     for name in args.names:
         print(f"\n== {name}")
-        if name == "certificates":
-            figure = certificates()
-        else:
-            figure = FINDINGS[name](ej.sweep.open(args.sweeps / name).to_pandas())
+        figure = FINDINGS[name](ej.sweep.open(args.sweeps / name).to_pandas())
         save(figure, args.out / f"findings-{name}.png")
 
 
