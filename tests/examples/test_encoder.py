@@ -1,5 +1,6 @@
 """A real encoder, end to end; the packages that hold it are installed by hand."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -80,3 +81,20 @@ def test_words_have_a_feeling_at_every_layer(model):
     read = encoder.readings(model, found)
     np.testing.assert_array_equal(read.same_after, 0.5)
     assert (read.fresh_before > 0.8).all()
+
+
+def test_rows_for_a_sweep_are_those_of_every_layer(model, tmp_path):
+    found = sentences.about_names(0, names=12)
+    encoder.save_rows(tmp_path / "acts.npz", model, found)
+    for i, expected in enumerate(encoder.pooled_rows(model, found).values()):
+        rows = ej.datasets.FileRows(
+            file=f"{tmp_path}/acts.npz:layer{i}",
+            labels=f"{tmp_path}/acts.npz:sex",
+            task=f"{tmp_path}/acts.npz:job",
+            groups=f"{tmp_path}/acts.npz:name",
+        )
+        (part, *_) = rows.parts(jax.random.key(0))
+        data = rows.sample(jax.random.key(0))
+        np.testing.assert_array_equal(data.x[: len(part)], expected[part])
+        np.testing.assert_array_equal(data.z[: len(part)], found.concept[part])
+        np.testing.assert_array_equal(data.task[: len(part), 0], found.task[part])
