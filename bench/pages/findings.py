@@ -17,7 +17,7 @@ from scipy.stats import norm
 
 import erasejax as ej
 from bench.pages.heat import apart, heat_maps, means
-from erasejax.pages._plots import save
+from erasejax.plot import save
 
 LAYERS = "file"  # the axis of the encoder's sweep
 

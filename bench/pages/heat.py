@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from erasejax.pages._style import COLOURS
+from erasejax.plot import COLOURS
 
 __all__ = ["apart", "heat_maps", "means"]
 
