@@ -1,6 +1,17 @@
 """erasejax: after this concept is erased, what can still be read, by which probe, at what cost?"""
 
-from erasejax import datasets, erasers, files, metrics, models, probes, sweep, testing, transport
+from erasejax import (
+    datasets,
+    erasers,
+    files,
+    metrics,
+    models,
+    plot,
+    probes,
+    sweep,
+    testing,
+    transport,
+)
 from erasejax._core.program_cache import cache_programs
 from erasejax._core.status import FailedLanesError, Status, raise_if_failed
 from erasejax.erasers import (
@@ -65,6 +76,7 @@ __all__ = [
     "merge",
     "metrics",
     "models",
+    "plot",
     "probes",
     "raise_if_failed",
     "register",

@@ -14,7 +14,7 @@ import erasejax as ej
 import erasejax.sklearn
 
 ROOMS = [ej, ej.datasets, ej.erasers, ej.metrics, ej.models, ej.probes, ej.sweep, ej.testing]
-ROOMS += [ej.sklearn, ej.transport]
+ROOMS += [ej.plot, ej.sklearn, ej.transport]
 PUBLIC = {room: room.__all__ for room in ROOMS} | {ej.files: ["Format"]}
 NAMES = {"ej": ej, "jax": jax, "jnp": jnp, "np": np}
 

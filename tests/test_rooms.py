@@ -28,6 +28,7 @@ ROOMS = [
     "transport",
     "projection",
     "statistics",
+    "plot",
     "rows",
     "names",
     "_linalg",

@@ -24,8 +24,7 @@ from sklearn import datasets as shipped
 import erasejax as ej
 from bench.speed.harness import Case, compare
 from erasejax.files import replacing
-from erasejax.pages._plots import save
-from erasejax.pages._style import COLOURS
+from erasejax.plot import COLOURS, save
 
 PAGE = Path("docs/benchmark.md")
 START, END = "<!-- measured -->", "<!-- end -->"

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from erasejax.pages._plots import save
-from erasejax.pages._style import COLOURS
+from erasejax.plot import COLOURS, save
 
 __all__ = ["draw"]
 

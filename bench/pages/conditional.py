@@ -11,8 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import erasejax as ej
-from erasejax.pages._plots import save
-from erasejax.pages._style import LINES
+from erasejax.plot import LINES, save
 
 METHODS = {  # name of the eraser and its field `given`
     "nothing erased": ("identity", None),

@@ -12,8 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import erasejax as ej
-from erasejax.pages._plots import save
-from erasejax.pages._style import COLOURS
+from erasejax.plot import COLOURS, save
 
 PROMINENCE = (0.0, 1.0, 2.0, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
 SEEDS, ROUNDS = 12, 24

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 
 import erasejax as ej
 from bench.speed.problems import redundant
-from erasejax.pages._plots import save
-from erasejax.pages._style import COLOURS
+from erasejax.plot import COLOURS, save
 
 RANKS = (0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 20)
 ROWS = 20_000

@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 from erasejax.cli._common import share_among_cores
 from erasejax.cli._executor import executor_of
 from erasejax.pages import report as write_report
-from erasejax.sweep import Estimate, estimate, run
+from erasejax.sweep import estimate, run
 from erasejax.sweep import open as open_sweep
 
 __all__ = ["report", "sweep"]
@@ -56,7 +56,7 @@ def sweep(
         share_among_cores()  # else the workers compute
     if dry_run:
         found = estimate(spec, out=out, shard=shard, chunk=chunk, memory=budget)
-        return "\n".join(f"{name:<9} {text}" for name, text in _lines(found))
+        return str(found)
     with executor_of(executor) as workers:
         found = run(
             spec,
@@ -94,40 +94,3 @@ def report(
     sweep = open_sweep(folder)
     beside = sweep.path if isinstance(sweep.path, Path) else Path()
     return str(write_report(sweep, out or beside / "report.html", overwrite=force))
-
-
-def _lines(found: Estimate) -> list[tuple[str, str]]:
-    lines = [
-        ("cells", f"{found.cells:,}"),
-        ("blocks", f"{found.blocks:,}, of which {found.stored:,} are stored"),
-        ("programs", f"{found.programs:,} to compile"),
-        ("trials", f"{found.trials:,} to run"),
-        ("disk", f"about {_size(found.bytes)}"),
-    ]
-    if found.sharing:
-        lines.insert(3, ("sharing", found.sharing))
-    if found.rows:
-        lines.insert(1, ("rows", found.rows))
-    if found.share:
-        lines.insert(1, ("share", found.share))
-    if found.compile_s is not None and found.run_s is not None:
-        lines.append((
-            "time",
-            f"about {_seconds(found.compile_s)} to compile and {_seconds(found.run_s)} to run "
-            "here, from one chunk of each program",
-        ))
-    return lines
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return f"{count:.3g} TB"
-
-
-def _seconds(value: float) -> str:
-    if value < 120:
-        return f"{value:.2g} s"
-    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"

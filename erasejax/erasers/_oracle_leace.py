@@ -1,6 +1,6 @@
 """Oracle LEACE: the least damage of all, for erasers that may read the label."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from erasejax._core import inputs
 from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, check_single, flag, poison
 from erasejax._core.types import DTypeLike, Given
+from erasejax._core.views import Shown, number
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import ClosedForm
 from erasejax.rows import Dataset, as_dataset_about, codes, row_by_row
@@ -28,7 +29,7 @@ __all__ = ["OracleLEACE", "OracleProjection"]
 
 
 @struct.dataclass
-class OracleProjection(Tree):
+class OracleProjection(Shown, Tree):
     """The map r(x, z) = x - Sigma_xz Sigma_zz^+ (z - mean_z). It is not idempotent.
 
     Attributes:
@@ -58,6 +59,13 @@ class OracleProjection(Tree):
     def dims(self) -> int:
         """How many features the eraser was fitted on, d."""
         return self.slopes.shape[-1]
+
+    def _facts(self, lane: Self) -> dict[str, object]:
+        return {
+            "directions removed": number(self.rank, self.status),
+            "of features": lane.dims,
+            "applied to": "rows and their concept",
+        }
 
     def erased_moments(self, moments: Moments) -> Moments:
         """Returns the moments of r(x, z) from those of x and z: B^T z is subtracted.

@@ -1,6 +1,6 @@
 """Quadratic erasure: QLEACE, which reads the label when applied, and ALF-QLEACE, which does not."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree, Within, static
 from erasejax._core.status import Status, check_single, flag, poison
 from erasejax._core.types import DTypeLike, Given
+from erasejax._core.views import Shown, number
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import Eraser, F
 from erasejax.erasers._leace import LEACE
@@ -34,7 +35,7 @@ __all__ = ["ALFQLEACE", "QLEACE", "ClassTransport"]
 
 
 @struct.dataclass
-class ClassTransport(Tree):
+class ClassTransport(Shown, Tree):
     """The map r(x, j) = mu + T_j (x - mu_j) of the rows of class j. It is not idempotent.
 
     Attributes:
@@ -65,6 +66,13 @@ class ClassTransport(Tree):
     def dims(self) -> int:
         """How many features the eraser was fitted on, d."""
         return self.class_means.shape[-1]
+
+    def _facts(self, lane: Self) -> dict[str, object]:
+        return {
+            "directions removed": number(self.rank, self.status),
+            "of features": lane.dims,
+            "applied to": "rows and their labels",
+        }
 
     def __call__(
         self, x: Given, z: Given, *, dtype: DTypeLike | None = None

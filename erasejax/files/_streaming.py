@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from erasejax._core import inputs
+from erasejax._core.bars import bar
 from erasejax.files._features import Features, open_features
 from erasejax.files._labels import Labels, read_labels, read_task
 from erasejax.files._sources import parse
@@ -103,13 +104,10 @@ def padded_blocks(
     if rows is not None and rows < 1:
         raise ValueError(f"rows: expected a positive number of rows in a block, got {rows}")
     rows = min(n, rows or max(1, BLOCK_VALUES // d))
-    bar = None
+    shown = None
     if progress is not None:
-        from tqdm import tqdm
-
-        bar = tqdm(
-            total=n, desc=progress, unit="row", unit_scale=True, delay=1, disable=None, leave=False
-        )
+        options = {"unit": "row", "unit_scale": True, "delay": 1, "leave": False}
+        shown = bar("cli", total=n, desc=progress, **options)
     try:
         for block in features.blocks(rows, exact=True):
             count = len(block)
@@ -117,11 +115,11 @@ def padded_blocks(
                 block = np.concatenate([block, np.zeros((rows - count, d), block.dtype)])
             yield block, count
             del block
-            if bar is not None:
-                bar.update(count)
+            if shown is not None:
+                shown.update(count)
     finally:
-        if bar is not None:
-            bar.close()
+        if shown is not None:
+            shown.close()
 
 
 def check_rows(features: Features, labels: Labels, *, what: str = "labels") -> None:

@@ -1,6 +1,6 @@
 """A test on held-out rows of whether anything linear of the concept is left."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._core.types import Given, Key
+from erasejax._core.views import Shown, known, number
 from erasejax._linalg import f_distribution, products
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.metrics import _sign_flips as sign_flips
@@ -32,7 +33,7 @@ _LEVEL, _POWER = 0.05, 0.95
 
 
 @struct.dataclass(kw_only=True)
-class GuardednessTest(Tree):
+class GuardednessTest(Shown, Tree):
     """What a test of Cov(x, z) = 0 found.
 
     Attributes:
@@ -77,6 +78,17 @@ class GuardednessTest(Tree):
     status: UInt32[Array, ""]
     method: str = static()
     norm: bool = static()
+
+    def _facts(self, lane: Self) -> dict[str, object]:
+        of = self.status
+        return {
+            "verdict": _verdict(self),
+            "p-value": number(self.p_value, of),
+            "R^2": number(self.r2, of),
+            "R^2 found with 95% power": number(self.detectable_r2, of),
+            "rank of the rows": number(self.rank, of),
+            "method": self.method,
+        }
 
 
 def guardedness_test(
@@ -338,3 +350,17 @@ def _orthonormal(rows: jax.Array) -> jax.Array:
         return jnp.asarray(jnp.where(kept, vectors, 0))
     inverse = safe_reciprocal(jnp.sqrt(jnp.asarray(jnp.where(kept, values, 1))), kept)
     return product("nd,de->ne", rows, vectors * inverse)
+
+
+def _verdict(test: GuardednessTest) -> str:
+    """Returns in words what the p-values say."""
+    found = known(test.p_value)
+    if found is None:
+        return "not known yet"
+    tested, leaks = np.sum(found == found), np.sum(found <= _LEVEL)
+    if not tested:
+        return "none: the test failed"
+    said = f"at a level of {_LEVEL:.0%}"
+    if found.ndim:
+        return f"evidence of a linear leak, {said}, in {leaks:,} of {tested:,} lanes"
+    return f"evidence of a linear leak, {said}" if leaks else f"no evidence of a linear leak, {said}"

@@ -1,6 +1,7 @@
 """Intervals for scores, by the bootstrap."""
 
 from collections.abc import Callable
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import poison
 from erasejax._core.types import Given, Key
+from erasejax._core.views import Shown, number
 from erasejax.metrics._scoring import Fitted, labelled
 from erasejax.rows import Dataset, number_groups, roomy
 
@@ -24,7 +26,7 @@ _CHUNK = 1 << 18  # rows of resamples scored side by side
 
 
 @struct.dataclass(kw_only=True)
-class Interval(Tree):
+class Interval(Shown, Tree):
     """A score with its confidence interval.
 
     Attributes:
@@ -49,6 +51,14 @@ class Interval(Tree):
     high: Float[Array, ""]
     standard_error: Float[Array, ""]
     status: UInt32[Array, ""]
+
+    def _facts(self, lane: Self) -> dict[str, object]:
+        return {
+            "estimate": number(self.estimate, self.status),
+            "from": number(self.low, self.status),
+            "to": number(self.high, self.status),
+            "standard error": number(self.standard_error, self.status),
+        }
 
 
 def bootstrap(

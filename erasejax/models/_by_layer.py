@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from erasejax._core import inputs
-from erasejax._core.extras import require
 from erasejax._core.types import Given, Key
+from erasejax._core.views import table_of_scores
 from erasejax._linalg import platforms
 from erasejax.erasers import LEACE, Eraser
 from erasejax.metrics import accuracy, damage, guardedness_test
+from erasejax.plot import curve
 from erasejax.probes import Logistic, Probe
 from erasejax.rows import Dataset, as_dataset, number_groups, split_groups, split_rows
 
@@ -75,6 +76,15 @@ class LayerReadings:
             lines.append(f"{path:<{width}}  " + "  ".join(f"{value:6.3f}" for value in row))
         return "\n".join([*lines, f"knowing nothing: {self.majority:.3f}"])
 
+    def _repr_html_(self) -> str:
+        rows = [
+            ((path,), [f"{value:.3f}" for value in row])
+            for path, *row in zip(self.paths, *self._columns(), strict=True)
+        ]
+        when = [f"{rows} rows {when}" for rows in ("same", "fresh") for when in ("before", "after")]
+        head = ["layer", *when, "damage", "p-value"]
+        return table_of_scores(head, rows, f"knowing nothing: {self.majority:.3f}")
+
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draws accuracies against layers, before and after, on the same and on fresh rows.
 
@@ -87,20 +97,15 @@ class LayerReadings:
         Raises:
           ModuleNotFoundError: matplotlib is missing.
         """
-        if ax is None:
-            ax = require("matplotlib.figure", "plot").Figure(figsize=(6, 4)).subplots()
-        assert ax is not None
-        places = np.arange(len(self.paths))
-        for when, color in (("before", "#3b6ea8"), ("after", "#c8553d")):
-            for rows, style in (("same", "--"), ("fresh", "-")):
-                found = getattr(self, f"{rows}_{when}")
-                ax.plot(places, found, style, color=color, marker="o", label=f"{when}, {rows} rows")
-        ax.axhline(self.majority, color="0.6", linewidth=1, zorder=0)
-        ax.set_xticks(places, [path.rpartition(".")[2] for path in self.paths])
-        ax.set(xlabel="layer", ylabel="accuracy of the probe", ylim=(0.0, 1.02))
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False)
-        return ax
+        lines = {
+            f"{when}, {rows} rows": getattr(self, f"{rows}_{when}")
+            for rows in ("fresh", "same")
+            for when in ("before", "after")
+        }
+        ylabel = "accuracy of the probe"
+        axes = curve(self.paths, lines, chance=self.majority, ylabel=ylabel, ax=ax)
+        axes.set_ylim(0, 1.02)
+        return axes
 
     def _columns(self) -> list[np.ndarray]:
         return [getattr(self, name) for name in _Numbers._fields]

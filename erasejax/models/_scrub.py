@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from erasejax._core.extras import require
+from erasejax._core.bars import bar
 from erasejax._core.status import raise_if_failed
 from erasejax._core.types import Given
 from erasejax.erasers import LEACE, ClosedForm
@@ -311,13 +311,21 @@ def _without_gradients(model: Any) -> contextlib.AbstractContextManager[Any]:
 @contextlib.contextmanager
 def _bar(total: int, *, show: bool) -> Generator[Any, None, None]:
     """Gives a bar of so many passes, which shows nothing unless asked to."""
-    if not show:
-        yield _NoBar()
-        return
-    with require("tqdm", "cli").tqdm(total=total, unit="pass", desc="scrub") as bar:
-        yield bar
+    drawn = bar("cli", total=total, unit="pass", desc="scrub") if show else None
+    with _Lines(total, show=show) if drawn is None else drawn as found:
+        yield found
 
 
-class _NoBar:
+class _Lines(contextlib.nullcontext):
+    """Says how many passes are done, in ten lines at the most, or nothing."""
+
+    def __init__(self, total: int, *, show: bool):
+        super().__init__(self)
+        self._total, self._show, self._done = total, show, 0
+
     def update(self) -> None:
-        """Shows nothing."""
+        """Counts a pass."""
+        self._done += 1
+        tenth = 10 * self._done // self._total > 10 * (self._done - 1) // self._total
+        if self._show and tenth:
+            print(f"scrub: {self._done} of {self._total} passes", file=sys.stderr, flush=True)

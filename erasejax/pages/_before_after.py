@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from erasejax._core.extras import require
-from erasejax.pages._layers import LAYER, layer_numbers
-from erasejax.pages._plots import blank, legend, open_axes
-from erasejax.pages._style import CHANCE, LINES
+from erasejax.plot import CHANCE, LAYER, LINES, blank, layer_numbers, legend, open_axes
 from erasejax.readout import Line
 
 if TYPE_CHECKING:

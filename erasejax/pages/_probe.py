@@ -15,7 +15,7 @@ from erasejax.files import check_target, replacing
 from erasejax.pages import _html as html
 from erasejax.pages._before_after import Panel, curves, dots
 from erasejax.pages._html import Html, element, join
-from erasejax.pages._plots import save
+from erasejax.plot import save
 from erasejax.readout import (
     Line,
     Protocol,

@@ -8,9 +8,8 @@ from pathlib import Path
 from erasejax.files import replacing
 from erasejax.pages import _html as html
 from erasejax.pages._html import Html, element, join
-from erasejax.pages._layers import along_layers
-from erasejax.pages._pictures import Frame, Picture, pictures
-from erasejax.pages._plots import save
+from erasejax.pages._pictures import Picture, pictures
+from erasejax.plot import Frame, along_layers, save
 from erasejax.sweep import Config, Grid, Sweep
 
 __all__ = ["report"]
@@ -56,7 +55,7 @@ def report(
 def _page(sweep: Sweep, title: str) -> Html:
     frame = sweep.to_pandas()
     summary = sweep.summary(frame)
-    drawn = pictures(along_layers(frame), sweep.columns, classes=_classes(sweep))
+    drawn = pictures(along_layers(frame), sweep.columns, classes=sweep.num_classes)
     return html.page(
         title,
         element("p", "; ".join(_facts(sweep, frame, summary)), "."),
@@ -80,15 +79,6 @@ def _facts(sweep: Sweep, frame: Frame, summary: Frame) -> Iterator[str]:
         yield f"{missing:,} blocks are not computed yet"
     if failed := int(summary["trials", "failed"].sum()):
         yield f"{failed:,} trials failed (their status says why) and are left out"
-
-
-def _classes(sweep: Sweep) -> int | None:
-    """Returns how many classes, equally frequent, datasets have; None if that differs."""
-    parts = [part for manifest in sweep.manifests for part in manifest.grid.parts]
-    fields = [config.fields for part in parts for config in part.datasets]
-    # Of rows of the user's nothing here says how frequent their classes are.
-    found = {None if "content" in own else own.get("num_classes", 2) for own in fields}
-    return found.pop() if len(found) == 1 else None
 
 
 def _figure(picture: Picture) -> Html:

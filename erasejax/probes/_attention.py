@@ -1,6 +1,6 @@
 """A probe of sequences that learns which of their tokens to read."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Inner, Tree, static
 from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
 from erasejax._core.types import Given, Key
+from erasejax._core.views import Shown
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.probes._base import LinearLikelihood, decide, log_softmax
 from erasejax.probes._descent import begin_at, descend
@@ -134,7 +135,7 @@ class AttentionProbe(Tree):
 
 
 @struct.dataclass
-class AttentionLikelihood(Tree):
+class AttentionLikelihood(Shown, Tree):
     """A fitted `AttentionProbe` whose scores are log-odds.
 
     Metrics score the linear probe of pooled rows:
@@ -169,6 +170,9 @@ class AttentionLikelihood(Tree):
     def dims(self) -> int:
         """How many features the probe was fitted on, d."""
         return self.queries.shape[-1]
+
+    def _facts(self, lane: Self) -> dict[str, object]:
+        return {"features": lane.dims, "classes": lane.num_classes, "heads": lane.queries.shape[0]}
 
     def scores(self, x: Given, mask: Given | None = None) -> Float[Array, " n *c"]:
         """Returns the scores of sequences.

@@ -1,5 +1,6 @@
 """What all probes share: how `fit` checks its arguments, and what a fitted probe can do."""
 
+import contextlib
 from typing import Generic, Self, TypeVar
 
 import jax
@@ -12,6 +13,7 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
 from erasejax._core.types import Given, Key
+from erasejax._core.views import Shown
 from erasejax._linalg.products import product
 from erasejax.names import Named
 from erasejax.probes._convex.lbfgs import Prepared, Start, Until
@@ -177,7 +179,7 @@ def _fit(probe: Probe[P], data: Dataset, key: jax.Array | None) -> P:
     return probe._fit(data, key)
 
 
-class FittedProbe(Tree):
+class FittedProbe(Shown, Tree):
     """A fitted probe: it has `scores` of rows, `num_classes` and `status`.
 
     Example:
@@ -194,6 +196,9 @@ class FittedProbe(Tree):
     def dims(self) -> int:
         """How many features the probe was fitted on, d."""
         raise NotImplementedError
+
+    def _facts(self, lane: Self) -> dict[str, object]:
+        return facts_of_probe(lane)
 
     def scores(self, x: Given) -> Float[Array, " n *c"]:
         """Returns the scores of rows.
@@ -317,6 +322,10 @@ class LinearRegressor(LinearProbe):
       True
     """
 
+    def _facts(self, lane: Self) -> dict[str, object]:
+        concepts = lane.weight.shape[1] if lane.weight.ndim == 2 else 1
+        return {"features": lane.dims, "concepts": concepts}
+
     def predict(self, x: Given) -> Float[Array, " n *c"]:
         """Returns the predicted values, as `scores`."""
         return self.scores(x)
@@ -345,6 +354,18 @@ class LinearLikelihood(LinearClassifier, Likelihood):
       >>> isinstance(probe, ej.probes.LinearLikelihood), probe.log_proba(data.x).shape
       (True, (6, 2))
     """
+
+
+def facts_of_probe(lane: FittedProbe) -> dict[str, object]:
+    """Returns what is shown of a fitted probe, from the shapes of one lane."""
+    # Those of others may say these from values, which shapes do not have.
+    unknown = (AttributeError, NotImplementedError, TypeError)
+    facts: dict[str, object] = {}
+    with contextlib.suppress(*unknown):
+        facts["features"] = lane.dims
+    with contextlib.suppress(*unknown):
+        facts["classes"] = lane.num_classes
+    return facts
 
 
 def decide(status: jax.Array, scores: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
 from erasejax._core.types import Given, Key
+from erasejax._core.views import Shown
 from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.names import Named
@@ -147,7 +148,7 @@ def normalized_halves(pairs: Pairs, scale: str) -> Halves:
 
 
 @struct.dataclass
-class ContrastClassifier(Tree):
+class ContrastClassifier(Shown, Tree):
     """A fitted probe that says which answer of a pair is true, from x+ - x- along a direction.
 
     What it predicts is 1 where yes is true, up to an arbitrary sign that only labels can tell:
@@ -177,6 +178,9 @@ class ContrastClassifier(Tree):
     def dims(self) -> int:
         """How many features the probe was fitted on, d."""
         return self.weight.shape[-1]
+
+    def _facts(self, lane: Self) -> dict[str, object]:
+        return {"features": lane.dims, "reads": "contrast pairs, up to a sign"}
 
     def scores(
         self,

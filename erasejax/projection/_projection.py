@@ -15,6 +15,7 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import check_single, failed, poison
 from erasejax._core.types import DTypeLike, Given
+from erasejax._core.views import Shown, known, number
 from erasejax._linalg.products import (
     column_norms,
     product,
@@ -30,7 +31,7 @@ E = TypeVar("E", bound="Projection")
 
 
 @struct.dataclass
-class Projection(Tree):
+class Projection(Shown, Tree):
     """The affine map r(x) = x - K T^T (x - b).
 
     Attributes:
@@ -72,6 +73,18 @@ class Projection(Tree):
     def bias(self) -> Float[Array, " d"]:
         """(d,) r(0), so that r(x) = matrix() @ x + bias."""
         return self._share * self._read_back(self.center)
+
+    def _facts(self, lane: Self) -> dict[str, object]:
+        facts: dict[str, object] = {
+            "directions removed": number(self.rank, self.status),
+            "of features": lane.dims,
+        }
+        flat = known(self.flat)
+        if flat is not None and flat.any():
+            facts["features set to the centre"] = number(flat.sum(-1), self.status)
+        if self.strength is not None:
+            facts["strength"] = number(self.strength, self.status)
+        return facts
 
     def matrix(self) -> Float[Array, "d d"]:
         """Returns P = I - a K T^T, (d, d); of features set to the centre 1 - a is left, or 0."""
@@ -312,6 +325,9 @@ class TracedProjection(Projection):
 
     steps: Int[Array, ""] = struct.field(kw_only=True)
     trace: Float[Array, " m"] = struct.field(kw_only=True)
+
+    def _facts(self, lane: Self) -> dict[str, object]:
+        return super()._facts(lane) | {"steps taken": number(self.steps, self.status)}
 
     @classmethod
     def of(

@@ -1,5 +1,6 @@
 """A question asked of rows: what do these probes read before this eraser, and after it?"""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from erasejax._core.bars import bar
 from erasejax._core.status import raise_if_failed
 from erasejax.erasers import Eraser, FittedEraser
 from erasejax.files import Features, Labels
@@ -18,6 +20,10 @@ from erasejax.readout._words import fresh_rows, same_rows, shares
 from erasejax.rows import Dataset, split_groups, split_rows
 
 __all__ = ["Question"]
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +118,7 @@ class Question:
             intervals=True,
         )
 
-    def fresh_rows(self, x: np.ndarray, *, done: Callable[[], object] = lambda: None) -> Protocol:
+    def fresh_rows(self, x: np.ndarray, *, done: Callable[[], object] = _nothing) -> Protocol:
         """Returns what is read of rows that the eraser, and then the probe, has not seen.
 
         Args:
@@ -160,17 +166,17 @@ class Question:
           ValueError: a file holds NaN, or fitting failed.
           ModuleNotFoundError: the bar needs tqdm.
         """
-        from tqdm import tqdm
-
         found = {}
         total = len(files) * self.splits
-        options: Any = {"delay": 1, "disable": None, "leave": False}
-        with tqdm(total=total, desc="probing", unit="split", **options) as bar:
+        options = {"unit": "split", "delay": 1, "leave": False}
+        shown = bar("cli", total=total, desc="probing", **options)
+        done = _nothing if shown is None else shown.update
+        with contextlib.nullcontext() if shown is None else shown:
             for name, features in files.items():
                 x = features.array(exact=True)
                 both = len(files) == 1 and self.eraser is None
                 same = [self.same_rows(x)] if both else []
-                found[name] = [*same, self.fresh_rows(x, done=bar.update)]
+                found[name] = [*same, self.fresh_rows(x, done=done)]
         return found
 
     def _part(self, x: Any, index: np.ndarray | slice) -> Part:

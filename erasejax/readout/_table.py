@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from erasejax._core.views import table_of_scores
 from erasejax.readout._found import Line
 
 __all__ = ["Table", "answers", "fairness"]
@@ -19,6 +20,10 @@ class Table:
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, str, tuple[str, ...]], ...]
+
+    def _repr_html_(self) -> str:
+        rows = [((probe, when), cells) for probe, when, cells in self.rows]
+        return table_of_scores(["probe", "", *self.head], rows)
 
 
 def answers(lines: Sequence[Line], *, weights: bool = False) -> Table:

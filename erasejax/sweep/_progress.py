@@ -1,9 +1,9 @@
-"""A progress bar in trials; a line a program where stderr is no terminal."""
+"""A progress bar in trials; a line a program where there is no terminal and no notebook."""
 
 import sys
 import time
 
-from erasejax._core.extras import require
+from erasejax._core.bars import bar
 
 __all__ = ["Progress"]
 
@@ -20,10 +20,9 @@ class Progress:
         self._show, self._trials, self._bar, self._seen = show, trials, None, 0
         self._said, self._doing = time.perf_counter(), ""
         self._started: tuple[float, int] | None = None  # when the first trials were done, how many
-        if show and sys.stderr.isatty():
-            self._bar = require("tqdm", "sweep").tqdm(
-                total=trials, unit=" trials", unit_scale=True, dynamic_ncols=True, smoothing=0.1
-            )
+        if show:
+            options = {"unit": " trials", "unit_scale": True, "dynamic_ncols": True}
+            self._bar = bar("sweep", total=trials, smoothing=0.1, **options)
 
     def say(self, what: str) -> None:
         """Says what is going on, such as compiling."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 
+from erasejax._core.views import View
 from erasejax.sweep._blocks import Numerics, numerics
 from erasejax.sweep._content import about, changes
 from erasejax.sweep._executors import Executor, check_executor, run_elsewhere
@@ -62,6 +63,12 @@ class Estimate(NamedTuple):
     share: str = ""
     sharing: str = ""
     rows: str = ""
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<9} {text}" for name, text in _told(self).items())
+
+    def _repr_html_(self) -> str:
+        return View("What the sweep would take", _told(self)).html()
 
 
 def run(
@@ -266,3 +273,39 @@ def _bytes(todo: Plan) -> int:
         for program in todo.programs
         for item in program.items
     )
+
+
+def _told(found: Estimate) -> dict[str, str]:
+    """Returns an estimate in words, what is empty left out."""
+    time = ""
+    if found.compile_s is not None and found.run_s is not None:
+        time = (
+            f"about {_seconds(found.compile_s)} to compile and {_seconds(found.run_s)} to run "
+            "here, from one chunk of each program"
+        )
+    lines = {
+        "cells": f"{found.cells:,}",
+        "share": found.share,
+        "rows": found.rows,
+        "blocks": f"{found.blocks:,}, of which {found.stored:,} are stored",
+        "sharing": found.sharing,
+        "programs": f"{found.programs:,} to compile",
+        "trials": f"{found.trials:,} to run",
+        "disk": f"about {_size(found.bytes)}",
+        "time": time,
+    }
+    return {name: text for name, text in lines.items() if text}
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} TB"
+
+
+def _seconds(value: float) -> str:
+    if value < 120:
+        return f"{value:.2g} s"
+    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"

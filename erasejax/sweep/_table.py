@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from erasejax._core.extras import require
+from erasejax._core.views import View
+from erasejax.plot import along_layers, axes_of, chosen, draw_table, heat_map
 from erasejax.sweep._axes import Value, describe, key_of, word
 from erasejax.sweep._blocks import is_block
 from erasejax.sweep._pieces import Piece, merged, pieces
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     import xarray as xr
+    from matplotlib.axes import Axes
 
 __all__ = ["Sweep"]
 
@@ -67,11 +70,25 @@ class Sweep:
         self._pieces = pieces(self.manifests, names)
 
     def __repr__(self) -> str:
+        return f"Sweep({str(self.path)!r}, {self._counted()})"
+
+    def _repr_html_(self) -> str:
+        facts: dict[str, object] = {"in": str(self.path), "there are": self._counted()}
+        for name, values in self._described().items():
+            several = [*dict.fromkeys(v for v in values if v is not None)]
+            shown = ", ".join(v if isinstance(v, str) else f"{v:g}" for v in several[:8])
+            more = len(several) - 8
+            facts[name] = shown + (f" and {more:,} more" if more > 0 else "")
+        facts["numbers"] = ", ".join(name for name in self.columns if name != "status")
+        lacking = sum(piece.missing is not None for piece in self._pieces)
+        status = f"{lacking:,} blocks are missing: run the sweep again" if lacking else ""
+        return View("Sweep", facts, status).html()
+
+    def _counted(self) -> str:
         stored = sum(len(piece.stored) for piece in self._pieces)
         missing = sum(piece.missing is not None for piece in self._pieces)
         there, planned = self.trials
-        trials = f"{there:,} of {planned:,} trials"
-        return f"Sweep({str(self.path)!r}, {stored} blocks, {missing} missing, {trials})"
+        return f"{stored} blocks, {missing} missing, {there:,} of {planned:,} trials"
 
     @property
     def trials(self) -> tuple[int, int]:
@@ -93,6 +110,62 @@ class Sweep:
             for name in product.columns.names
         )
         return (*(name for name in found if name != "status"), "status")
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes, equally frequent, all datasets have; None where that differs."""
+        parts = [part for manifest in self.manifests for part in manifest.grid.parts]
+        fields = [config.fields for part in parts for config in part.datasets]
+        # Of rows of the user's nothing here says how frequent their classes are.
+        found = {None if "content" in own else own.get("num_classes", 2) for own in fields}
+        return found.pop() if len(found) == 1 else None
+
+    def plot(
+        self,
+        column: str,
+        *,
+        along: str | None = None,
+        across: str | None = None,
+        where: dict[str, object] | None = None,
+        boundary: float | None = None,
+        ax: "Axes | None" = None,
+    ) -> "Axes":
+        """Draws the means of a number: curves along one axis, or a heat map over two.
+
+        Files of yours that differ by one number are the layers of a model, the axis "layer".
+
+        Args:
+          column: the number, such as "accuracy_fresh"; see `columns`.
+          along: the axis from left to right, such as "dataset.rows"; None for the one of numbers
+            that has the most values. All others that vary make lines.
+          across: the second axis of a heat map, see `ej.plot.heat_map`; None for curves.
+          where: the values of other axes, by name.
+          boundary: of a heat map, the mean at which one phase ends and the other begins.
+          ax: matplotlib axes to draw on; None for new ones.
+
+        Returns:
+          The axes. `ax.figure.savefig` writes them, and a notebook shows new ones.
+
+        Raises:
+          ModuleNotFoundError: matplotlib is missing.
+          ValueError: there is no such column, axis or value, no axis of numbers varies, or there
+            are more lines than can be told apart.
+        """
+        if across is not None:
+            if along is None:
+                raise ValueError("along: a heat map needs both axes, along and across")
+            return heat_map(
+                self, column, along=along, across=across, where=where, boundary=boundary, ax=ax
+            )
+        frame = along_layers(self.to_pandas())
+        if along is None:
+            rows, others = chosen(frame, self.columns, column, where)
+            numeric, _ = axes_of(rows, others)
+            if not numeric:
+                raise ValueError("along: no axis of numbers varies; report() draws histograms")
+            along = numeric[0]
+        rows, others = chosen(frame, self.columns, column, where, drawn=(along,))
+        return draw_table(rows, column, along, others, classes=self.num_classes, ax=ax)
 
     def missing(self) -> "pd.DataFrame":
         """Returns a `pandas.DataFrame` of what was asked for and is not stored, a row a block."""

@@ -12,7 +12,7 @@ from sklearn import linear_model
 
 import erasejax as ej
 from erasejax.datasets import FileRows, Rows
-from erasejax.pages._layers import along_layers
+from erasejax.plot import along_layers
 from erasejax.sweep._blocks import numerics
 from erasejax.sweep._plan import plan
 from erasejax.sweep._traced import Traced

@@ -7,8 +7,7 @@ import numpy as np
 
 from erasejax.pages._demo.example import Example
 from erasejax.pages._demo.runs import DATA, ERASERS, PROBES, PROTOCOLS, Results
-from erasejax.pages._plots import blank, legend, open_axes, save
-from erasejax.pages._style import CHANCE, COLOURS
+from erasejax.plot import CHANCE, COLOURS, blank, legend, open_axes, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from erasejax import sweep
-from erasejax.pages._pictures import Frame
+from erasejax.plot import Frame
 
 __all__ = ["DATA", "ERASERS", "PROBES", "PROTOCOLS", "ZERO_ONE_DATASETS", "Results", "run", "spec"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["blank", "legend", "open_axes", "save"]
+__all__ = ["axes_for", "blank", "legend", "legend_below", "open_axes", "save"]
 
 _DPI = 160
 
@@ -71,3 +71,44 @@ def save(figure: "Figure", path: str | Path | IO[bytes], kind: str = "png") -> N
       kind: png or svg.
     """
     figure.savefig(path, format=kind, dpi=_DPI, facecolor="white")
+
+
+def axes_for(ax: "Axes | None", width: float = 5, height: float = 3.8) -> "Axes":
+    """Returns axes to draw on: those given, or new ones that a notebook shows by themselves.
+
+    Args:
+      ax: matplotlib axes, or None.
+      width: of a new figure in inches.
+      height: of a new figure in inches.
+
+    Raises:
+      ModuleNotFoundError: matplotlib is missing.
+    """
+    if ax is not None:
+        return ax
+    figure = blank(width, height)
+    figure.set_layout_engine("constrained")
+    from erasejax.plot._axes import ShownAxes  # which needs matplotlib
+
+    return figure.add_subplot(axes_class=ShownAxes)
+
+
+def legend_below(axes: "Axes", handles: Mapping[str, "Artist"], columns: int = 2) -> None:
+    """Says below axes, and below their label, what is what.
+
+    Args:
+      axes: of a figure whose layout leaves room for it.
+      handles: what is drawn, by name; those without a name are left out.
+      columns: how many names stand side by side.
+    """
+    named = {name: handle for name, handle in handles.items() if name}
+    if named:
+        axes.legend(
+            named.values(),
+            named.keys(),
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.2),
+            ncols=columns,
+            frameon=False,
+            fontsize=10,
+        )
