@@ -24,7 +24,8 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["examples/**", "sweeps/**", "_build/**", "**/.ipynb_checkpoints"]
+# A notebook is a page; the .ipynb beside it is that page for Colab.
+exclude_patterns = ["examples/**", "sweeps/**", "notebooks/*.ipynb", "**/.ipynb_checkpoints"]
 templates_path: list[str] = []
 nitpicky = False
 default_role = "code"

@@ -9,10 +9,13 @@ told in words, and the status is then 1.
 """
 
 import argparse
+import ast
 import dataclasses
+import json
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 # What runs here, to trace, runs on the CPU; and the compiler need not tell that it finds no TPU.
@@ -33,6 +36,7 @@ __all__ = ["CASES", "Program", "compiled"]
 
 TOPOLOGY = "v5e:2x2"
 TRIALS = 1000
+NOTEBOOK = Path(__file__).parents[2] / "docs/notebooks/thousands-of-datasets.ipynb"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +94,33 @@ def _trials(axis: str | None) -> Callable:
     return case
 
 
+def _of_notebook(name: str, count: int) -> Callable:
+    """Makes a case of a function that the notebook defines."""
+
+    def case(mesh: Mesh) -> tuple[Callable, tuple]:
+        sharding = NamedSharding(mesh, PartitionSpec("lanes"))
+        seeds = jax.ShapeDtypeStruct((count,), jnp.uint32, sharding=sharding)
+        return jax.vmap(_definitions()[name]), (seeds,)
+
+    return case
+
+
+def _definitions() -> dict[str, Any]:
+    """Returns the functions of the notebook, without running it."""
+    found: dict[str, Any] = {"ej": ej, "jax": jax, "jnp": jnp, "np": np}
+    needed = {"dataset", "logistic", "methods", "threshold"}
+    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"][2:]:
+        tree = ast.parse("".join(cell["source"]) if cell["cell_type"] == "code" else "")
+        tree.body = [
+            each
+            for each in tree.body
+            if isinstance(each, ast.FunctionDef)
+            or (isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) in needed)
+        ]
+        exec(compile(tree, NOTEBOOK.name, "exec"), found)
+    return found
+
+
 # Cases on one chip, and those on all; each makes a function and its arguments from a mesh.
 CASES: dict[str, tuple[int, Callable]] = {
     "leace-4096": (1, _fit(ej.LEACE(), 50_000, 4096)),
@@ -100,6 +131,8 @@ CASES: dict[str, tuple[int, Callable]] = {
     "test": (1, _certificate(2000, 64)),
     "trials": (1, _trials(None)),
     "trials-sharded": (4, _trials("lanes")),
+    "notebook-convex": (4, _of_notebook("convex", 4096)),
+    "notebook-search": (4, _of_notebook("search", 512)),
 }
 
 
