@@ -18,6 +18,7 @@ METHODS = {  # name of the eraser and its field `given`
     "LEACE": ("leace", "none"),
     "LEACE, pooled": ("leace", "pooled"),
     "LEACE, each": ("leace", "each"),
+    "SPLINCE": ("splince", None),
 }
 PICTURES = {
     "task_equalized_odds_difference_fresh": "equalised-odds difference",
@@ -30,7 +31,7 @@ def means(folder: str) -> pd.DataFrame:
     """Returns means and standard errors over the seeds, by method and P(z = y)."""
     table = ej.sweep.open(folder).to_pandas()
     named = {place: name for name, place in METHODS.items()}
-    given = table["eraser.given"].astype(object).where(table.eraser != "identity", None)
+    given = table["eraser.given"].astype(object).where(table.eraser == "leace", None)
     table["method"] = [named[place] for place in zip(table.eraser, given, strict=True)]
     table["agree"] = (1 + table["dataset.correlation"]) / 2
     return table.groupby(["method", "agree"])[list(PICTURES)].agg(["mean", "sem"])

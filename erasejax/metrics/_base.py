@@ -24,15 +24,13 @@ class Metric(Named):
 
     What `compute` is given, and how often it is called, follows from `of`:
 
-    | of | given | once for each |
-    |---|---|---|
-    | "probe" | a fitted probe, the rows that are scored | probe and protocol |
-    | "fit" | a probe's configuration, what it fitted, the rows it was fitted to, the rows that are
-      scored, and `key` | probe and protocol |
-    | "rows" | erased rows that probes are fitted to | eraser and protocol |
-    | "change" | features of the scored rows before erasing, and after | eraser and protocol |
-    | "eraser" | a fitted eraser | eraser |
-    | "labels" | rows that the eraser is fitted to | dataset |
+    - "probe": a fitted probe, and the rows that are scored; for each probe and protocol.
+    - "fit": a probe's configuration, what it fitted, the rows it was fitted to, the rows that are
+      scored, and `key`; for each probe and protocol.
+    - "rows": erased rows that probes are fitted to; for each eraser and protocol.
+    - "change": features of the scored rows before erasing, and after; for each eraser and protocol.
+    - "eraser": a fitted eraser; for each eraser.
+    - "labels": rows that the eraser is fitted to; for each dataset.
 
     Rows are a `Dataset`, with the concept. A metric of a probe or of a fit has a second name,
     with the prefix task_: then the probe is fitted to the task, and the task is the concept of the
