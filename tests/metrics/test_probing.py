@@ -1,5 +1,6 @@
 """Codelength, selectivity, V-information, learning curves: against loops, and in known cases."""
 
+import importlib
 import math
 
 import jax
@@ -188,8 +189,9 @@ def test_memory_is_not_selective():
     x, z = draw(0, 40, 60, 2, gap=3.0)
     found = metrics.selectivity(ej.probes.LeastSquares(l2=1e-6), x, z, key=KEY, controls=5)
     assert float(found.accuracy) == 1
-    assert float(found.control) == 1
-    assert float(found.selectivity) == 0
+    rounding = 4 * float(np.finfo(np.float32).eps)  # of a mean over the controls
+    assert float(found.control) == pytest.approx(1, abs=rounding)
+    assert float(found.selectivity) == pytest.approx(0, abs=rounding)
 
 
 def test_a_linear_probe_of_a_linear_concept_is_selective():
@@ -434,8 +436,7 @@ def test_other_floats_do_not_compile_again(name):
     x, z = draw(6, 60, 3, 2, gap=2.0)
     ALL[name](ej.probes.Logistic(l2=0.5), x, z, key=KEY, level=0.5)
     with jax.log_compiles(False):
-        module = getattr(ej.metrics, name).__globals__
-        core = module[f"_{name}"]
+        core = getattr(importlib.import_module(f"erasejax.metrics._{name}"), f"_{name}")
         before = core._cache_size()
         ALL[name](ej.probes.Logistic(l2=1), x[:50], z[:50], key=jax.random.key(3), level=0.9)
         assert core._cache_size() == before
@@ -500,7 +501,7 @@ def test_sweeps_take_them_by_name(tmp_path):
         f"metrics = {[*NAMES, 'task_codelength']}\n"
         '[dataset]\nname = "two-concepts"\nrows = 60\ndims = 4\n'
     )
-    frame = ej.sweep.run(tmp_path / "spec.toml", out=tmp_path / "out").table().to_pandas()
+    frame = ej.sweep.run(tmp_path / "spec.toml", out=tmp_path / "out").to_pandas()
     of = frame.set_index(["eraser", "probe"])
     read = of.xs("logistic", level="probe")
     assert np.isfinite(read.codelength_fresh).all()

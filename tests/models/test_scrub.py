@@ -164,7 +164,7 @@ def test_bad_batches_say_what_was_expected(batches):
 def test_a_bar_shows_every_pass(batches, capsys):
     pytest.importorskip("tqdm")
     ej.models.scrub(Tower(), batches, LAYERS, progress=True)
-    assert "5/5" in capsys.readouterr().err
+    assert "5 of 5 passes" in capsys.readouterr().err
 
 
 def test_a_torch_model_gives_the_same():
