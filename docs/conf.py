@@ -22,7 +22,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
-    "sphinx.ext.viewcode",
+    "sphinx-mathjax-offline",  # its files, so that no page asks for anything outside
 ]
 # A notebook is a page; the .ipynb beside it is that page for Colab.
 exclude_patterns = ["examples/**", "sweeps/**", "notebooks/*.ipynb", "**/.ipynb_checkpoints"]
