@@ -147,13 +147,14 @@ def scores(dataset: Any, splits: int) -> pd.DataFrame:
     }
     with tempfile.TemporaryDirectory(prefix="erasejax-bench-") as folder:
         found = ej.sweep.run(spec, out=folder).to_pandas()
-    given = found["eraser.given"] if "eraser.given" in found else "none"
-    key = found.eraser.where(given != "pooled", found.eraser + ", pooled")
+    name = found.eraser.astype(str)
+    if has_task:
+        name = name.where(found["eraser.given"].astype(str) != "pooled", name + ", pooled")
     names = {
         **{it.name: name for name, it in erasers.items() if "pooled" not in name},
         "leace, pooled": "LEACE, pooled",
     }
-    found["method"] = key.map(names)
+    found["method"] = name.map(names)
     left = found.pivot_table("accuracy_fresh", "method", "probe")[list(PROBES)]
     linear = found[found.probe == "logistic"].groupby("method")
     columns = {"damage": "damage_fresh", "directions": "rank", "majority": "majority_rate"}
