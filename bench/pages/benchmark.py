@@ -134,29 +134,11 @@ def scores(dataset: Any, splits: int) -> pd.DataFrame:
     """Returns means over the splits, a line an eraser."""
     has_task = getattr(dataset, "task", None) is not None or dataset.name == "two-concepts"
     erasers = {name: it for name, it in ERASERS.items() if has_task or name not in NEEDS_TASK}
-    wanted = ["accuracy", "damage", "rank", "majority_rate"]
-    if has_task:
-        wanted += ["task_accuracy", "task_tpr_gap"]
-    spec = {
-        "dataset": dataset,
-        "eraser": list(erasers.values()),
-        "probe": list(PROBES),
-        "metrics": wanted,
-        "protocols": "fresh",
-        "seeds": splits,
-    }
-    with tempfile.TemporaryDirectory(prefix="erasejax-bench-") as folder:
-        found = ej.sweep.run(spec, out=folder).to_pandas()
-    name = found.eraser.astype(str)
-    if has_task:
-        name = name.where(found["eraser.given"].astype(str) != "pooled", name + ", pooled")
-    names = {
-        **{it.name: name for name, it in erasers.items() if "pooled" not in name},
-        "leace, pooled": "LEACE, pooled",
-    }
-    found["method"] = name.map(names)
+    found = swept(dataset, erasers, list(PROBES), ["accuracy"], splits)
+    wanted = ["damage", "rank", "majority_rate"]
+    wanted += ["task_accuracy", "task_tpr_gap"] if has_task else []
+    linear = swept(dataset, erasers, "logistic", wanted, splits).groupby("method")
     left = found.pivot_table("accuracy_fresh", "method", "probe")[list(PROBES)]
-    linear = found[found.probe == "logistic"].groupby("method")
     columns = {"damage": "damage_fresh", "directions": "rank", "majority": "majority_rate"}
     if has_task:
         columns |= {"task": "task_accuracy_fresh", "TPR gap": "task_tpr_gap_fresh"}
@@ -164,6 +146,28 @@ def scores(dataset: Any, splits: int) -> pd.DataFrame:
     for title, column in columns.items():
         result[title] = linear[column].mean()
     return result.loc[[name for name in ERASERS if name in result.index]]
+
+
+def swept(
+    dataset: Any, erasers: dict[str, Any], probe: Any, metrics: list[str], splits: int
+) -> pd.DataFrame:
+    """Returns the table of a sweep, with what its erasers are called here as `method`."""
+    spec = {
+        "dataset": dataset,
+        "eraser": list(erasers.values()),
+        "probe": probe,
+        "metrics": metrics,
+        "protocols": "fresh",
+        "seeds": splits,
+    }
+    with tempfile.TemporaryDirectory(prefix="erasejax-bench-") as folder:
+        found = ej.sweep.run(spec, out=folder).to_pandas()
+    name = found.eraser.astype(str)
+    if "eraser.given" in found:
+        name = name.where(found["eraser.given"].astype(str) != "pooled", name + ", pooled")
+    names = {it.name: title for title, it in erasers.items() if "pooled" not in title}
+    found["method"] = name.map({**names, "leace, pooled": "LEACE, pooled"})
+    return found
 
 
 def seconds(dataset: Any, names: list[str]) -> tuple[pd.Series, pd.Series]:
@@ -246,7 +250,7 @@ def picture(found: dict[str, pd.DataFrame]) -> Figure:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=tuple(DATASETS))
-    parser.add_argument("--splits", type=int, default=32)
+    parser.add_argument("--splits", type=int, default=8)
     args = parser.parse_args()
     found, parts = {}, []
     for name in [args.only] if args.only else DATASETS:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -106,7 +107,7 @@ def known(value: object) -> np.ndarray | None:
     """Returns numbers as they are on the host; None where they are not at hand or are many."""
     if isinstance(value, Tracer) or not isinstance(value, jax.Array | np.ndarray | np.generic):
         return None
-    if value.size > _READ or jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
+    if value.size > _READ or jnp.issubdtype(value.dtype, jax.dtypes.extended):
         return None
     if isinstance(value, jax.Array) and (value.is_deleted() or not value.is_fully_addressable):
         return None

@@ -178,7 +178,7 @@ def _roots(correlation: jax.Array) -> tuple[jax.Array, jax.Array]:
     values, vectors = jnp.linalg.eigh(correlation)
     eps = float(jnp.finfo(values.dtype).eps)
     kept = values > 64 * eps * values.shape[0] ** 0.5 * jnp.max(values)
-    root = jnp.sqrt(jnp.where(kept, values, 0))
+    root = jnp.sqrt(jnp.asarray(jnp.where(kept, values, 0)))
     return vectors * safe_reciprocal(root, kept), vectors * root
 
 

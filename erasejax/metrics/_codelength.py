@@ -1,5 +1,6 @@
 """How many bits labels take for who has the features: online coding with a probe."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -75,7 +76,7 @@ def codelength(
     z: Given | None = None,
     *,
     key: Key,
-    fractions: ArrayLike = FRACTIONS,
+    fractions: ArrayLike | Sequence[float] = FRACTIONS,
     permutations: int = 1,
     weights: Given | None = None,
     num_classes: int | None = None,
@@ -190,7 +191,7 @@ def _codelength(given: Material, fractions: jax.Array, permutations: int) -> Onl
     # Labels in another order than the features: permuted.
     bits, status = jax.lax.map(sent, given.data.z[orders])
     counted = jnp.where(weights != 0, weights * bits, 0)
-    totals = jnp.sum(counted, axis=1)
+    totals = jnp.sum(jnp.asarray(counted), axis=1)
     starts = jnp.concatenate([jnp.zeros_like(sizes[:1]), sizes[:-1]])
     inside = (rows >= starts[:, None]) & (rows < sizes[:, None])
     block_bits = jnp.sum(jnp.where(inside, counted[0], 0), axis=1)

@@ -1,5 +1,7 @@
 """How a probe's accuracy grows with the rows that it is fitted to."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -61,7 +63,7 @@ def learning_curve(
     z: Given | None = None,
     *,
     key: Key,
-    fractions: ArrayLike = FRACTIONS,
+    fractions: ArrayLike | Sequence[float] = FRACTIONS,
     held_out: Given | None = None,
     weights: Given | None = None,
     num_classes: int | None = None,
@@ -129,11 +131,11 @@ def _learning_curve(given: Material, fractions: jax.Array) -> LearningCurve:
     def read(size: jax.Array) -> tuple[jax.Array, jax.Array]:
         found, usable, status = fit_prefix(given.probe, fit, size, own)
         right = (found.predict(data.x) == data.z).astype(weights.dtype)
-        return jnp.where(usable, right, jnp.nan), status
+        return jnp.asarray(jnp.where(usable, right, jnp.nan)), status
 
     right, found = jax.lax.map(read, sizes)
     total = jnp.sum(scored)
-    scores = jnp.sum(jnp.where(scored != 0, scored * right, 0), axis=1)
+    scores = jnp.sum(jnp.asarray(jnp.where(scored != 0, scored * right, 0)), axis=1)
     scores *= safe_reciprocal(total, total > 0)
     error = standard_error(right - scores[:, None], scored, groups)
     width = half_width(error, given.level)

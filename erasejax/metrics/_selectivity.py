@@ -159,7 +159,8 @@ class Selectivity(Metric):
         """Returns the accuracy of the probe on `fit`, less that of one fitted to random labels."""
         labels, own = jax.random.split(key)
         control = fit.replace(z=_drawn(fit, None, labels))
-        return accuracy(fitted, fit) - accuracy(probe.fit(control, key=own), control)
+        random: Any = probe.fit(control, key=own)
+        return accuracy(fitted, fit) - accuracy(random, control)
 
 
 @program(static_argnums=1)

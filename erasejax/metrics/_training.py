@@ -1,5 +1,6 @@
 """What metrics share that fit a probe themselves: its rows, prefixes of them, and an interval."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -122,7 +123,7 @@ def material(
     return Material(own, data, groups, held, inputs.as_key(key), level)
 
 
-def as_fractions(fractions: ArrayLike, dtype: np.dtype) -> jax.Array:
+def as_fractions(fractions: ArrayLike | Sequence[float], dtype: np.dtype) -> jax.Array:
     """Returns fractions of the rows as an array (s,).
 
     Raises:

@@ -13,6 +13,7 @@ class ShownAxes(Axes):
     """Axes whose figure is shown where they are the last value of a cell."""
 
     def _repr_png_(self) -> bytes:
-        drawn = io.BytesIO()
-        save(self.get_figure(root=True), drawn)
+        drawn, figure = io.BytesIO(), self.get_figure(root=True)
+        assert figure is not None
+        save(figure, drawn)
         return drawn.getvalue()

@@ -1,7 +1,7 @@
 """Curves of a score against a number, such as the layer, the rank or the number of rows."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,7 +57,8 @@ def curve(
       ('rank', 2)
     """
     axes = axes_for(ax)
-    names = [name for name in x if isinstance(name, str)]
+    every: Any = x
+    names = [name for name in every if isinstance(name, str)]
     layers = layer_numbers(names)
     if names:
         places = np.array([float(layers.get(name, i)) for i, name in enumerate(names)])

@@ -110,6 +110,6 @@ def draw_heat(axes: "Axes", table: Frame, low: float, high: float) -> "AxesImage
     if table.size <= _WRITTEN:
         for (i, j), value in np.ndenumerate(values):
             paint = "white" if value < (low + high) / 2 else "black"
-            place = {"ha": "center", "va": "center"}
-            axes.text(j, i, f"{value:.2f}", fontsize=8, color=paint, **place)
+            said = f"{value:.2f}"
+            axes.text(j, i, said, fontsize=8, color=paint, ha="center", va="center")
     return image
