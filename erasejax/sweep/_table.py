@@ -4,7 +4,7 @@ import json
 import os
 import warnings
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -115,9 +115,7 @@ class Sweep:
     def num_classes(self) -> int | None:
         """How many classes, equally frequent, all datasets have; None where that differs."""
         parts = [part for manifest in self.manifests for part in manifest.grid.parts]
-        fields = [config.fields for part in parts for config in part.datasets]
-        # Of rows of the user's nothing here says how frequent their classes are.
-        found = {None if "content" in own else own.get("num_classes", 2) for own in fields}
+        found = {_equal_classes(config.fields) for part in parts for config in part.datasets}
         return found.pop() if len(found) == 1 else None
 
     def plot(
@@ -380,3 +378,12 @@ def _numbers(tables: "Sequence[pa.Table]") -> Numbers:
     return lambda name: np.array(
         table[name] if name in there else np.full(table.num_rows, np.nan, np.float32)
     )
+
+
+def _equal_classes(fields: Mapping[str, object]) -> int | None:
+    """Returns how many classes a dataset has; None where they are not known to be as frequent."""
+    rows = fields.get("rows")
+    if "content" in fields or (isinstance(rows, list | tuple) and len({*rows}) > 1):
+        return None  # of rows of the user's nothing says it
+    count = fields.get("num_classes", 2)
+    return count if isinstance(count, int) else None

@@ -136,3 +136,12 @@ def test_ten_million_trials_fit_a_gigabyte(tmp_path, cells):
     assert found["cells"] == cells
     assert found["trials"] >= 10_000_000
     assert found["kB"] < 10**6
+
+
+@pytest.mark.parametrize(
+    ("rows", "known"), [([[6, 6]], 2), ([[4, 8]], None), ([4, 8], 2), ([[4, 8], 6], None)]
+)
+def test_chance_is_known_of_classes_of_one_size(tmp_path, rows, known):
+    dataset = {"name": "gaussian-classes", "rows": rows, "dims": 2}
+    spec = {"dataset": dataset, "probe": "lda", "protocols": "fitting", "metrics": "accuracy"}
+    assert ej.sweep.run({**spec, "seeds": 1}, out=tmp_path).num_classes == known
