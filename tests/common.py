@@ -1,5 +1,7 @@
 """What several tests need: registries of methods, data of every kind, exact references."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,3 +132,14 @@ def project(x, z):
 
 seeds = st.integers(0, 2**31 - 1)
 shapes = st.sampled_from(SHAPES)
+
+
+def bits_of(probe, x, z):
+    """-log2 of the probabilities of labels, in float64."""
+    found = np.asarray(probe.log_proba(x), np.float64)
+    return -found[np.arange(len(z)), z] / math.log(2)
+
+
+def complete(z, size, classes):
+    """Whether the first rows are of all classes."""
+    return len(set(z[:size].tolist())) == classes
