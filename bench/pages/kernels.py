@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 import erasejax as ej
+from bench.pages.erased import scores
 from bench.speed.harness import Figure, Row, measure
 
 SEEDS = 3
@@ -56,29 +57,15 @@ def drawn(name: str, seed: int) -> list[ej.Dataset]:
     return [ej.Dataset(x[part], z[part], 2) for part in np.array_split(order, 3)]
 
 
-def scores(name: str, method: ej.erasers.Eraser, seed: int) -> dict[str, float]:
-    """Returns the accuracy of each probe, and the damage to rows that nothing was fitted to."""
-    fitting, seen, scored = drawn(name, seed)
-    key = jax.random.key(seed)
-    eraser = method.fit(fitting, key=key)
-    seen, left = (part.replace(x=eraser(part.x)) for part in (seen, scored))
-    found = {
-        probe: float(ej.metrics.accuracy(config.fit(seen, key=key), left))
-        for probe, config in PROBES.items()
-    }
-    if left.x.shape == scored.x.shape:
-        found["damage"] = float(ej.metrics.damage(scored.x, left.x))
-    found["largest class"] = float(ej.metrics.majority_rate(scored.z))
-    return found
-
-
 def table(name: str, repeats: int) -> tuple[list[Row], list[Figure]]:
     del repeats  # nothing is timed
     figures = []
     for label, method in ERASERS.items():
         if name == "xor" and "4" in label:
             continue  # of four features
-        found = [scores(name, method, seed) for seed in range(SEEDS)]
+        found = [
+            scores(method, PROBES, drawn(name, seed), jax.random.key(seed)) for seed in range(SEEDS)
+        ]
         for number in found[0]:
             value = float(np.mean([one[number] for one in found]))
             unit = "of the variance" if number == "damage" else ""

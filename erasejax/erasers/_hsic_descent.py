@@ -49,7 +49,7 @@ class HSICDescent(Eraser[TracedProjection]):
       steps: static; of each.
 
     Example:
-      >>> data = ej.datasets.XorClasses(rows=50, dims=3).sample(jax.random.key(0))
+      >>> data = ej.datasets.XorClasses(rows=100, dims=3).sample(jax.random.key(1))
       >>> eraser = ej.HSICDescent(features=32, starts=4).fit(data, key=jax.random.key(1))
       >>> int(eraser.rank), bool(eraser.trace[-1] < 0.1 * eraser.trace[0])
       (2, True)

@@ -77,7 +77,7 @@ class Projection(Shown, Tree):
     def _facts(self, lane: Self) -> dict[str, object]:
         facts: dict[str, object] = {
             "directions removed": number(self.rank, self.status),
-            "of features": lane.dims,
+            "features": lane.dims,
         }
         flat = known(self.flat)
         if flat is not None and flat.any():

@@ -71,7 +71,7 @@ def test_a_line_and_html_say_the_same(name):
 
 
 def test_what_a_person_wants_to_know():
-    assert repr(FITTED["leace"]()) == "Projection(directions removed 1; of features 3)"
+    assert repr(FITTED["leace"]()) == "Projection(directions removed 1; features 3)"
     assert repr(FITTED["lda"]()) == "LinearLikelihood(features 3; classes 2)"
     assert "evidence of a linear leak" in said(FITTED["test"]())
     assert "strength 0.5" in repr(FITTED["leace"]().with_strength(0.5))
