@@ -41,7 +41,7 @@ def scores(
     found["majority"] = float(ej.metrics.majority_rate(scored.z))
     if left.x.shape == scored.x.shape:
         found["damage"] = float(ej.metrics.damage(scored.x, left.x))
-    if hasattr(eraser, "rank"):
+    if isinstance(eraser, ej.Projection):
         found["directions"] = float(eraser.rank)
     if scored.task is not None:
         y, truth = (np.asarray(part.task).reshape(-1).astype(np.int32) for part in (seen, left))

@@ -54,15 +54,13 @@ def test_tables_are_read_and_written_without_pandas(here):
     np.savetxt("table.csv", np.load("x.npy"), delimiter=",", header="a,b,c,d,e", comments="")
     code = """
 import sys
+sys.modules["pandas"] = None  # importing it fails, for whoever tries
 from erasejax.cli import main
 assert main(["fit", "table.csv", "table.csv:e", "--out", "e.safetensors", "--concept", "real"]) == 0
 assert main(["apply", "e.safetensors", "table.csv", "--out", "y.csv"]) == 0
-print("pandas" in sys.modules)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=True, text=True, timeout=240
-    )
-    assert done.stdout.splitlines()[-1] == "False"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=240)
+    assert len(np.loadtxt("y.csv", delimiter=",", skiprows=1)) == N
 
 
 def test_blocks_compile_once(here, monkeypatch):
@@ -221,7 +219,7 @@ def test_methods_that_do_not_erase_are_certified_too(here, data, capsys):
     erased = ej.load("e.safetensors")(data.x)
     got = certificate("e.safetensors")
     assert got["after"] == float(ej.metrics.linear_r2(erased, data.z)) > 0
-    assert got["damage"] == float(ej.metrics.damage(data.x, erased))
+    close([got["damage"]], [ej.metrics.damage(data.x, erased)])
 
 
 def test_fewer_rows_than_features(here, capsys):

@@ -12,6 +12,7 @@ from sklearn import linear_model
 
 import erasejax as ej
 from erasejax.datasets import FileRows, Rows
+from erasejax.pages import report
 from erasejax.plot import along_layers
 from erasejax.sweep._blocks import numerics
 from erasejax.sweep._plan import plan
@@ -187,7 +188,7 @@ def test_a_spec_in_toml_and_its_page(table, tmp_path):
     frame = along_layers(sweep.to_pandas())
     assert {*frame["layer"]} == {0.0, 6.0}
     assert {*frame["eraser"]} == {"before (identity)", "leace"}
-    page = ej.pages.report(sweep, "page.html").read_text()
+    page = report(sweep, "page.html").read_text()
     assert "Mean over the seeds against layer." in page
 
 
