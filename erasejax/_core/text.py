@@ -8,8 +8,9 @@ writing. Nothing of that reaches a terminal: what is not printable is shown by i
 import io
 import os
 import sys
+from collections.abc import Sequence
 
-__all__ = ["lines_of", "plain", "prepare_streams", "show"]
+__all__ = ["lines_of", "plain", "prepare_streams", "show", "told_apart"]
 
 _LONGEST = 60  # characters of a name that are shown
 
@@ -44,6 +45,20 @@ def plain(text: str) -> str:
 def lines_of(text: object) -> str:
     """Returns lines that may hold names from files, each made safe by `plain`."""
     return "\n".join(map(plain, str(text).split("\n")))
+
+
+def told_apart(names: Sequence[str]) -> list[str]:
+    """Returns names without the file or folder that all of them are in.
+
+    Args:
+      names: of files and of arrays in them, such as "acts.npz:layer0" and "acts.npz:layer1", which
+        become "layer0" and "layer1".
+    """
+    if len(names) < 2:
+        return list(names)
+    same = os.path.commonprefix(list(names))
+    start = max(same.rfind(sign) for sign in (":", "/", os.sep)) + 1
+    return [name[start:] for name in names]
 
 
 def prepare_streams() -> None:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from rich.console import Console
 from tyro.conf import arg
 
-from erasejax._core.text import lines_of
+from erasejax._core.console import open_console, print_table
+from erasejax._core.text import lines_of, plain, told_apart
 from erasejax.cli._arguments import Columns, Encoding, OptionalFile, Rows
 from erasejax.cli._question import question
 from erasejax.pages import check_page, write_probe_page
@@ -94,28 +94,25 @@ def probe(
     found = asked.ask(files)
     if out is not None:
         write_probe_page(out, asked, found, summary=summary, overwrite=force)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 110
     print(lines_of(summary))
+    names = told_apart(list(found))
     for protocols in zip(*found.values(), strict=True):
         print(f"\n{lines_of(protocols[0].title)}")
-        _print(console, dict(zip(found, protocols, strict=True)), weights=weights)
+        _print(dict(zip(names, protocols, strict=True)), weights=weights)
     return None if out is None else str(out)
 
 
-def _print(console: Console, found: Mapping[str, Protocol], *, weights: bool) -> None:
+def _print(found: Mapping[str, Protocol], *, weights: bool) -> None:
     """Prints the tables of a protocol, and what they say.
 
     Args:
-      console: where tables go.
       found: by the names of the features; where there are several, lines begin with them.
       weights: whether to show the lengths of weight vectors.
     """
 
     def show(lines: Callable[[Protocol], Sequence[Line]], table: Callable[..., Table]) -> None:
         tables = {name: table(lines(protocol)) for name, protocol in found.items()}
-        console.print(_drawn(tables))
+        print_table(open_console(), _drawn(tables))
 
     def say(words: Callable[[Protocol], list[str]]) -> None:
         for name, protocol in found.items():
@@ -136,6 +133,7 @@ def _print(console: Console, found: Mapping[str, Protocol], *, weights: bool) ->
 def _drawn(tables: Mapping[str, Table]) -> Any:
     """Returns tables of several features as one that rich draws."""
     from rich.table import Table as Drawn
+    from rich.text import Text
 
     several = len(tables) > 1
     drawn = Drawn(*["features"] * several, "probe", "")
@@ -144,7 +142,7 @@ def _drawn(tables: Mapping[str, Table]) -> Any:
     for features, table in tables.items():
         for i, (name, when, cells) in enumerate(table.rows):
             first = name if when == "before" else ""
-            of = [features if i == 0 else ""] * several
+            of = [Text(plain(features) if i == 0 else "")] * several  # a name may hold markup
             drawn.add_row(*of, first, when, *cells, end_section=when == "after")
     return drawn
 

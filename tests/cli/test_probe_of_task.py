@@ -141,11 +141,9 @@ def test_several_files_are_layers(here, capsys):
     assert find_layers(["acts.npz:layer*"]) == tuple(f"acts.npz:layer{i}" for i in (0, 2, 10))
     out = ok(capsys, "probe", "acts.npz:layer*", "z.npy", "--probes", "lda")
     assert "One set of rows" not in out
-    lines = [line for line in out.splitlines() if "acts.npz:layer" in line and "before" in line]
+    lines = [line for line in out.splitlines() if "layer" in line and "before" in line]
     scores = [float(line.split("│")[4]) for line in lines]
-    assert [line.split("│")[1].strip() for line in lines] == [
-        f"acts.npz:layer{i}" for i in (0, 2, 10)
-    ]
+    assert [line.split("│")[1].strip() for line in lines] == [f"layer{i}" for i in (0, 2, 10)]
     one = ok(capsys, "probe", "acts.npz:layer2", "z.npy", "--probes", "lda")
     fresh = one[one.index("Fresh rows") :]
     assert f"{scores[1]:.4f}" in next(line for line in fresh.splitlines() if "before" in line)
@@ -155,6 +153,25 @@ def test_several_files_are_layers(here, capsys):
     np.save("layer1.npy", np.load("x.npy"))
     np.save("layer12.npy", np.load("x.npy"))
     assert find_layers(["layer*.npy"]) == ("layer1.npy", "layer12.npy")
+
+
+@pytest.mark.parametrize("more", [[], ["--seeds", 2]])
+def test_tables_of_layers_fit_a_terminal(more, here, capsys, monkeypatch):
+    probes = ["--task", "task.npy", "--probes", "mean-difference"]
+    argv = ["probe", "acts.npz:layer*", "z.npy", *probes, *more]
+    number = r"-?\d\.\d{3,4}|-?\d\.\d{3}[- ±]+-?\d\.\d{3}"
+    shown = []
+    for columns in (None, "140", "80"):
+        monkeypatch.delenv("COLUMNS", raising=False)
+        if columns is not None:
+            monkeypatch.setenv("COLUMNS", columns)
+        drawn = [line for line in ok(capsys, *argv).splitlines() if "│" in line]
+        assert max(map(len, drawn)) <= int(columns or 1000)
+        cells = [cell.strip() for line in drawn for cell in line.split("│")]
+        assert {f"layer{i}" for i in (0, 2, 10)} <= set(cells)
+        shown.append([cell for cell in cells if re.fullmatch(number, cell)])
+    assert shown[0] == shown[1] == shown[2]
+    assert len(shown[0]) == 3 * 2 * (4 + 2 * (3 if more else 4))  # of one split an interval, too
 
 
 def test_a_task_stays_among_whole_groups(here, capsys):
