@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "INDEX",
     "Table",
     "batch_of",
     "is_list",
@@ -28,6 +29,9 @@ __all__ = [
     "schema_of",
     "values_of",
 ]
+
+
+INDEX = "__index_level_0__"  # as pandas calls an index without a name
 
 
 @dataclasses.dataclass(frozen=True)
