@@ -88,14 +88,15 @@ def fit(
 
     Args:
       rows: features, (rows, features), and last their labels, one a row. Of a table all columns but
-        the labels', the task's and an index of pandas; or one column of lists. None at all where
-        --moments holds what was counted.
+        the labels', the task's and an index of pandas, which in a .csv is a first column without
+        a name; or one column of lists. None at all where --moments holds what was counted.
       labels: the labels; what stands without an option is then features alone.
       out: where to save the eraser, a .safetensors file. With --moments it may be left out.
       moments: where to keep the moments and which files are in them, after each file; those that
         are in them are skipped. For methods that solve from moments.
       method: {erasers}.
-      task: what splince keeps; classes as labels, or floats, one or several columns.
+      task: what splince keeps, and what --given erases within; classes as labels, or for splince
+        floats, one or several columns.
       concept: what labels that are numbers mean.
       options: fields of the eraser, see `command`.
       certificate: compute the damage and linear_r2, which takes the covariance of the features.
