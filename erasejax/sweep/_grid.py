@@ -7,7 +7,6 @@ their own that take what they leave out from the top, so a sweep may be a sum of
 """
 
 import dataclasses
-import difflib
 import functools
 import itertools
 import json
@@ -20,7 +19,9 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from erasejax.datasets import OwnRows, Rows
+from erasejax._core.text import nearest
+from erasejax.datasets import FileRows, OwnRows, Rows
+from erasejax.files import find_layers
 from erasejax.names import Named, known, look_up, name_of
 from erasejax.sweep._cells import BLOCK, Config, Grid, Product, Table, canonical
 from erasejax.sweep._columns import PROTOCOLS, Columns, metric_names
@@ -333,7 +334,7 @@ def _names(key: str, value: object) -> list[str]:
 
 def _hint(name: str, known: Iterable[str]) -> str:
     known = list(known)
-    near = difflib.get_close_matches(name.lower(), known, n=1)
+    near = nearest(name.lower(), known)
     return (f"did you mean {near[0]}? " if near else "") + f"there are {', '.join(known)}"
 
 

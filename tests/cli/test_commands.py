@@ -419,6 +419,7 @@ def test_bad_input_to_fit(case, blocks, here, data, capsys, monkeypatch):
     ("argv", "message"),
     [
         ("--method mean_diference", "did you mean mean-difference? there are ablation"),
+        ("--method laece", "did you mean leace?"),
         ("--method identity --no-keep-mean", "--keep-mean is no option of identity"),
         ("--rank 2", "--rank is no option of mean-difference, which has --keep-mean"),
         ("--method random-directions --rank 9", "expected 1 to 5 directions"),
