@@ -26,6 +26,7 @@ def probe(
     probes: str = "logistic,lda,mean-difference",
     task: OptionalFile = None,
     groups: OptionalFile = None,
+    concept: Annotated[str, arg(metavar="auto|classes")] = "auto",
     keep_mean: bool = True,
     seed: int = 0,
     seeds: Annotated[int, arg(metavar="N")] = 1,
@@ -59,6 +60,7 @@ def probe(
       task: a second label a row, which should survive: probes of it before and after, and how
         their answers differ between the classes of the first.
       groups: which rows belong together, one id a row, integers or text; no group is split.
+      concept: what labels and a task that are whole floats mean; "classes" takes them as classes.
       keep_mean: project about the mean of the rows, not about the origin.
       seed: of the split, and of methods and probes that draw.
       seeds: how many splits into fresh rows, of seeds from --seed on. Above one: means, ± half of
@@ -85,6 +87,7 @@ def probe(
         probes=probes,
         task=task,
         groups=groups,
+        concept=concept,
         keep_mean=keep_mean,
         seed=seed,
         seeds=seeds,

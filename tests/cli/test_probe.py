@@ -59,9 +59,24 @@ def test_probe_with_an_eraser_that_reads_labels(here, data, capsys, monkeypatch)
     assert "reads a real concept" in bad(capsys, *probe, "--eraser", "r.safetensors")
 
 
-def test_whole_floats_are_classes_for_a_probe(here, data, capsys):
+def test_whole_floats_are_classes_where_that_is_said(here, data, capsys):
     np.save("f.npy", np.asarray(data.z, float))
-    assert "0 (20), 1 (20)" in ok(capsys, "probe", "x.npy", "f.npy", "--probes", "mean-difference")
+    argv = ["--probes", "mean-difference"]
+    fit = ["fit", "x.npy", "f.npy", "--out", "e.safetensors"]
+    for command in (
+        fit,
+        ["probe", "x.npy", "f.npy"],
+        ["probe", "x.npy", "z.npy", "--task", "f.npy"],
+    ):
+        wrong = bad(capsys, *command)
+        assert "f.npy: the labels are floats and all whole" in wrong
+        assert "--concept classes" in wrong
+    for labels in (["f.npy"], ["two.npy", "--task", "f.npy"]):
+        out = ok(capsys, "probe", "x.npy", *labels, *argv, "--concept", "classes")
+        assert "0 (20), 1 (20)" in out
+    assert "expected one of auto, classes" in bad(
+        capsys, "probe", "x.npy", "f.npy", "--concept", "real"
+    )
 
 
 def test_bad_input_to_probe(here, data, capsys):
