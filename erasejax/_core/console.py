@@ -48,7 +48,7 @@ def print_table(console: "Console", table: "Table") -> None:
         return Measurement.get(console, options, part)
 
     def widest(column: "Column", header: int) -> int:
-        return max(header, *(measured(cell).maximum for cell in column.cells))
+        return max([header, *(measured(cell).maximum for cell in column.cells)])
 
     if measured(table).maximum > console.width:
         table.padding = 0

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import os
 import runpy
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -193,6 +194,9 @@ def _expand(role: str, table: Table) -> list[Config]:
     found = []
     for cls, own in zip(classes, fields, strict=True):
         mine = {key: _listed(values) for key, values in axes.items() if key in own}
+        files = mine.get("file", [None])
+        if cls is FileRows and all(isinstance(file, str | os.PathLike) for file in files):
+            mine["file"] = list(find_layers(files))  # patterns are layers
         for values in itertools.product(*mine.values()):
             given: dict[str, Any] = dict(zip(mine, values, strict=True))
             if cls is not Rows:  # whose arrays are fields

@@ -79,6 +79,18 @@ def test_whole_floats_are_classes_where_that_is_said(here, data, capsys):
     )
 
 
+def test_layers_in_one_array_are_told_apart_from_rows(here, data, capsys):
+    x = np.asarray(data.x)
+    np.save("acts.npy", np.stack([x, x + 1]))
+    wrong = bad(capsys, "probe", "acts.npy", "z.npy")
+    assert "got 3 axes, (2, 60, 5)" in wrong
+    assert "np.savez('acts.npz', layer0=x[0], layer1=x[1])" in wrong
+    assert "layer = [0, 1]" in wrong
+    assert "reshape" not in wrong
+    np.save("flat.npy", x.ravel())
+    assert "reshape it first" in bad(capsys, "probe", "flat.npy", "z.npy")
+
+
 def test_bad_input_to_probe(here, data, capsys):
     np.save("r.npy", np.asarray(data.x[:, 0]))
     z = np.asarray(data.z).copy()
