@@ -476,6 +476,8 @@ def test_a_text_column_is_named(here, data, capsys):
     pyarrow.csv.write_csv(table, "t.csv")
     err = bad(capsys, "fit", "t.csv", "t.csv:z", "--out", "e.safetensors")
     assert "column 'city' holds text" in err
+    assert "leave it out, --drop city" in err
+    ok(capsys, "fit", "t.csv", "t.csv:z", "--drop", "city", "--out", "dropped.safetensors")
     ok(capsys, "fit", "t.csv:a", "t.csv:z", "--out", "e.safetensors")
     (here / "z.csv").write_text("\n".join(map(str, data.z)))  # no header
     err = bad(capsys, "fit", "t.csv:a", "z.csv", "--out", "f.safetensors")
