@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -110,6 +111,9 @@ def fit(
     Returns:
       A line that says what was fitted, and one of what it does to the fitting rows.
 
+    Warns:
+      UserWarning: a class has one row.
+
     Raises:
       ValueError: the input cannot be used, or fitting failed.
       OSError: a file cannot be read or written.
@@ -182,6 +186,13 @@ def fit(
     files.save(found.eraser, out, overwrite=force, notes=notes)
     for text in (*describe(int(found.eraser.status)), *config.remarks(found.eraser)):
         print(f"erasejax: {text}", file=sys.stderr)
+    counts = zip(found.class_names or (), found.class_counts, strict=False)  # none of floats
+    if rare := [name for name, rows in counts if rows == 1]:
+        warnings.warn(
+            f"class {show(rare[0])} has 1 row, of which what is erased cannot be told from its "
+            "noise; add rows, or leave the class out",
+            stacklevel=2,
+        )
     line = (
         f"{show(str(out))}: {method}, removes {int(found.eraser.rank)} of {found.shape[1]} "
         f"dimensions, fitted on {found.shape[0]} rows, {found.concept}"

@@ -484,6 +484,19 @@ def test_a_text_column_is_named(here, data, capsys):
     assert "first line of a csv file is read as column names" in err
 
 
+def test_a_class_of_one_row_is_warned_of(here, data, capsys):
+    np.save("rare.npy", np.where(np.arange(N) == 7, "owl", np.load("z.npy")))
+    for kept in ([], ["--moments", "m.safetensors"]):
+        code = cli.main(["fit", "x.npy", "rare.npy", "--out", f"e{len(kept)}.safetensors", *kept])
+        assert code == 0
+        assert capsys.readouterr().err == (
+            "erasejax: warning: class owl has 1 row, of which what is erased cannot be told from "
+            "its noise; add rows, or leave the class out\n"
+        )
+    np.save("real.npy", np.linspace(0.5, 1, N))
+    ok(capsys, "fit", "x.npy", "real.npy", "--out", "real.safetensors")
+
+
 def test_bad_input_to_apply(here, data, capsys):
     ok(capsys, "fit", "x.npy", "z.npy", "--out", "e.safetensors")
     ej.save(ej.probes.LDA().fit(data), "p.safetensors")
