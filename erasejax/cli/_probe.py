@@ -11,7 +11,16 @@ from erasejax._core.text import lines_of, plain, told_apart
 from erasejax.cli._arguments import Columns, Encoding, OptionalFile, Rows
 from erasejax.cli._question import question
 from erasejax.pages import check_page, write_probe_page
-from erasejax.readout import Line, Protocol, Table, answers, caption, fairness, majority
+from erasejax.readout import (
+    Line,
+    Protocol,
+    Table,
+    answers,
+    caption,
+    fairness,
+    majority,
+    no_interval,
+)
 
 __all__ = ["probe"]
 
@@ -131,6 +140,8 @@ def _print(found: Mapping[str, Protocol], *, weights: bool) -> None:
     say(lambda one: [majority(one.task_majority or 0.0), *_warnings(one.task_lines)])
     print("\nHow their answers differ between the classes of the concept")
     show(lambda one: one.task_lines, fairness)
+    for text in no_interval(next(iter(found.values()))):
+        print(text)
 
 
 def _drawn(tables: Mapping[str, Table]) -> Any:

@@ -9,7 +9,15 @@ from erasejax.files import Labels
 from erasejax.metrics import LinearLeak
 from erasejax.readout._found import Protocol
 
-__all__ = ["caption", "fresh_rows", "majority", "same_rows", "sentences", "shares"]
+__all__ = [
+    "caption",
+    "fresh_rows",
+    "majority",
+    "no_interval",
+    "same_rows",
+    "sentences",
+    "shares",
+]
 
 _LEVEL = 0.05
 _TOLD = 0.1  # parts that are unequal by more than a tenth are worth a line
@@ -79,6 +87,14 @@ def _in_groups(groups: np.ndarray | None) -> str:
 def majority(share: float) -> str:
     """Returns what knowing nothing scores."""
     return f"majority rate {share:.4f}, the accuracy of knowing nothing"
+
+
+def no_interval(found: Protocol) -> list[str]:
+    """Returns what stands below numbers of a task's answers where they have no interval."""
+    fresh = found.leaks[0].test is not None
+    if not found.task_lines or found.task_lines[0].halves or not fresh:
+        return []
+    return ["one split has no interval here; --seeds 20 gives one"]
 
 
 def caption(found: Protocol) -> list[str]:

@@ -182,6 +182,21 @@ def test_a_task_stays_among_whole_groups(here, capsys):
     assert len(re.findall(r"\d+ rows [ABC] in \d+ groups", out)) == 3
 
 
+def test_one_split_says_that_differences_have_no_interval(here, capsys):
+    said = "one split has no interval here; --seeds 20 gives one"
+    argv = ["z.npy", *TASK, "--out"]
+    for rows, drawn in (("x.npy", "Of how answers differ one"), ("acts.npz:layer*", "probe. One")):
+        out = ok(capsys, "probe", rows, *argv, f"{len(rows)}.html")
+        assert out.count(said) == 1
+        assert out.rindex(said) > out.index("How their answers differ")
+        page = (here / f"{len(rows)}.html").read_text()
+        assert drawn + said[3:] in page
+        assert f">{said}<" in page
+    assert said not in ok(capsys, "probe", "x.npy", "z.npy", "--probes", "lda")
+    assert said not in ok(capsys, "probe", "x.npy", *argv, "many.html", "--seeds", 2)
+    assert said not in (here / "many.html").read_text().lower()
+
+
 def test_the_page_is_written_whole_or_not_at_all(here, capsys, monkeypatch):
     argv = ["probe", "x.npy", "z.npy", *TASK]
     plain = ok(capsys, *argv)
