@@ -91,6 +91,27 @@ def test_layers_in_one_array_are_told_apart_from_rows(here, data, capsys):
     assert "reshape it first" in bad(capsys, "probe", "flat.npy", "z.npy")
 
 
+def test_too_few_rows_for_a_covariance_are_spoken_of(here, data, capsys):
+    rng = np.random.default_rng(0)
+    np.save("wide.npy", rng.normal(size=(12, 12)).astype("f4"))
+    np.save("w.npy", np.arange(12) % 2)
+    argv = ["--probes", "mean-difference", "--method"]
+    few = "the covariance of 12 features is of {} rows, too few of them"
+    out = ok(capsys, "probe", "wide.npy", "w.npy", *argv, "leace")
+    assert out.count("shrinkage helps: fit --shrinkage-rule oas") == 2
+    assert few.format(12) in out
+    assert few.format(4) in out
+    assert "too few" not in ok(capsys, "probe", "wide.npy", "w.npy", *argv, "mean-difference")
+    assert "too few" not in ok(capsys, "probe", "x.npy", "two.npy", *argv, "leace")
+    ok(capsys, "fit", "wide.npy", "w.npy", *argv[2:], "leace", "--out", "e.safetensors")
+    np.save("w.npy", np.arange(80) % 2)
+    np.save("wide.npy", rng.normal(size=(80, 12)).astype("f4"))
+    elsewhere = ["--probes", "mean-difference", "--eraser", "e.safetensors"]
+    assert "moves rows by more than they vary; shrinkage" in ok(
+        capsys, "probe", "wide.npy", "w.npy", *elsewhere
+    )
+
+
 def test_bad_input_to_probe(here, data, capsys):
     np.save("r.npy", np.asarray(data.x[:, 0]))
     z = np.asarray(data.z).copy()
