@@ -489,7 +489,7 @@ def test_a_class_of_one_row_is_warned_of(here, data, capsys):
     for kept in ([], ["--moments", "m.safetensors"]):
         code = cli.main(["fit", "x.npy", "rare.npy", "--out", f"e{len(kept)}.safetensors", *kept])
         assert code == 0
-        assert capsys.readouterr().err == (
+        assert capsys.readouterr().err.endswith(
             "erasejax: warning: class owl has 1 row, of which what is erased cannot be told from "
             "its noise; add rows, or leave the class out\n"
         )

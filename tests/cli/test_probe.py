@@ -5,11 +5,13 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
+import erasejax as ej
 from erasejax import names
+from erasejax.cli._question import question
 from erasejax.files import Labels
 from erasejax.files import _streaming as streaming
 from erasejax.metrics import Metric, accuracy
-from erasejax.readout._words import shares
+from erasejax.readout._words import few_rows, shares
 from erasejax.rows import split_groups
 from tests.command import D, bad, ok
 
@@ -61,22 +63,18 @@ def test_probe_with_an_eraser_that_reads_labels(here, data, capsys, monkeypatch)
 
 def test_whole_floats_are_classes_where_that_is_said(here, data, capsys):
     np.save("f.npy", np.asarray(data.z, float))
-    argv = ["--probes", "mean-difference"]
-    fit = ["fit", "x.npy", "f.npy", "--out", "e.safetensors"]
     for command in (
-        fit,
+        ["fit", "x.npy", "f.npy", "--out", "e.safetensors"],
         ["probe", "x.npy", "f.npy"],
         ["probe", "x.npy", "z.npy", "--task", "f.npy"],
     ):
         wrong = bad(capsys, *command)
         assert "f.npy: the labels are floats and all whole" in wrong
         assert "--concept classes" in wrong
-    for labels in (["f.npy"], ["two.npy", "--task", "f.npy"]):
-        out = ok(capsys, "probe", "x.npy", *labels, *argv, "--concept", "classes")
-        assert "0 (20), 1 (20)" in out
-    assert "expected one of auto, classes" in bad(
-        capsys, "probe", "x.npy", "f.npy", "--concept", "real"
-    )
+    _, asked, _ = question("x.npy", "f.npy", task="f.npy", concept="classes")
+    assert asked.classes == asked.tasks == ("0", "1", "2")
+    real = ["probe", "x.npy", "f.npy", "--concept", "real"]
+    assert "--concept: expected one of auto, classes, got 'real'" in bad(capsys, *real)
 
 
 def test_layers_in_one_array_are_told_apart_from_rows(here, data, capsys):
@@ -92,24 +90,31 @@ def test_layers_in_one_array_are_told_apart_from_rows(here, data, capsys):
 
 
 def test_too_few_rows_for_a_covariance_are_spoken_of(here, data, capsys):
-    rng = np.random.default_rng(0)
-    np.save("wide.npy", rng.normal(size=(12, 12)).astype("f4"))
-    np.save("w.npy", np.arange(12) % 2)
-    argv = ["--probes", "mean-difference", "--method"]
-    few = "the covariance of 12 features is of {} rows, too few of them"
-    out = ok(capsys, "probe", "wide.npy", "w.npy", *argv, "leace")
-    assert out.count("shrinkage helps: fit --shrinkage-rule oas") == 2
-    assert few.format(12) in out
-    assert few.format(4) in out
-    assert "too few" not in ok(capsys, "probe", "wide.npy", "w.npy", *argv, "mean-difference")
-    assert "too few" not in ok(capsys, "probe", "x.npy", "two.npy", *argv, "leace")
-    ok(capsys, "fit", "wide.npy", "w.npy", *argv[2:], "leace", "--out", "e.safetensors")
-    np.save("w.npy", np.arange(80) % 2)
-    np.save("wide.npy", rng.normal(size=(80, 12)).astype("f4"))
-    elsewhere = ["--probes", "mean-difference", "--eraser", "e.safetensors"]
-    assert "moves rows by more than they vary; shrinkage" in ok(
-        capsys, "probe", "wide.npy", "w.npy", *elsewhere
-    )
+    np.save("x.npy", np.asarray(data.x)[:12])
+    np.save("z.npy", np.arange(12) % 2)
+    argv = ["probe", "x.npy", "z.npy", "--probes", "mean-difference"]
+    few = "the covariance of 5 features is of 4 rows, too few of them; shrinkage helps: fit --shr"
+    assert ok(capsys, *argv, "--method", "leace").count(few) == 1  # of fresh rows
+    assert "the covariance of" not in ok(capsys, *argv)
+
+
+@pytest.mark.parametrize(
+    ("method", "rows", "damage", "said"),
+    [
+        (ej.LEACE(), 12, 0.5, "of 12 features is of 12 rows, too few of them; shrinkage helps"),
+        (ej.LEACE(), 13, 1.1, "of 13 rows"),
+        (ej.LEACE(), 13, 0.5, ""),
+        (ej.erasers.ClosedForm(), 9, 0.5, "more rows help"),
+        (ej.MeanDifference(), 9, 65.0, ""),
+        (ej.INLP(), 9, 1.1, ""),
+        (None, 80, 65.7, "moves rows by more than they vary; shrinkage helps"),
+        (None, 80, 0.9, ""),
+    ],
+)
+def test_what_few_rows_do_is_said_of_what_has_a_covariance(method, rows, damage, said):
+    found = few_rows(method, rows, 12, damage)
+    assert said in found
+    assert bool(said) == bool(found)
 
 
 def test_bad_input_to_probe(here, data, capsys):
