@@ -90,8 +90,8 @@ def _read(source: Source) -> "pa.Table":
         if source.part is None and not _is_index(columns[0]):
             raise MessageError(
                 f"{source.path}: column 0 has no name, and is no index of pandas: its entries "
-                "would be whole numbers, text or dates, all different; name it, write the file with "
-                f"index=False, or name the columns to use, {source.path}:a,b"
+                "would be whole numbers, text or dates, all different; name it, write the file "
+                f"with index=False, or name the columns to use, {source.path}:a,b"
             )
     return type(data).from_arrays(columns, names=names)
 
