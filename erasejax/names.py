@@ -5,7 +5,6 @@ of this package are found, since they are imported; those of others are register
 by an entry point of the group `erasejax` that names the class.
 """
 
-import difflib
 import functools
 import importlib
 import pkgutil
@@ -16,6 +15,7 @@ from importlib import metadata
 from typing import Any, ClassVar, TypeVar
 
 from erasejax._core.pytrees import register_module
+from erasejax._core.text import nearest
 
 __all__ = ["Named", "fill_room", "known", "load_entry_points", "look_up", "name_of", "register"]
 
@@ -115,7 +115,7 @@ def look_up(role: str, name: str, base: type = object) -> Any:
     table = {key: cls for key, cls in known(role).items() if issubclass(cls, base)}
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name.lower().replace("_", "-"), table, n=1)
+    near = nearest(name.lower().replace("_", "-"), table)
     hint = f"did you mean {near[0]}? " if near else ""
     raise ValueError(f"unknown {role} {name!r}; {hint}there are {', '.join(sorted(table))}")
 

@@ -5,11 +5,13 @@ codes that move the cursor or change what was printed before, marks that turn th
 writing. Nothing of that reaches a terminal: what is not printable is shown by its code.
 """
 
+import difflib
 import io
 import os
 import sys
+from collections.abc import Iterable, Sequence
 
-__all__ = ["lines_of", "plain", "prepare_streams", "show"]
+__all__ = ["lines_of", "nearest", "plain", "prepare_streams", "show", "told_apart"]
 
 _LONGEST = 60  # characters of a name that are shown
 
@@ -44,6 +46,35 @@ def plain(text: str) -> str:
 def lines_of(text: object) -> str:
     """Returns lines that may hold names from files, each made safe by `plain`."""
     return "\n".join(map(plain, str(text).split("\n")))
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
+    """Returns the names that somebody may have meant, the nearest first.
+
+    Of those that share as many letters in order, the one with the same letters comes first: two
+    that have changed places are one slip, a letter more and a letter less are two.
+
+    Args:
+      name: what was written.
+      known: what there is.
+      cutoff: of `difflib.get_close_matches`.
+    """
+    near = difflib.get_close_matches(name, list(known), n=5, cutoff=cutoff)
+    return sorted(near, key=lambda one: sorted(one) != sorted(name))
+
+
+def told_apart(names: Sequence[str]) -> list[str]:
+    """Returns names without the file or folder that all of them are in.
+
+    Args:
+      names: of files and of arrays in them, such as "acts.npz:layer0" and "acts.npz:layer1", which
+        become "layer0" and "layer1".
+    """
+    if len(names) < 2:
+        return list(names)
+    same = os.path.commonprefix(list(names))
+    start = max(same.rfind(sign) for sign in (":", "/", os.sep)) + 1
+    return [name[start:] for name in names]
 
 
 def prepare_streams() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -88,14 +89,15 @@ def fit(
 
     Args:
       rows: features, (rows, features), and last their labels, one a row. Of a table all columns but
-        the labels', the task's and an index of pandas; or one column of lists. None at all where
-        --moments holds what was counted.
+        the labels', the task's and an index of pandas, which in a .csv is a first column without
+        a name; or one column of lists. None at all where --moments holds what was counted.
       labels: the labels; what stands without an option is then features alone.
       out: where to save the eraser, a .safetensors file. With --moments it may be left out.
       moments: where to keep the moments and which files are in them, after each file; those that
         are in them are skipped. For methods that solve from moments.
       method: {erasers}.
-      task: what splince keeps; classes as labels, or floats, one or several columns.
+      task: what splince keeps, and what --given erases within; classes as labels, or for splince
+        floats, one or several columns.
       concept: what labels that are numbers mean.
       options: fields of the eraser, see `command`.
       certificate: compute the damage and linear_r2, which takes the covariance of the features.
@@ -108,6 +110,9 @@ def fit(
 
     Returns:
       A line that says what was fitted, and one of what it does to the fitting rows.
+
+    Warns:
+      UserWarning: a class has one row.
 
     Raises:
       ValueError: the input cannot be used, or fitting failed.
@@ -181,6 +186,13 @@ def fit(
     files.save(found.eraser, out, overwrite=force, notes=notes)
     for text in (*describe(int(found.eraser.status)), *config.remarks(found.eraser)):
         print(f"erasejax: {text}", file=sys.stderr)
+    counts = zip(found.class_names or (), found.class_counts, strict=False)  # none of floats
+    if rare := [name for name, rows in counts if rows == 1]:
+        warnings.warn(
+            f"class {show(rare[0])} has 1 row, of which what is erased cannot be told from its "
+            "noise; add rows, or leave the class out",
+            stacklevel=2,
+        )
     line = (
         f"{show(str(out))}: {method}, removes {int(found.eraser.rank)} of {found.shape[1]} "
         f"dimensions, fitted on {found.shape[0]} rows, {found.concept}"

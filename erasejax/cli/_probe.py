@@ -4,14 +4,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from rich.console import Console
 from tyro.conf import arg
 
-from erasejax._core.text import lines_of
+from erasejax._core.console import open_console, print_table
+from erasejax._core.text import lines_of, plain, told_apart
 from erasejax.cli._arguments import Columns, Encoding, OptionalFile, Rows
 from erasejax.cli._question import question
 from erasejax.pages import check_page, write_probe_page
-from erasejax.readout import Line, Protocol, Table, answers, caption, fairness, majority
+from erasejax.readout import (
+    Line,
+    Protocol,
+    Table,
+    answers,
+    caption,
+    fairness,
+    majority,
+    no_interval,
+)
 
 __all__ = ["probe"]
 
@@ -26,6 +35,7 @@ def probe(
     probes: str = "logistic,lda,mean-difference",
     task: OptionalFile = None,
     groups: OptionalFile = None,
+    concept: Annotated[str, arg(metavar="auto|classes")] = "auto",
     keep_mean: bool = True,
     seed: int = 0,
     seeds: Annotated[int, arg(metavar="N")] = 1,
@@ -59,6 +69,7 @@ def probe(
       task: a second label a row, which should survive: probes of it before and after, and how
         their answers differ between the classes of the first.
       groups: which rows belong together, one id a row, integers or text; no group is split.
+      concept: what labels and a task that are whole floats mean; "classes" takes them as classes.
       keep_mean: project about the mean of the rows, not about the origin.
       seed: of the split, and of methods and probes that draw.
       seeds: how many splits into fresh rows, of seeds from --seed on. Above one: means, ± half of
@@ -85,6 +96,7 @@ def probe(
         probes=probes,
         task=task,
         groups=groups,
+        concept=concept,
         keep_mean=keep_mean,
         seed=seed,
         seeds=seeds,
@@ -94,28 +106,25 @@ def probe(
     found = asked.ask(files)
     if out is not None:
         write_probe_page(out, asked, found, summary=summary, overwrite=force)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 110
     print(lines_of(summary))
+    names = told_apart(list(found))
     for protocols in zip(*found.values(), strict=True):
         print(f"\n{lines_of(protocols[0].title)}")
-        _print(console, dict(zip(found, protocols, strict=True)), weights=weights)
+        _print(dict(zip(names, protocols, strict=True)), weights=weights)
     return None if out is None else str(out)
 
 
-def _print(console: Console, found: Mapping[str, Protocol], *, weights: bool) -> None:
+def _print(found: Mapping[str, Protocol], *, weights: bool) -> None:
     """Prints the tables of a protocol, and what they say.
 
     Args:
-      console: where tables go.
       found: by the names of the features; where there are several, lines begin with them.
       weights: whether to show the lengths of weight vectors.
     """
 
     def show(lines: Callable[[Protocol], Sequence[Line]], table: Callable[..., Table]) -> None:
         tables = {name: table(lines(protocol)) for name, protocol in found.items()}
-        console.print(_drawn(tables))
+        print_table(open_console(), _drawn(tables))
 
     def say(words: Callable[[Protocol], list[str]]) -> None:
         for name, protocol in found.items():
@@ -131,11 +140,14 @@ def _print(console: Console, found: Mapping[str, Protocol], *, weights: bool) ->
     say(lambda one: [majority(one.task_majority or 0.0), *_warnings(one.task_lines)])
     print("\nHow their answers differ between the classes of the concept")
     show(lambda one: one.task_lines, fairness)
+    for text in no_interval(next(iter(found.values()))):
+        print(text)
 
 
 def _drawn(tables: Mapping[str, Table]) -> Any:
     """Returns tables of several features as one that rich draws."""
     from rich.table import Table as Drawn
+    from rich.text import Text
 
     several = len(tables) > 1
     drawn = Drawn(*["features"] * several, "probe", "")
@@ -144,7 +156,7 @@ def _drawn(tables: Mapping[str, Table]) -> Any:
     for features, table in tables.items():
         for i, (name, when, cells) in enumerate(table.rows):
             first = name if when == "before" else ""
-            of = [features if i == 0 else ""] * several
+            of = [Text(plain(features) if i == 0 else "")] * several  # a name may hold markup
             drawn.add_row(*of, first, when, *cells, end_section=when == "after")
     return drawn
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from erasejax._core.inputs import choice
 from erasejax.cli._arguments import check_seed, configure, needs_files
 from erasejax.cli._common import check_dims, load_eraser
 from erasejax.files import (
@@ -10,8 +11,8 @@ from erasejax.files import (
     find_layers,
     open_features,
     parse,
+    read_classes,
     read_groups,
-    read_labels,
     read_labels_again,
 )
 from erasejax.names import look_up
@@ -29,6 +30,7 @@ def question(
     probes: str = "logistic,lda,mean-difference",
     task: str | None = None,
     groups: str | None = None,
+    concept: str = "auto",
     keep_mean: bool = True,
     seed: int = 0,
     seeds: int = 1,
@@ -44,6 +46,7 @@ def question(
       ValueError: the input cannot be used.
     """
     check_seed(seed)
+    choice("--concept", concept, ("auto", "classes"))
     if not 1 <= seeds <= 2**31 - seed:
         raise ValueError(f"--seeds: expected a whole number of splits from 1 on, got {seeds}")
     if len(rows) < 2:
@@ -78,18 +81,18 @@ def question(
     }
     class_names: Any = notes.get("class_names")
     if fitted and fitted.needs_z and class_names:  # it reads labels, by their numbers
-        concept = read_labels_again(parse(labels, encoding), class_names)
+        erased = read_labels_again(parse(labels, encoding), class_names)
     else:
-        concept = read_labels(parse(labels, encoding), concept="classes")
-    kept = None if task is None else read_labels(parse(task, encoding), concept="classes")
+        erased = read_classes(parse(labels, encoding), concept)
+    kept = None if task is None else read_classes(parse(task, encoding), concept)
     together = None if groups is None else read_groups(parse(groups, encoding))
     for each in features.values():
-        check_rows(each, concept)
+        check_rows(each, erased)
         if kept is not None:
             check_rows(each, kept, what="task entries")
         if together is not None:
             check_rows(each, together, what="group ids")
-    for of in (concept, kept):
+    for of in (erased, kept):
         if of is not None and len(of.names or ()) != 2 and "zero-one" in kinds:
             raise ValueError(
                 f"{of.source}: the probe zero-one separates 2 classes, got {len(of.names or ())}"
@@ -102,7 +105,7 @@ def question(
         given = None if kept is None else options.get("given")
     asked = Question(
         probes=kinds,
-        concept=concept,
+        concept=erased,
         task=kept,
         groups=together,
         method=config,
@@ -112,10 +115,10 @@ def question(
         seed=seed,
         splits=seeds,
     )
-    summary = f"{len(concept.values)} rows"
+    summary = f"{len(erased.values)} rows"
     if together is not None:
         summary += f" in {len(together.names or ())} groups"
-    summary += f", {concept}"
+    summary += f", {erased}"
     if kept is not None:
         summary += f"; the task has {kept}"
     if told := asked.unequal():

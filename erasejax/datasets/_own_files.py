@@ -38,7 +38,7 @@ class FileRows(OwnRows):
 
     Attributes:
       file: static; the features, "acts.npz:layer3", "cells.csv", "cells.csv:a,b". In a spec a list
-        of them is an axis: layers.
+        of them is an axis, and so is a pattern, "acts.npz:layer*" or "acts-*.npy": layers.
       labels: static; the concept, "y.npy", "cells.csv:sex". A list is an axis: concepts.
       groups: static; which rows belong together, or None.
       task: static; a second concept that should survive erasure, or None.

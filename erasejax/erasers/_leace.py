@@ -52,7 +52,8 @@ class LEACE(ClosedForm[Projection]):
       given: static; what erasing leaves alone of the concept, because a task y says so, `fit(x, z,
         task=y)`. "none": nothing, Cov(r(x), z) = 0. "pooled": the mean over y of Cov(r(x), z | y)
         becomes 0, at k - 1 directions. "each": Cov(r(x), z | y) becomes 0 for every y, at up to
-        m (k - 1) directions. Demographic parity wants the first, equalised odds the last.
+        m (k - 1) directions. Demographic parity wants the first, equalised odds the second, which
+        is mostly enough, or the last.
 
     Example:
       >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))

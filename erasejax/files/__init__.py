@@ -5,7 +5,14 @@ from erasejax.files._csv import CSV
 from erasejax.files._features import Features, open_features
 from erasejax.files._formats import Format, Writer
 from erasejax.files._joint import joint_labels as joint_labels
-from erasejax.files._labels import Labels, read_groups, read_labels, read_labels_again, read_task
+from erasejax.files._labels import (
+    Labels,
+    read_classes,
+    read_groups,
+    read_labels,
+    read_labels_again,
+    read_task,
+)
 from erasejax.files._layers import find_layers as find_layers
 from erasejax.files._npy import NPY
 from erasejax.files._npz import NPZ
@@ -61,6 +68,7 @@ __all__ = [
     "read_again",
     "read_array",
     "read_blocks",
+    "read_classes",
     "read_groups",
     "read_header",
     "read_labels",

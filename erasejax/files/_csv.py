@@ -12,20 +12,21 @@ import numpy as np
 from erasejax._core.text import show
 from erasejax.files._formats import Format, Names, Opened, Shape
 from erasejax.files._sources import MessageError, Source, not_text
-from erasejax.files._tables import Table, batch_of, schema_of
+from erasejax.files._tables import INDEX, Table, batch_of, schema_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["CSV"]
 
+_UNNAMED = ("", "Unnamed: 0")  # as pandas writes an index, and as it reads and writes it again
 _BLOCK = 1 << 20  # bytes that pyarrow parses at once, in which it is fastest
 _LARGEST_BLOCK = (1 << 31) - 1  # beyond which it cannot count
 _TOO_SMALL = ("straddling", "file or block")  # what it says of a block that holds no whole row
 
 
 class CSV(Format):
-    """A table in text."""
+    """A table in text, whose first column is an index where pandas wrote one without a name."""
 
     name = ".csv"
     is_table = is_text = True
@@ -34,11 +35,12 @@ class CSV(Format):
     def open(self, source: Source) -> Table:
         """Reads the table."""
         data = _read(source)
+        index = tuple(name for name in data.column_names if name == INDEX)
 
         def batches(columns: list[str], rows: int) -> "Iterator[pa.RecordBatch]":
             return iter(data.select(columns).to_batches(max_chunksize=rows))
 
-        return Table(source, data.schema, data.num_rows, batches)
+        return Table(source, data.schema, data.num_rows, batches, index)
 
     @contextlib.contextmanager
     def write(self, path: Path, shape: Shape, dtype: np.dtype, names: Names) -> Opened:
@@ -78,10 +80,20 @@ def _read(source: Source) -> "pa.Table":
     stripped = [name.strip() for name in names]
     if len(set(stripped)) == len(set(names)):
         names = stripped
-    _check_names(source, names)
+    first = names[:1] if len(names) > 1 and names[0] in _UNNAMED else []
+    _check_names(source, names[len(first) :], len(first))
     if data.num_rows:
         _check_closed(source, data.column(len(names) - 1)[-1].as_py())
-    return type(data).from_arrays([_trimmed(column) for column in data.columns], names=names)
+    columns = [_trimmed(column) for column in data.columns]
+    if first:
+        names = [INDEX, *names[1:]]
+        if source.part is None and not _is_index(columns[0]):
+            raise MessageError(
+                f"{source.path}: column 0 has no name, and is no index of pandas: its entries "
+                "would be whole numbers, text or dates, all different; name it, write the file "
+                f"with index=False, or name the columns to use, {source.path}:a,b"
+            )
+    return type(data).from_arrays(columns, names=names)
 
 
 def _encoding(source: Source) -> str:
@@ -137,8 +149,13 @@ def _parse(source: Source, encoding: str) -> "pa.Table":
             size = min(4 * size, _LARGEST_BLOCK)
 
 
-def _check_names(source: Source, names: list[str]) -> None:
+def _check_names(source: Source, names: list[str], start: int) -> None:
     """Checks that the first line holds names.
+
+    Args:
+      source: the file.
+      names: of all columns but an index.
+      start: the number of the first of them.
 
     Raises:
       MessageError: it does not.
@@ -150,11 +167,21 @@ def _check_names(source: Source, names: list[str]) -> None:
         )
     if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
         raise MessageError(f"{source.path}: its columns are not separated by commas")
-    if unnamed := [name for name in names if name in {"", "Unnamed: 0"}]:
+    if unnamed := [i for i, name in enumerate(names, start) if name in _UNNAMED]:
         raise MessageError(
-            f"{source.path}: column {names.index(unnamed[0])} has no name (an index written by "
-            "pandas?); name it, or write the file with index=False"
+            f"{source.path}: column {unnamed[0]} has no name (an index written by pandas?); name "
+            "it, or write the file with index=False"
         )
+
+
+def _is_index(column: "pa.ChunkedArray") -> bool:
+    """Returns whether a column holds numbers or names of rows, no two the same."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    if column.null_count or pa.types.is_floating(column.type):
+        return False
+    return pyarrow.compute.call_function("count_distinct", [column]).as_py() == len(column)
 
 
 def _is_number(text: str) -> bool:

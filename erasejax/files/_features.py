@@ -159,9 +159,16 @@ def _row_shape(source: Source, shape: tuple[int, ...]) -> tuple[int, int]:
       ValueError: they are not.
     """
     if len(shape) != 2:
+        advice = "reshape it first"
+        if len(shape) == 3:
+            advice = (
+                "if the first are layers, save an array a layer, np.savez('acts.npz', layer0=x[0], "
+                "layer1=x[1]), and name one, acts.npz:layer0, or for probe all, acts.npz:layer*, "
+                "or sweep with layer = [0, 1]; of tokens take one, or their mean"
+            )
         raise ValueError(
             f"{source}: expected features of shape (rows, features), got {len(shape)} axes, "
-            f"{shape}; reshape it first"
+            f"{shape}; {advice}"
         )
     if 0 in shape:
         raise ValueError(f"{source}: expected at least one row and one feature, got shape {shape}")

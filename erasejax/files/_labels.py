@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Labels",
     "describe_classes",
+    "read_classes",
     "read_groups",
     "read_labels",
     "read_labels_again",
@@ -137,6 +138,27 @@ def read_labels(
     whole = np.full(len(values), -1 if found.names else np.nan, found.values.dtype)
     whole[there] = found.values
     return dataclasses.replace(found, values=whole)
+
+
+def read_classes(spec: str | os.PathLike[str], concept: str = "auto") -> Labels:
+    """Reads labels that must be classes.
+
+    Args:
+      spec: as in `read_labels`.
+      concept: "auto"; "classes" also takes whole floats as classes.
+
+    Returns:
+      `Labels`.
+
+    Raises:
+      ValueError: as `read_labels`, or they are floats.
+      FileNotFoundError: there is no such file.
+      ModuleNotFoundError: reading tables needs pyarrow.
+    """
+    found = read_labels(spec, concept=concept)
+    if found.names is not None:
+        return found
+    return read_labels(spec, concept="classes")  # which says why they are none
 
 
 def _there(spec: str | os.PathLike[str], values: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "INDEX",
     "Table",
     "batch_of",
     "is_list",
@@ -28,6 +29,9 @@ __all__ = [
     "schema_of",
     "values_of",
 ]
+
+
+INDEX = "__index_level_0__"  # as pandas calls an index without a name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,8 +198,9 @@ class Table:
                 f"features, name it alone: {self.source.path}:{name}"
             )
         raise ValueError(
-            f"{self.source}: column {name!r} holds {what}, features must be numbers; name the "
-            f"columns to use, {self.source.path}:a,b, or the labels' column as the labels"
+            f"{self.source}: column {name!r} holds {what}, features must be numbers; leave it out, "
+            f"--drop {show(name)}, name the columns to use, {self.source.path}:a,b, or the labels' "
+            "column as the labels"
         )
 
     def _text(self, name: str) -> str:

@@ -1,6 +1,5 @@
 """Erasers folded into a checkpoint in files, which is never loaded as a whole."""
 
-import difflib
 import functools
 import json
 import os
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from erasejax._core.text import nearest
 from erasejax._core.types import Json
 from erasejax.files import Tensor, read_tensors, remove_orphans, replacing
 from erasejax.models._edit import Edit, Layout, Side, check, edit, host, rounded
@@ -169,7 +169,7 @@ def _jobs(
     for layer, eraser in erasers.items():
         found = edit(layer, eraser, constant=constant)
         if layer not in layers:
-            near = difflib.get_close_matches(layer, layers, n=1)
+            near = nearest(layer, layers)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{layer}: the checkpoint has no {layer}.weight{hint}")
         weight, bias = (store.tensors.get(f"{layer}.{part}") for part in ("weight", "bias"))

@@ -1,8 +1,9 @@
 """The modules of a model by path, such as "encoder.layer.3": torch's names, and the same of nnx."""
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from erasejax._core.text import nearest
 
 __all__ = ["find_modules", "is_called", "is_torch_model"]
 
@@ -93,7 +94,7 @@ def _near(path: str, modules: Mapping[str, Any]) -> str:
     """Returns what may have been meant, for the end of a message."""
     names = [name for name in modules if name]
     deeper = [name for name in names if name.endswith(f".{path}")]
-    close = deeper or difflib.get_close_matches(path, names, n=2, cutoff=0.5)
+    close = deeper or nearest(path, names, cutoff=0.5)
     if close:
         return f"; did you mean {' or '.join(map(repr, close[:2]))}?"
     return f"; it has {', '.join(map(repr, names[:4]))}{' ...' if len(names) > 4 else ''}"

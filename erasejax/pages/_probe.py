@@ -25,6 +25,7 @@ from erasejax.readout import (
     caption,
     fairness,
     majority,
+    no_interval,
 )
 
 if TYPE_CHECKING:
@@ -144,16 +145,21 @@ def _of_one(protocols: Sequence[Protocol]) -> Iterator[tuple[str, "Figure", str]
     for protocol in protocols:
         panels = list(_panels(protocol))
         title, _, rest = protocol.title.partition(": ")
-        yield title, dots(panels), f"{rest[:1].upper()}{rest[1:]}."
+        text = f"{rest[:1].upper()}{rest[1:]}."
+        text += "".join(f" Of how answers differ {said}." for said in no_interval(protocol))
+        yield title, dots(panels), text
 
 
 def _along_layers(found: Found) -> Iterator[tuple[str, "Figure", str]]:
     """Yields the same of several: a picture for each number."""
     fresh = {name: list(_panels(protocols[-1])) for name, protocols in found.items()}
+    first = next(iter(found.values()))[-1]
     for i, panel in enumerate(next(iter(fresh.values()))):
         text = "On fresh rows, a panel for each probe."
         if not math.isnan(panel.number(panel.lines[0])[1]):
             text += " Band: 95% interval."
+        else:
+            text += "".join(f" {said.capitalize()}." for said in no_interval(first))
         yield panel.title, curves({name: panels[i] for name, panels in fresh.items()}), text
 
 
@@ -192,6 +198,8 @@ def _parts(protocol: Protocol, asked: Question) -> Iterator[Html]:
     yield from _confusion("the task", task, names)
     yield element("h3", "How the task's answers differ between classes of the concept")
     yield _table(fairness(task))
+    for text in no_interval(protocol):
+        yield element("p", text, class_="tiny")
     if len(names) == 2:
         yield element("p", f"A positive decision is to answer {names[1]}.", class_="tiny")
     yield from _recall(task, names, groups)

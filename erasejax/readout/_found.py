@@ -55,6 +55,7 @@ class Protocol:
       within: whether that is what they read within the classes of the task.
       lines: two for each probe of the concept.
       task_lines: two for each probe of the task; none without a task.
+      remark: what else is to be said of the eraser, or "".
     """
 
     title: str
@@ -66,6 +67,7 @@ class Protocol:
     within: bool
     lines: tuple[Line, ...]
     task_lines: tuple[Line, ...]
+    remark: str = ""
 
 
 def over_splits(found: Sequence[Protocol], *, scored: int, fitted: int) -> Protocol:

@@ -16,7 +16,7 @@ from erasejax.files import Features, Labels
 from erasejax.probes import Probe
 from erasejax.readout._found import Protocol, over_splits
 from erasejax.readout._protocol import Part, protocol
-from erasejax.readout._words import fresh_rows, same_rows, shares
+from erasejax.readout._words import few_rows, fresh_rows, same_rows, shares
 from erasejax.rows import Dataset, split_groups, split_rows
 
 __all__ = ["Question"]
@@ -106,7 +106,7 @@ class Question:
           x: (n, d) features.
         """
         whole = self._part(x, slice(None))
-        return protocol(
+        found = protocol(
             same_rows(len(whole.data.z), whole.groups),
             self._fit(whole, self.seed),
             self.probes,
@@ -117,6 +117,7 @@ class Question:
             given=self.given,
             intervals=True,
         )
+        return self._remarked(found, x.shape)
 
     def fresh_rows(self, x: np.ndarray, *, done: Callable[[], object] = _nothing) -> Protocol:
         """Returns what is read of rows that the eraser, and then the probe, has not seen.
@@ -125,7 +126,7 @@ class Question:
           x: (n, d) features.
           done: called after each split.
         """
-        found, sizes = [], (0, 0)
+        found, sizes, parts = [], (0, 0), []
         for seed in range(self.seed, self.seed + self.splits):
             *fitted, train, test = (self._part(x, part) for part in self.split(seed))
             parts = [*fitted, train, test]
@@ -150,7 +151,8 @@ class Question:
             rows = [len(part.data.z) for part in parts]
             sizes = sizes if sizes[0] else (rows[-1], sum(rows[:-1]))
             done()
-        return over_splits(found, scored=sizes[0], fitted=sizes[1])
+        whole = over_splits(found, scored=sizes[0], fitted=sizes[1])
+        return self._remarked(whole, (len(parts[0].data.z), x.shape[1]))
 
     def ask(self, files: Mapping[str, Features]) -> dict[str, list[Protocol]]:
         """Asks of the features of one file, or of several, with a bar where it takes a second.
@@ -178,6 +180,11 @@ class Question:
                 same = [self.same_rows(x)] if both else []
                 found[name] = [*same, self.fresh_rows(x, done=done)]
         return found
+
+    def _remarked(self, found: Protocol, fitted: tuple[int, ...]) -> Protocol:
+        """Returns a protocol with a remark on an eraser of so many rows and features."""
+        rows, dims = fitted
+        return dataclasses.replace(found, remark=few_rows(self.method, rows, dims, found.damage))
 
     def _part(self, x: Any, index: np.ndarray | slice) -> Part:
         z = jnp.asarray(self.concept.values[index])

@@ -5,13 +5,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from erasejax._core.text import show
+from erasejax.erasers import ClosedForm, Eraser
 from erasejax.files import Labels
 from erasejax.metrics import LinearLeak
 from erasejax.readout._found import Protocol
 
-__all__ = ["caption", "fresh_rows", "majority", "same_rows", "sentences", "shares"]
+__all__ = [
+    "caption",
+    "few_rows",
+    "fresh_rows",
+    "majority",
+    "no_interval",
+    "same_rows",
+    "sentences",
+    "shares",
+]
 
 _LEVEL = 0.05
+_SHRINK = "shrinkage helps: fit --shrinkage-rule oas, and give the file as --eraser"
 _TOLD = 0.1  # parts that are unequal by more than a tenth are worth a line
 
 
@@ -81,12 +92,41 @@ def majority(share: float) -> str:
     return f"majority rate {share:.4f}, the accuracy of knowing nothing"
 
 
+def no_interval(found: Protocol) -> list[str]:
+    """Returns what stands below numbers of a task's answers where they have no interval."""
+    fresh = found.leaks[0].test is not None
+    if not found.task_lines or found.task_lines[0].halves or not fresh:
+        return []
+    return ["one split has no interval here; --seeds 20 gives one"]
+
+
+def few_rows(method: Eraser | None, rows: int, dims: int, damage: float) -> str:
+    """Returns a line about an eraser whose covariance is of too few rows; else "".
+
+    Args:
+      method: that was fitted, or None where that was done elsewhere.
+      rows: to which it was fitted.
+      dims: features.
+      damage: what erasing cost, as a share of the variance.
+    """
+    if method is None:
+        return "" if damage <= 1 else f"the eraser moves rows by more than they vary; {_SHRINK}"
+    if not isinstance(method, ClosedForm) or not method.needs_covariance:
+        return ""
+    if rows > dims and damage <= 1:
+        return ""
+    helps = _SHRINK if hasattr(method, "shrinkage_rule") else "more rows help"
+    return f"the covariance of {dims} features is of {rows} rows, too few of them; {helps}"
+
+
 def caption(found: Protocol) -> list[str]:
     """Returns what stands below the scores of a protocol, line by line."""
     lines = [
         f"{majority(found.majority)}; damage {found.damage:.4f} of the variance; "
         f"dimensions removed {found.rank}"
     ]
+    if found.remark:
+        lines.append(found.remark)
     what = "within the classes of the task, linear read-out" if found.within else "linear read-out"
     if len(found.leaks) == 1:
         return [*lines, *sentences(found.leaks[0], what)]

@@ -7,10 +7,10 @@ their own that take what they leave out from the top, so a sweep may be a sum of
 """
 
 import dataclasses
-import difflib
 import functools
 import itertools
 import json
+import os
 import runpy
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,9 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from erasejax.datasets import OwnRows, Rows
+from erasejax._core.text import nearest
+from erasejax.datasets import FileRows, OwnRows, Rows
+from erasejax.files import find_layers
 from erasejax.names import Named, known, look_up, name_of
 from erasejax.sweep._cells import BLOCK, Config, Grid, Product, Table, canonical
 from erasejax.sweep._columns import PROTOCOLS, Columns, metric_names
@@ -192,6 +194,9 @@ def _expand(role: str, table: Table) -> list[Config]:
     found = []
     for cls, own in zip(classes, fields, strict=True):
         mine = {key: _listed(values) for key, values in axes.items() if key in own}
+        files = mine.get("file", [None])
+        if cls is FileRows and all(isinstance(file, str | os.PathLike) for file in files):
+            mine["file"] = list(find_layers(files))  # patterns are layers
         for values in itertools.product(*mine.values()):
             given: dict[str, Any] = dict(zip(mine, values, strict=True))
             if cls is not Rows:  # whose arrays are fields
@@ -333,7 +338,7 @@ def _names(key: str, value: object) -> list[str]:
 
 def _hint(name: str, known: Iterable[str]) -> str:
     known = list(known)
-    near = difflib.get_close_matches(name.lower(), known, n=1)
+    near = nearest(name.lower(), known)
     return (f"did you mean {near[0]}? " if near else "") + f"there are {', '.join(known)}"
 
 

@@ -417,6 +417,7 @@ def test_bad_input_to_fit(case, blocks, here, data, capsys, monkeypatch):
     ("argv", "message"),
     [
         ("--method mean_diference", "did you mean mean-difference? there are ablation"),
+        ("--method laece", "did you mean leace?"),
         ("--method identity --no-keep-mean", "--keep-mean is no option of identity"),
         ("--rank 2", "--rank is no option of mean-difference, which has --keep-mean"),
         ("--method random-directions --rank 9", "expected 1 to 5 directions"),
@@ -473,10 +474,25 @@ def test_a_text_column_is_named(here, data, capsys):
     pyarrow.csv.write_csv(table, "t.csv")
     err = bad(capsys, "fit", "t.csv", "t.csv:z", "--out", "e.safetensors")
     assert "column 'city' holds text" in err
+    assert "leave it out, --drop city" in err
+    ok(capsys, "fit", "t.csv", "t.csv:z", "--drop", "city", "--out", "dropped.safetensors")
     ok(capsys, "fit", "t.csv:a", "t.csv:z", "--out", "e.safetensors")
     (here / "z.csv").write_text("\n".join(map(str, data.z)))  # no header
     err = bad(capsys, "fit", "t.csv:a", "z.csv", "--out", "f.safetensors")
     assert "first line of a csv file is read as column names" in err
+
+
+def test_a_class_of_one_row_is_warned_of(here, data, capsys):
+    np.save("rare.npy", np.where(np.arange(N) == 7, "owl", np.load("z.npy")))
+    for kept in ([], ["--moments", "m.safetensors"]):
+        code = cli.main(["fit", "x.npy", "rare.npy", "--out", f"e{len(kept)}.safetensors", *kept])
+        assert code == 0
+        assert capsys.readouterr().err.endswith(
+            "erasejax: warning: class owl has 1 row, of which what is erased cannot be told from "
+            "its noise; add rows, or leave the class out\n"
+        )
+    np.save("real.npy", np.linspace(0.5, 1, N))
+    ok(capsys, "fit", "x.npy", "real.npy", "--out", "real.safetensors")
 
 
 def test_bad_input_to_apply(here, data, capsys):

@@ -5,11 +5,13 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
+import erasejax as ej
 from erasejax import names
+from erasejax.cli._question import question
 from erasejax.files import Labels
 from erasejax.files import _streaming as streaming
 from erasejax.metrics import Metric, accuracy
-from erasejax.readout._words import shares
+from erasejax.readout._words import few_rows, shares
 from erasejax.rows import split_groups
 from tests.command import D, bad, ok
 
@@ -59,9 +61,60 @@ def test_probe_with_an_eraser_that_reads_labels(here, data, capsys, monkeypatch)
     assert "reads a real concept" in bad(capsys, *probe, "--eraser", "r.safetensors")
 
 
-def test_whole_floats_are_classes_for_a_probe(here, data, capsys):
+def test_whole_floats_are_classes_where_that_is_said(here, data, capsys):
     np.save("f.npy", np.asarray(data.z, float))
-    assert "0 (20), 1 (20)" in ok(capsys, "probe", "x.npy", "f.npy", "--probes", "mean-difference")
+    for command in (
+        ["fit", "x.npy", "f.npy", "--out", "e.safetensors"],
+        ["probe", "x.npy", "f.npy"],
+        ["probe", "x.npy", "z.npy", "--task", "f.npy"],
+    ):
+        wrong = bad(capsys, *command)
+        assert "f.npy: the labels are floats and all whole" in wrong
+        assert "--concept classes" in wrong
+    _, asked, _ = question("x.npy", "f.npy", task="f.npy", concept="classes")
+    assert asked.classes == asked.tasks == ("0", "1", "2")
+    real = ["probe", "x.npy", "f.npy", "--concept", "real"]
+    assert "--concept: expected one of auto, classes, got 'real'" in bad(capsys, *real)
+
+
+def test_layers_in_one_array_are_told_apart_from_rows(here, data, capsys):
+    x = np.asarray(data.x)
+    np.save("acts.npy", np.stack([x, x + 1]))
+    wrong = bad(capsys, "probe", "acts.npy", "z.npy")
+    assert "got 3 axes, (2, 60, 5)" in wrong
+    assert "np.savez('acts.npz', layer0=x[0], layer1=x[1])" in wrong
+    assert "layer = [0, 1]" in wrong
+    assert "reshape" not in wrong
+    np.save("flat.npy", x.ravel())
+    assert "reshape it first" in bad(capsys, "probe", "flat.npy", "z.npy")
+
+
+def test_too_few_rows_for_a_covariance_are_spoken_of(here, data, capsys):
+    np.save("x.npy", np.asarray(data.x)[:12])
+    np.save("z.npy", np.arange(12) % 2)
+    argv = ["probe", "x.npy", "z.npy", "--probes", "mean-difference"]
+    few = "the covariance of 5 features is of 4 rows, too few of them; shrinkage helps: fit --shr"
+    assert ok(capsys, *argv, "--method", "leace").count(few) == 1  # of fresh rows
+    assert "the covariance of" not in ok(capsys, *argv)
+
+
+@pytest.mark.parametrize(
+    ("method", "rows", "damage", "said"),
+    [
+        (ej.LEACE(), 12, 0.5, "of 12 features is of 12 rows, too few of them; shrinkage helps"),
+        (ej.LEACE(), 13, 1.1, "of 13 rows"),
+        (ej.LEACE(), 13, 0.5, ""),
+        (ej.erasers.ClosedForm(), 9, 0.5, "more rows help"),
+        (ej.MeanDifference(), 9, 65.0, ""),
+        (ej.INLP(), 9, 1.1, ""),
+        (None, 80, 65.7, "moves rows by more than they vary; shrinkage helps"),
+        (None, 80, 0.9, ""),
+    ],
+)
+def test_what_few_rows_do_is_said_of_what_has_a_covariance(method, rows, damage, said):
+    found = few_rows(method, rows, 12, damage)
+    assert said in found
+    assert bool(said) == bool(found)
 
 
 def test_bad_input_to_probe(here, data, capsys):

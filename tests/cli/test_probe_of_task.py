@@ -141,11 +141,9 @@ def test_several_files_are_layers(here, capsys):
     assert find_layers(["acts.npz:layer*"]) == tuple(f"acts.npz:layer{i}" for i in (0, 2, 10))
     out = ok(capsys, "probe", "acts.npz:layer*", "z.npy", "--probes", "lda")
     assert "One set of rows" not in out
-    lines = [line for line in out.splitlines() if "acts.npz:layer" in line and "before" in line]
+    lines = [line for line in out.splitlines() if "layer" in line and "before" in line]
     scores = [float(line.split("│")[4]) for line in lines]
-    assert [line.split("│")[1].strip() for line in lines] == [
-        f"acts.npz:layer{i}" for i in (0, 2, 10)
-    ]
+    assert [line.split("│")[1].strip() for line in lines] == [f"layer{i}" for i in (0, 2, 10)]
     one = ok(capsys, "probe", "acts.npz:layer2", "z.npy", "--probes", "lda")
     fresh = one[one.index("Fresh rows") :]
     assert f"{scores[1]:.4f}" in next(line for line in fresh.splitlines() if "before" in line)
@@ -157,12 +155,46 @@ def test_several_files_are_layers(here, capsys):
     assert find_layers(["layer*.npy"]) == ("layer1.npy", "layer12.npy")
 
 
+@pytest.mark.parametrize("more", [[], ["--seeds", 2]])
+def test_tables_of_layers_fit_a_terminal(more, here, capsys, monkeypatch):
+    probes = ["--task", "task.npy", "--probes", "mean-difference"]
+    argv = ["probe", "acts.npz:layer*", "z.npy", *probes, *more]
+    number = r"-?\d\.\d{3,4}|-?\d\.\d{3}[- ±]+-?\d\.\d{3}"
+    shown = []
+    for columns in (None, "140", "80"):
+        monkeypatch.delenv("COLUMNS", raising=False)
+        if columns is not None:
+            monkeypatch.setenv("COLUMNS", columns)
+        drawn = [line for line in ok(capsys, *argv).splitlines() if "│" in line]
+        assert max(map(len, drawn)) <= int(columns or 1000)
+        cells = [cell.strip() for line in drawn for cell in line.split("│")]
+        assert {f"layer{i}" for i in (0, 2, 10)} <= set(cells)
+        shown.append([cell for cell in cells if re.fullmatch(number, cell)])
+    assert shown[0] == shown[1] == shown[2]
+    assert len(shown[0]) == 3 * 2 * (4 + 2 * (3 if more else 4))  # of one split an interval, too
+
+
 def test_a_task_stays_among_whole_groups(here, capsys):
     np.save("names.npy", np.arange(ROWS) // 4)
     out = ok(capsys, "probe", "x.npy", "z.npy", *TASK, "--groups", "names.npy")
     assert "240 rows in 60 groups, 2 classes" in out
     assert "the task has 2 classes, nurse (120), surgeon (120)" in out
     assert len(re.findall(r"\d+ rows [ABC] in \d+ groups", out)) == 3
+
+
+def test_one_split_says_that_differences_have_no_interval(here, capsys):
+    said = "one split has no interval here; --seeds 20 gives one"
+    argv = ["z.npy", *TASK, "--out"]
+    for rows, drawn in (("x.npy", "Of how answers differ one"), ("acts.npz:layer*", "probe. One")):
+        out = ok(capsys, "probe", rows, *argv, f"{len(rows)}.html")
+        assert out.count(said) == 1
+        assert out.rindex(said) > out.index("How their answers differ")
+        page = (here / f"{len(rows)}.html").read_text()
+        assert drawn + said[3:] in page
+        assert f">{said}<" in page
+    assert said not in ok(capsys, "probe", "x.npy", "z.npy", "--probes", "lda")
+    assert said not in ok(capsys, "probe", "x.npy", *argv, "many.html", "--seeds", 2)
+    assert said not in (here / "many.html").read_text().lower()
 
 
 def test_the_page_is_written_whole_or_not_at_all(here, capsys, monkeypatch):

@@ -325,6 +325,8 @@ def test_an_index_of_pandas_is_no_feature(tmp_path):
     frame.to_parquet(tmp_path / "t.parquet")
     assert open_features(tmp_path / "t.parquet").columns == ("a", "b")
     frame.to_csv(tmp_path / "t.csv")
+    assert open_features(tmp_path / "t.csv").columns == ("a", "b")
+    frame.set_axis(["r0"] * 11).to_csv(tmp_path / "t.csv")
     with pytest.raises(ValueError, match="index=False"):
         open_features(tmp_path / "t.csv")
 

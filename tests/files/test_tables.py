@@ -135,6 +135,58 @@ def test_an_index_of_pandas_is_no_feature(index, tmp_path):
             open_features(f"{path}:a,{name}", labels=f"{path}:{name}")
 
 
+@pytest.mark.parametrize(
+    "index",
+    [
+        np.arange(12),
+        np.arange(12)[::-1] * 7,
+        [f"row {i}" for i in range(12)],
+        pd.date_range("2024-01-01", periods=12),
+    ],
+)
+@pytest.mark.parametrize("again", [False, True])
+def test_a_first_column_without_a_name_is_an_index(index, again, tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    frame = pd.DataFrame(X, columns=["a", "b"], index=index).assign(label=Z)
+    frame.to_csv(path)
+    if again:  # read without index_col and written: "Unnamed: 0"
+        pd.read_csv(path).to_csv(path, index=False)
+    for part in ("", ":a,b", ":*"):
+        features = open_features(f"{path}{part}", labels=f"{path}:label")
+        assert features.columns == ("a", "b")
+        np.testing.assert_allclose(features.array(), X, rtol=1e-6)
+    assert read_labels(f"{path}:label").names == ("no", "yes")
+    frame["label"].to_csv(tmp_path / "y.csv")
+    assert read_labels(tmp_path / "y.csv").names == ("no", "yes")
+    assert "__index_level_0__, of pandas; no feature" in ok(capsys, "info", path)
+
+
+@pytest.mark.parametrize("index", [np.arange(12) % 6, np.arange(12) + 0.5, ["r"] * 12, [None] * 12])
+def test_what_is_no_index_is_not_left_out_in_silence(index, tmp_path):
+    path = tmp_path / "t.csv"
+    pd.DataFrame(X, columns=["a", "b"], index=index).assign(label=Z).to_csv(path)
+    with pytest.raises(ValueError, match=r"column 0 has no name, and is no index .* index=False"):
+        open_features(path, labels=f"{path}:label")
+    for part in (":a,b", ":*"):
+        assert open_features(f"{path}{part}", labels=f"{path}:label").columns == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (",1.5,2.5\n0,1,2\n", "the first line holds numbers"),
+        (",,a\n0,0,2\n0,1,3\n", "column 1 has no name"),
+        ("a,,b\n0,0,2\n0,1,3\n", "column 1 has no name"),
+        ('""\n1\n2\n', "column 0 has no name"),
+    ],
+)
+def test_other_columns_need_names(text, message, tmp_path):
+    (tmp_path / "t.csv").write_text(text)
+    for part in ("", ":a"):
+        with pytest.raises(ValueError, match=message):
+            open_features(f"{tmp_path / 't.csv'}{part}")
+
+
 def test_an_index_is_shown(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     frame = pd.DataFrame(X, columns=["a", "b"]).assign(label=Z)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import erasejax as ej
+from erasejax._core.extras import require
 from erasejax.pages import _demo as demo
 from erasejax.pages._demo import terminal
 from erasejax.pages._demo.runs import ERASERS
@@ -177,6 +178,16 @@ def test_force_replaces_its_own_files_only(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("columns", ["80", "40"])
+def test_a_narrow_table_has_whole_numbers(columns, results, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    terminal.show(demo.summary(results))
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert "0.5000 ± 0.000" in out
+    assert columns == "40" or max(map(len, out.splitlines())) <= 80
+
+
 def test_missing_extra_is_named():
     with pytest.raises(ModuleNotFoundError, match=r"erasejax\[plot\]"):
-        terminal.require("no_such_module_anywhere", "plot")
+        require("no_such_module_anywhere", "plot")

@@ -93,6 +93,7 @@ def test_a_grid_comes_back_from_its_json():
         ({"dataset": {"name": "gaussian-classes", "seperation": 1}}, "did you mean separation"),
         ({"dataset": {"dims": 3}}, "dataset.name: missing"),
         ({"eraser": ["leece"]}, "did you mean leace"),
+        ({"eraser": ["laece"]}, "did you mean leace"),
         ({"eraser": []}, "eraser: expected at least one"),
         ({"probe": {"name": "logistic", "l2": []}}, r"probe\.l2: expected at least one"),
         ({"probe": {"name": "logistic", "l2": "much"}}, r"probe\.l2: expected a number"),

@@ -103,6 +103,13 @@ def test_layers_and_concepts_are_axes_and_layers_are_paired(table):
     np.testing.assert_array_equal(one.damage_fresh, other.damage_fresh)
 
 
+def test_a_pattern_is_an_axis_of_layers(table):
+    named, matched = (ej.sweep.grid(in_files(file=file)) for file in (LAYERS, "acts.npz:layer*"))
+    assert matched.parts == named.parts
+    with pytest.raises(ValueError, match=r"no array matches 'head\*'; it holds both, layer0"):
+        ej.sweep.grid(in_files(file="acts.npz:head*"))
+
+
 def test_layers_share_one_program_that_takes_the_rows_as_an_argument(table):
     x, sex, _ = table
     rows = [Rows(x, sex, layer=layer) for layer in range(2)]

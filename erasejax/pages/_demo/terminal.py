@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from erasejax._core.extras import require
+from erasejax._core.console import open_console, print_table
 from erasejax.pages._demo.runs import PROTOCOLS
 from erasejax.pages._demo.summary import SCORES, Row, groups
 
@@ -17,14 +17,10 @@ def show(rows: Sequence[Row]) -> None:
     Args:
       rows: in the order of the table.
     """
-    require("rich", "cli")
+    console = open_console()
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    if console.width < _WIDTH and not console.is_terminal:
-        console = Console(width=_WIDTH)
     count = len(SCORES) if console.width >= _WIDTH else 2  # the page has them all
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -46,7 +42,7 @@ def show(rows: Sequence[Row]) -> None:
             cells = [cell for p in (0, 1) for cell in [*row.cells(p)][:count]]
             table.add_row(f"  {row.title()}", *cells)
         table.add_section()
-    console.print(table)
+    print_table(console, table)
 
 
 def _caption(rows: Sequence[Row]) -> str:
