@@ -44,7 +44,7 @@ from erasejax.files import (
 from erasejax.files import Labels as ReadLabels
 from erasejax.metrics import Certificate, certify, certify_rows, is_rounded, named_dtype
 from erasejax.names import known
-from erasejax.rows import Dataset
+from erasejax.rows import Dataset, remember_columns
 from erasejax.statistics import Moments, conditional_blocks, conditional_moments
 
 __all__ = ["fit", "fit_eraser"]
@@ -178,6 +178,7 @@ def fit(
         }
         | {"dtype": found.written.name},
     }
+    remember_columns(found.eraser, found.columns)
     files.save(found.eraser, out, overwrite=force, notes=notes)
     for text in (*describe(int(found.eraser.status)), *config.remarks(found.eraser)):
         print(f"erasejax: {text}", file=sys.stderr)

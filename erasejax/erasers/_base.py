@@ -13,7 +13,14 @@ from erasejax._core.pytrees import Tree
 from erasejax._core.status import thrown
 from erasejax._core.types import FittedEraser, Given, Key
 from erasejax.names import Named
-from erasejax.rows import Dataset, as_dataset_about, moved, roomy
+from erasejax.rows import (
+    Dataset,
+    as_dataset_about,
+    columns_of,
+    moved,
+    remember_columns,
+    roomy,
+)
 from erasejax.statistics import Conditional, Moments, conditional_moments, conditional_rows
 
 __all__ = ["ClosedForm", "Eraser"]
@@ -94,7 +101,7 @@ class Eraser(Named, Tree, Generic[F]):
         fitted = moved(_fit(own, roomy(data, passes=self.passes), key), origin)
         if origin is not None and not getattr(self, "keep_mean", True):
             fitted = fitted.replace(center=jnp.zeros_like(fitted.center))  # pyright: ignore
-        return thrown(fitted, throw)
+        return remember_columns(thrown(fitted, throw), columns_of(x))
 
     @classmethod
     def check_options(cls, given: Mapping[str, object]) -> None:

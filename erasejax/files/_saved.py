@@ -93,13 +93,14 @@ def save(
     """
     tensors: dict[str, np.ndarray] = {}
     tree = encode(obj, "", tensors)
+    known = {"columns": tree["columns"]} if "columns" in tree else {}  # where commands look
     header = {
         "format": "erasejax",
         "format_version": str(FORMAT_VERSION),
         "version": package_version(),
         "class": tree.get("class", tree["kind"]),
         "tree": json.dumps(tree),
-        "notes": json.dumps(dict(notes or {})),
+        "notes": json.dumps(known | dict(notes or {})),
     }
     content = safetensors.numpy.save(tensors, metadata=header)
     # The library writes the metadata in arbitrary order; the same object should be the same bytes.

@@ -19,12 +19,15 @@ from erasejax.names import Named
 from erasejax.probes._convex.lbfgs import Prepared, Start, Until
 from erasejax.projection import Projection
 from erasejax.rows import (
+    Columned,
     Dataset,
     as_dataset_about,
+    columns_of,
     describe_concept,
     features_about,
     move_point,
     moved,
+    remember_columns,
     roomy,
     row_by_row,
     weigh_classes,
@@ -109,7 +112,7 @@ class Probe(Named, Tree, Generic[P]):
             data = weigh_classes(data, class_weights)
         own = inputs.numbers(self, inputs.compute_dtype(data.x))
         fitted = _fit(own, roomy(data, passes=self.passes), key)
-        return thrown(moved(fitted, origin), throw)
+        return remember_columns(thrown(moved(fitted, origin), throw), columns_of(x))
 
     def _check(self, data: Dataset, key: Key | None) -> jax.Array | None:
         """Checks that the probe is made for this kind of concept; returns the key, if it draws.
@@ -179,7 +182,7 @@ def _fit(probe: Probe[P], data: Dataset, key: jax.Array | None) -> P:
     return probe._fit(data, key)
 
 
-class FittedProbe(Shown, Tree):
+class FittedProbe(Shown, Columned):
     """A fitted probe: it has `scores` of rows, `num_classes` and `status`.
 
     Example:
