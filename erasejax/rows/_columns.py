@@ -8,9 +8,7 @@ program is compiled for them, and what `vmap`, `jit` or `tree.map` returns has n
 from collections.abc import Sequence
 from typing import TypeVar
 
-import jax
-import numpy as np
-
+from erasejax._core.foreign import column_names
 from erasejax._core.pytrees import Tree
 from erasejax._core.text import show
 from erasejax.rows._dataset import Dataset
@@ -35,14 +33,7 @@ def columns_of(x: object) -> tuple[str, ...] | None:
     Args:
       x: rows, or a `Dataset` of them.
     """
-    x = x.x if isinstance(x, Dataset) else x
-    if isinstance(x, jax.Array | np.ndarray):
-        return None
-    # Of pyarrow's tables `columns` are the numbers themselves.
-    names = getattr(x, "column_names", getattr(x, "columns", None))
-    if names is None or not any(isinstance(name, str) for name in names):
-        return None
-    return tuple(map(str, names))
+    return column_names(x.x if isinstance(x, Dataset) else x)
 
 
 def remember_columns(fitted: T, names: Sequence[str] | None) -> T:

@@ -133,8 +133,20 @@ def test_what_converts_itself(eraser):
 def test_data_frames(eraser):
     pandas = pytest.importorskip("pandas")
     assert_fits_alike(pandas.DataFrame(X), pandas.Series(Z))
-    with pytest.raises(TypeError, match="x: .*Python objects.*astype"):
-        eraser(pandas.DataFrame(X).assign(name="a"))
+    named = pandas.DataFrame(X, columns=list("abcde"))
+    with pytest.raises(TypeError, match="x: .* text in the columns name, id; leave them out$"):
+        eraser(named.assign(name="a", id="b"))
+    with pytest.raises(TypeError, match=r"x: .* \(dtype object\); convert it with .astype"):
+        eraser(named.astype(object))
+
+
+@pytest.mark.parametrize("name", ["z", "task"])
+def test_advice_about_labels_is_for_labels(name):
+    labels = np.array(["barolo", "barbera"])[Z]
+    advice = rf"{name}: .*; number the classes: numpy.unique\({name}, return_inverse=True\)\[1\]$"
+    for given in (labels, labels.astype(object)):
+        with pytest.raises(TypeError, match=advice):
+            ej.SPLINCE().fit(X, **{"z": Z, "task": X[:, 0], name: given})
 
 
 def test_narrow_floats_of_numpy(eraser):
@@ -149,7 +161,7 @@ def test_narrow_floats_of_numpy(eraser):
         (X.astype(ml_dtypes.bfloat16).view("V2"), r"bfloat16; .*\.view\(ml_dtypes.bfloat16\)"),
         (X.astype(ml_dtypes.float8_e4m3fn), "16 bits or more, got float8_e4m3fn"),
         (X.astype(object), r"Python objects .*\.astype\(numpy.float32\)"),
-        (X.astype(str), "text .*numpy.unique"),
+        (X.astype(str), r"text .*; convert it with .astype\(numpy.float32\)$"),
         (X.astype("M8[s]"), "times"),
         (X.astype(np.longdouble), "JAX does not have"),
         (np.zeros(N, [("a", "f4"), ("b", "f4")]), "structured"),
