@@ -170,9 +170,9 @@ class KernelLEACE(Eraser[KernelEraser]):
 
     name: ClassVar[str] = "kernel-leace"
 
-    bandwidth: ArrayLike = 1.0
+    bandwidth: Annotated[ArrayLike, Within(0, ends=False)] = 1.0
     shrinkage: Annotated[ArrayLike, Within(0, 1)] = 1e-2
-    l2: ArrayLike = 1e-4
+    l2: Annotated[ArrayLike, Within(0)] = 1e-4
     features: int = static(256)
     kernel: Literal["fourier", "landmarks"] = static("fourier")
     output: Literal["x", "features"] = static("x")
