@@ -101,7 +101,8 @@ class Eraser(Named, Tree, Generic[F]):
         fitted = moved(_fit(own, roomy(data, passes=self.passes), key), origin)
         if origin is not None and not getattr(self, "keep_mean", True):
             fitted = fitted.replace(center=jnp.zeros_like(fitted.center))  # pyright: ignore
-        return remember_columns(thrown(fitted, throw), columns_of(x))
+        fitted = thrown(fitted, throw, x=data.x, z=data.z, task=data.task, weights=data.weights)
+        return remember_columns(fitted, columns_of(x))
 
     @classmethod
     def check_options(cls, given: Mapping[str, object]) -> None:

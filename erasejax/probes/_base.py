@@ -112,7 +112,9 @@ class Probe(Named, Tree, Generic[P]):
             data = weigh_classes(data, class_weights)
         own = inputs.numbers(self, inputs.compute_dtype(data.x))
         fitted = _fit(own, roomy(data, passes=self.passes), key)
-        return remember_columns(thrown(moved(fitted, origin), throw), columns_of(x))
+        fitted = moved(fitted, origin)
+        fitted = thrown(fitted, throw, x=data.x, z=data.z, weights=data.weights)
+        return remember_columns(fitted, columns_of(x))
 
     def _check(self, data: Dataset, key: Key | None) -> jax.Array | None:
         """Checks that the probe is made for this kind of concept; returns the key, if it draws.

@@ -104,7 +104,9 @@ class ContrastProbe(Named, Tree, Generic[Q]):
         pairs = _unlabelled(x_pos, x_neg, weights, templates, num_templates)
         key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
         fitted = _fit(inputs.numbers(self, inputs.compute_dtype(pairs.positive)), pairs, key)
-        return remember_columns(thrown(fitted, throw), columns_of(x_pos))
+        halves = {"x_pos": pairs.positive, "x_neg": pairs.negative}
+        fitted = thrown(fitted, throw, **halves, weights=pairs.weights)
+        return remember_columns(fitted, columns_of(x_pos))
 
     def _fit(self, halves: Halves, key: jax.Array | None) -> Q:
         raise NotImplementedError
