@@ -13,6 +13,7 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
 from erasejax._core.types import Given, Key
+from erasejax._core.unfitted import Unfitted
 from erasejax._core.views import Shown
 from erasejax._linalg.products import product
 from erasejax.names import Named
@@ -49,7 +50,7 @@ P = TypeVar("P", bound="FittedProbe", covariant=True)  # what `fit` returns
 L = TypeVar("L", bound="LinearProbe")
 
 
-class Probe(Named, Tree, Generic[P]):
+class Probe(Named, Tree, Unfitted, Generic[P]):
     """A probe before it is fitted: its options, and `fit`. Subclasses write `_fit(data, key)`.
 
     Example:

@@ -12,6 +12,7 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
 from erasejax._core.types import Given, Key
+from erasejax._core.unfitted import Unfitted
 from erasejax._core.views import Shown
 from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal
@@ -49,7 +50,7 @@ class Halves(NamedTuple):
 Q = TypeVar("Q", bound="ContrastClassifier", covariant=True)
 
 
-class ContrastProbe(Named, Tree, Generic[Q]):
+class ContrastProbe(Named, Tree, Unfitted, Generic[Q]):
     """A probe of contrast pairs before it is fitted: its options, and `fit`.
 
     Subclasses write `_fit(halves, key)`.
@@ -62,6 +63,7 @@ class ContrastProbe(Named, Tree, Generic[Q]):
       (6,)
     """
 
+    _fitted_to = "x_pos, x_neg"
     role = "probe"
 
     needs_key = False

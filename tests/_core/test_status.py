@@ -1,5 +1,8 @@
 """What failed and what is several is said: errors of eager fits, and batches."""
 
+import copy
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,3 +97,22 @@ def test_a_concept_of_nan_is_not_called_constant():
     both = ej.Status.NONFINITE | ej.Status.CONSTANT_CONCEPT
     assert describe(both) == describe(ej.Status.NONFINITE)
     assert "constant" in describe(ej.Status.CONSTANT_CONCEPT)[0]
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_what_is_not_fitted_says_so(name):
+    config = FITS[name]
+    kind = type(config).__name__
+    rows = "x_pos, x_neg" if name in OF_PAIRS else "x, z"
+    message = rf"{kind}.*it is not fitted yet: fitted = {kind}\(\.\.\.\)\.fit\({rows}\)"
+    for missing in ("predict", "scores", "matrix", "dims"):
+        assert not hasattr(config, missing)
+        with pytest.raises(AttributeError, match=message):
+            getattr(config, missing)
+    if config.role == "eraser":
+        with pytest.raises(TypeError, match=message):
+            config(X)
+    assert not isinstance(config, ej.erasers.FittedEraser)
+    assert not hasattr(config, "__array__")
+    for same in (copy.deepcopy(config), pickle.loads(pickle.dumps(config))):
+        assert jax.tree.structure(same) == jax.tree.structure(config)
