@@ -1,4 +1,4 @@
-"""What says of a configuration that it is not fitted yet, where it is taken for what `fit` returns."""
+"""A configuration that is taken for what its `fit` returns says that it is not fitted yet."""
 
 from typing import TYPE_CHECKING, NoReturn
 
