@@ -9,6 +9,7 @@ host, before the call goes on. JAX may then alias the copy.
 import contextlib
 import importlib
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -96,9 +97,8 @@ def column_names(value: object) -> tuple[str, ...] | None:
         return None
     # Of pyarrow's tables `columns` are the numbers themselves.
     names = getattr(value, "column_names", getattr(value, "columns", None))
-    if names is None or not any(isinstance(name, str) for name in names):
-        return None
-    return tuple(map(str, names))
+    names = tuple(names) if isinstance(names, Iterable) else ()
+    return tuple(map(str, names)) if any(isinstance(name, str) for name in names) else None
 
 
 def _exported(name: str, value: Any) -> jax.Array | np.ndarray:
