@@ -91,7 +91,8 @@ class Eraser(Named, Tree, Unfitted, Generic[F]):
         Raises:
           FailedLanesError: the fit failed, and `throw` is set.
           TypeError: x is not floating point, z is missing, or an eraser that draws got no key.
-          ValueError: shapes do not match, or num_classes is missing or makes no sense.
+          ValueError: shapes do not match, num_classes is missing or makes no sense, or a number of
+            the configuration is out of its range.
 
         Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
         """

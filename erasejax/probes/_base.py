@@ -101,7 +101,8 @@ class Probe(Named, Tree, Unfitted, Generic[P]):
         Raises:
           FailedLanesError: the fit failed, and `throw` is set.
           TypeError: x is not floating point, z is missing or not class labels, or no key.
-          ValueError: shapes do not match, or num_classes is missing or makes no sense.
+          ValueError: shapes do not match, num_classes is missing or makes no sense, or a number of
+            the configuration is out of its range.
 
         Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
         """
