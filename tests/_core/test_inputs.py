@@ -363,7 +363,7 @@ def test_known_numbers_lie_within_their_range(config, message):
 
 
 def test_ranges_hold_for_solve_and_not_for_traced_numbers():
-    moments = ej.Moments.of(jnp.asarray(X), jnp.asarray(Z))
+    moments = ej.Moments.of(ej.Dataset(x=jnp.asarray(X), z=jnp.asarray(Z), num_classes=K))
     with pytest.raises(ValueError, match="shrinkage: expected"):
         ej.LEACE(shrinkage=2.0).solve(moments)
     with pytest.raises(ValueError, match="l2: expected"):
