@@ -2,11 +2,14 @@
 
 from typing import TYPE_CHECKING, NoReturn
 
-__all__ = ["Unfitted", "not_fitted"]
+__all__ = ["Unfitted"]
 
 
 class Unfitted:
-    """A configuration that has `fit`, and nothing else of what is fitted."""
+    """A configuration that has `fit`, and nothing else of what is fitted.
+
+    It has no `__call__` to say so: `callable` would be true, which scikit-learn believes.
+    """
 
     _fitted_to = "x, z"
 
@@ -14,10 +17,6 @@ class Unfitted:
 
         def __getattr__(self, name: str) -> NoReturn:
             own = f"'{type(self).__name__}' object has no attribute '{name}'"
-            hint = "" if name.startswith("_") else f"; {not_fitted(self)}"
+            fit = f"{type(self).__name__}(...).fit({self._fitted_to})"
+            hint = "" if name.startswith("_") else f"; it is not fitted yet: fitted = {fit}"
             raise AttributeError(f"{own}{hint}", name=name, obj=self)
-
-
-def not_fitted(config: Unfitted) -> str:
-    """Returns what to do with a configuration that is called or read as if it were fitted."""
-    return f"it is not fitted yet: fitted = {type(config).__name__}(...).fit({config._fitted_to})"

@@ -1,7 +1,7 @@
 """What all erasers share: how `fit` and `solve` check their arguments and compile."""
 
 from collections.abc import Mapping
-from typing import Generic, NoReturn, TypeVar, get_args
+from typing import Generic, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import thrown
 from erasejax._core.types import FittedEraser, Given, Key
-from erasejax._core.unfitted import Unfitted, not_fitted
+from erasejax._core.unfitted import Unfitted
 from erasejax.names import Named
 from erasejax.rows import (
     Dataset,
@@ -105,15 +105,6 @@ class Eraser(Named, Tree, Unfitted, Generic[F]):
             fitted = fitted.replace(center=jnp.zeros_like(fitted.center))  # pyright: ignore
         fitted = thrown(fitted, throw, x=data.x, z=data.z, task=data.task, weights=data.weights)
         return remember_columns(fitted, columns_of(x))
-
-    def __call__(self, *args: object, **options: object) -> NoReturn:
-        """Says that the eraser is not fitted.
-
-        Raises:
-          TypeError: always.
-        """
-        name = type(self).__name__
-        raise TypeError(f"'{name}' object is not callable; {not_fitted(self)}; fitted(x)")
 
     @classmethod
     def check_options(cls, given: Mapping[str, object]) -> None:
