@@ -9,13 +9,13 @@ import functools
 import importlib
 import pkgutil
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any, ClassVar, TypeVar
 
 from erasejax._core.pytrees import register_module
 from erasejax._core.text import nearest
+from erasejax._core.warn import warn
 
 __all__ = ["Named", "fill_room", "known", "load_entry_points", "look_up", "name_of", "register"]
 
@@ -153,10 +153,7 @@ def load_entry_points() -> None:
         try:
             register(point.load())
         except Exception as error:  # a package of others must not stop this one
-            warnings.warn(
-                f"the entry point {point.name} = {point.value} cannot be used: {error}",
-                stacklevel=2,
-            )
+            warn(f"the entry point {point.name} = {point.value} cannot be used: {error}")
 
 
 def _descendants(cls: type[Named]) -> Iterator[type[Named]]:

@@ -1,5 +1,6 @@
 import gc
 import os
+import pathlib
 import shutil
 import tempfile
 
@@ -32,6 +33,8 @@ _CACHE = {
     "jax_persistent_cache_min_entry_size_bytes": -1,
 }
 
+_MAPS = pathlib.Path("/proc/self/maps")
+
 
 def pytest_configure(config):
     """Compiles a program once a run, for all workers, modules and processes that tests start."""
@@ -40,6 +43,7 @@ def pytest_configure(config):
         folder = config.erasejax_programs = tempfile.mkdtemp(prefix="erasejax-tests-")
     # Workers and processes: some versions say of every program loaded that the machine differs.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # importing jax has set it to 1
+    os.environ.pop("COLUMNS", None)  # of the terminal of the run, which workers are told
     # Programs in one piece each: with two workers on two cores, pieces side by side take longer.
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_parallel_codegen_split_count=1")
     for name, value in {"jax_compilation_cache_dir": folder, **_CACHE}.items():
@@ -55,12 +59,24 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_programs():
-    """Drops what a module compiled.
+    """Drops what a module compiled."""
+    yield
+    _forget()
+
+
+@pytest.fixture(autouse=True)
+def _room_for_programs():
+    """Drops what was compiled before there are too many programs, in the midst of a module.
 
     Every program holds hundreds of memory maps, of which Linux grants a process 65,530; the
     compiler crashes where there are no more.
     """
     yield
+    if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 30_000:
+        _forget()
+
+
+def _forget():
     jax.clear_caches()
     gc.collect()
 

@@ -9,16 +9,19 @@ host, before the call goes on. JAX may then alias the copy.
 import contextlib
 import importlib
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from erasejax._core.text import show
 from erasejax._core.types import DTypeLike
 
-__all__ = ["aligned", "as_jax_or_numpy", "own", "wide"]
+__all__ = ["aligned", "as_jax_or_numpy", "column_names", "own", "wide"]
 
+_LABELS = ("groups", "predicted", "task", "templates", "z")  # arguments that name classes
 _ALIGNMENT = 64  # bytes; JAX aliases aligned buffers and copies others, a second time
 
 
@@ -88,6 +91,16 @@ def as_jax_or_numpy(name: str, value: Any) -> jax.Array | np.ndarray:
     return _numeric(name, found, value)
 
 
+def column_names(value: object) -> tuple[str, ...] | None:
+    """Returns the names of the columns of a data frame, None where none of them is text."""
+    if isinstance(value, jax.Array | np.ndarray):
+        return None
+    # Of pyarrow's tables `columns` are the numbers themselves.
+    names = getattr(value, "column_names", getattr(value, "columns", None))
+    names = tuple(names) if isinstance(names, Iterable) else ()
+    return tuple(map(str, names)) if any(isinstance(name, str) for name in names) else None
+
+
 def _exported(name: str, value: Any) -> jax.Array | np.ndarray:
     """Returns what speaks DLPack: a view of it on the host, or a copy of it on its device.
 
@@ -154,21 +167,22 @@ def _numeric(name: str, array: np.ndarray, value: object) -> np.ndarray:
     numeric = dtype.kind == "b" or jnp.issubdtype(dtype, jnp.number)
     if numeric and dtype.type not in {np.longdouble, np.clongdouble}:
         return array
-    raise TypeError(f"{name}: expected an array of numbers, got {_remedy(dtype, array, value)}")
+    raise TypeError(f"{name}: expected an array of numbers, got {_remedy(name, array, value)}")
 
 
-def _remedy(dtype: np.dtype, array: np.ndarray, value: object) -> str:
+def _remedy(name: str, array: np.ndarray, value: object) -> str:
     """Returns what an array without numbers is, and what to do."""
-    classes = "number the classes with numpy.unique(values, return_inverse=True)[1]"
+    dtype = array.dtype
     if array.ndim == 0 and not isinstance(value, np.ndarray | np.generic):
         return _kind(value)
-    if dtype.kind == "O":
-        return (
-            "Python objects (dtype object); convert features with .astype(numpy.float32), and "
-            f"{classes}"
-        )
-    if dtype.kind in "UST":
-        return f"text ({dtype}); {classes}"
+    if dtype.kind in "OUST":
+        kind = "Python objects (dtype object)" if dtype.kind == "O" else f"text ({dtype})"
+        if name in _LABELS:
+            return f"{kind}; number the classes: numpy.unique({name}, return_inverse=True)[1]"
+        if text := _text_columns(array, value):
+            more = f" and {len(text) - 8} more" if text[8:] else ""
+            return f"text in the columns {', '.join(map(show, text[:8]))}{more}; leave them out"
+        return f"{kind}; convert it with .astype(numpy.float32)"
     if dtype.kind in "Mm":
         return f"times ({dtype}); pass numbers, such as .astype(float)"
     if dtype.names is not None:
@@ -181,6 +195,16 @@ def _remedy(dtype: np.dtype, array: np.ndarray, value: object) -> str:
     if dtype.type in {np.longdouble, np.clongdouble}:
         return f"{dtype}, which JAX does not have; pass .astype(numpy.float64)"
     return f"{dtype}; pass numbers"
+
+
+def _text_columns(array: np.ndarray, value: object) -> list[str]:
+    """Returns the names of the columns of a data frame that hold text, given as an array, too."""
+    columns = array.T if array.ndim == 2 else ()
+    return [
+        name
+        for name, column in zip(column_names(value) or (), columns, strict=False)
+        if any(isinstance(entry, str) for entry in column)
+    ]
 
 
 def _kind(value: object) -> str:

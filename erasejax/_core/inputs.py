@@ -1,6 +1,7 @@
 """Input checks: what is known when a function is traced, ranks and dtypes and options, raises."""
 
-from typing import TypeVar
+import dataclasses
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jax.tree_util import KeyPath
 from jax.typing import ArrayLike
 
 from erasejax._core.foreign import as_jax_or_numpy, own
+from erasejax._core.pytrees import Within
 from erasejax._core.types import DTypeLike, Given, Key
 
 __all__ = [
@@ -196,12 +198,37 @@ def numbers(config: T, dtype: DTypeLike) -> T:
 
     Python ints, Python floats and numpy floats so become one type, and one trace; arrays that the
     caller may change are copied.
+
+    Raises:
+      ValueError: a number is known, and not `Within` what its field says.
     """
+    _check_ranges(config)
 
     def number(path: KeyPath, leaf: Given) -> jax.Array:
         return as_array(jax.tree_util.keystr(path).strip("[].'\""), leaf, dtype)
 
     return jax.tree_util.tree_map_with_path(number, config)
+
+
+def _check_ranges(config: Any) -> None:
+    """Checks the known numbers of a configuration, and of those inside it.
+
+    Raises:
+      ValueError: one is not `Within` what its field says.
+    """
+    for part in config if isinstance(config, tuple) else ():
+        _check_ranges(part)
+    for field in dataclasses.fields(config) if dataclasses.is_dataclass(config) else ():
+        value = getattr(config, field.name)
+        notes = getattr(field.type, "__metadata__", ())
+        limits = next((note for note in notes if isinstance(note, Within)), None)
+        if limits is None:
+            _check_ranges(value)
+            continue
+        known = known_values(as_jax_or_numpy(field.name, value))
+        for number in () if known is None else known.astype(float).flat:
+            if number not in limits:
+                raise ValueError(f"{field.name}: expected a number {limits}, got {number:g}")
 
 
 def result_dtype(x: jax.Array, dtype: DTypeLike | None) -> np.dtype:

@@ -5,12 +5,13 @@ import os
 import platform
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
+
+from erasejax._core.warn import warn
 
 __all__ = ["cache_programs", "programs_folder"]
 
@@ -43,7 +44,7 @@ def cache_programs(folder: str | os.PathLike[str] | None = None) -> str | None:
         try:
             path = _writable(Path(folder or _users_folder()) / _processor())
         except (OSError, RuntimeError) as error:
-            warnings.warn(f"compiled programs are not kept: {error}", stacklevel=2)
+            warn(f"compiled programs are not kept: {error}")
             return None
         config.update("jax_compilation_cache_dir", path)
         # jax looks at the folder once, when it first compiles.

@@ -5,6 +5,7 @@ whose classes are registered; nothing lists them.
 """
 
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -77,13 +78,25 @@ def tree_classes() -> dict[str, type]:
 
 @dataclasses.dataclass(frozen=True)
 class Within:
-    """Says of a number's type, in `Annotated`, what its least and largest value are."""
+    """Says of a number's type, in `Annotated`, between what it lies.
+
+    Attributes:
+      low: the least value.
+      high: the largest value.
+      ends: whether these two are among the values.
+    """
 
     low: float
-    high: float
+    high: float = math.inf
+    ends: bool = True
 
     def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high
+        if self.ends:
+            return self.low <= value <= self.high
+        return self.low < value < self.high
 
     def __str__(self) -> str:
-        return f"from {self.low:g} to {self.high:g}"
+        if self.high == math.inf:
+            return f"of at least {self.low:g}" if self.ends else f"above {self.low:g}"
+        words = "from {:g} to {:g}" if self.ends else "between {:g} and {:g}"
+        return words.format(self.low, self.high)

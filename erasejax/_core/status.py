@@ -6,12 +6,15 @@ is touched. `raise_if_failed` turns the bits into an exception on the host.
 """
 
 import enum
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+
+from erasejax._core.inputs import known_values
 
 __all__ = [
     "FailedLanesError",
@@ -101,7 +104,10 @@ def describe(status: int) -> list[str]:
     Returns:
       One sentence a bit, errors first; empty for 0.
     """
-    return [text for bit, text in _MEANING.items() if int(status) & bit]
+    bits = int(status)
+    if bits & Status.NONFINITE:  # of NaN no value differs from another, whatever the concept is
+        bits &= ~Status.CONSTANT_CONCEPT
+    return [text for bit, text in _MEANING.items() if bits & bit]
 
 
 def raise_if_failed(tree: T) -> T:
@@ -148,14 +154,45 @@ def raise_if_failed(tree: T) -> T:
     return tree
 
 
-def thrown(fitted: T, throw: bool) -> T:
+def thrown(fitted: T, throw: bool, **rows: jax.Array | None) -> T:
     """Returns what was fitted; where it can be known now, and `throw` is set, raises if it failed.
 
+    Args:
+      fitted: what was fitted.
+      throw: whether to raise.
+      **rows: the arrays (n, ...) that it was fitted to, by their names in messages; those of weight
+        0 in `weights` are not read.
+
     Raises:
-      FailedLanesError: it failed.
+      FailedLanesError: it failed; where NaN is the reason the message says in which rows.
     """
-    known = throw and not isinstance(getattr(fitted, "status", None), Tracer)
-    return raise_if_failed(fitted) if known else fitted
+    if not throw or isinstance(getattr(fitted, "status", None), Tracer):
+        return fitted
+    try:
+        return raise_if_failed(fitted)
+    except FailedLanesError as error:
+        if places := _nonfinite_places(rows):
+            raise FailedLanesError(f"{error}; {places}") from None
+        raise
+
+
+def _nonfinite_places(rows: Mapping[str, jax.Array | None]) -> str:
+    """Returns which arrays hold NaN or infinity, in how many rows, and where first; "" for none."""
+    places = []
+    known = {name: known_values(array) for name, array in rows.items() if array is not None}
+    weights = known.get("weights")
+    for name, array in known.items():
+        if array is None:
+            continue
+        bad = ~np.isfinite(array).reshape(len(array), -1)
+        if weights is not None:
+            bad &= (weights != 0)[:, None]
+        if bad.any():
+            row, column = np.argwhere(bad)[0]
+            where = f" (column {column})" if array.ndim > 1 else ""
+            count = np.count_nonzero(bad.any(axis=1))
+            places.append(f"{name} in {count} of {len(bad)} rows, the first row {row}{where}")
+    return f"{', '.join(places)}, counted from 0" if places else ""
 
 
 def check_single(fitted: Any, call: str) -> None:

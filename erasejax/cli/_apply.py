@@ -1,6 +1,5 @@
 """The command `apply`: rows are streamed, the file appears whole or not at all."""
 
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import numpy as np
 from tyro.conf import Positional, arg
 
 from erasejax._core.text import show
+from erasejax._core.warn import warn
 from erasejax.cli._arguments import Columns, Dtype, Encoding, OptionalFile, X
 from erasejax.cli._common import check_dims, check_output, load_eraser
 from erasejax.files import (
@@ -103,17 +103,15 @@ def apply(
                 write(erase(function, rows, block.z, written)[:left])
                 left -= len(block.x)
     if coarse.any():
-        warnings.warn(
+        warn(
             f"at the values of {coarse.sum()} features numbers of {written} lie a tenth of a "
-            "deviation apart, or more; --dtype float64 keeps what is between them",
-            stacklevel=2,
+            "deviation apart, or more; --dtype float64 keeps what is between them"
         )
     certified = (notes.get("certificate") or {}).get("dtype")
     if certified is not None and is_rounded(written) and certified != written.name:
-        warnings.warn(
+        warn(
             f"rounded to {written}; what fit certified are {certified} rows, and rounding may "
-            "bring a part of the concept back",
-            stacklevel=2,
+            "bring a part of the concept back"
         )
     return (
         f"{show(str(out))}: {features.shape[0]} rows of {features.shape[1]} features, "

@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -14,6 +13,7 @@ from tyro.conf import arg
 from erasejax import files
 from erasejax._core.status import describe, raise_if_failed
 from erasejax._core.text import show
+from erasejax._core.warn import warn
 from erasejax.cli._arguments import (
     Columns,
     Dtype,
@@ -45,7 +45,7 @@ from erasejax.files import (
 from erasejax.files import Labels as ReadLabels
 from erasejax.metrics import Certificate, certify, certify_rows, is_rounded, named_dtype
 from erasejax.names import known
-from erasejax.rows import Dataset
+from erasejax.rows import Dataset, remember_columns
 from erasejax.statistics import Moments, conditional_blocks, conditional_moments
 
 __all__ = ["fit", "fit_eraser"]
@@ -183,15 +183,15 @@ def fit(
         }
         | {"dtype": found.written.name},
     }
+    remember_columns(found.eraser, found.columns)
     files.save(found.eraser, out, overwrite=force, notes=notes)
     for text in (*describe(int(found.eraser.status)), *config.remarks(found.eraser)):
         print(f"erasejax: {text}", file=sys.stderr)
     counts = zip(found.class_names or (), found.class_counts, strict=False)  # none of floats
     if rare := [name for name, rows in counts if rows == 1]:
-        warnings.warn(
+        warn(
             f"class {show(rare[0])} has 1 row, of which what is erased cannot be told from its "
-            "noise; add rows, or leave the class out",
-            stacklevel=2,
+            "noise; add rows, or leave the class out"
         )
     line = (
         f"{show(str(out))}: {method}, removes {int(found.eraser.rank)} of {found.shape[1]} "

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import warnings
 import zlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -17,6 +16,7 @@ from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.pytrees import static
 from erasejax._core.types import Json, Key
+from erasejax._core.warn import warn
 from erasejax.datasets._base import Generator
 from erasejax.datasets._checked import MISSING, checked, there_in
 from erasejax.datasets._splitting import PARTS, Column, Drawn, Split
@@ -242,10 +242,9 @@ class Rows(OwnRows):
         largest = int(split.table.sum(axis=1).max())
         fair = len(split.rows) * min(self.shares) // sum(self.shares)
         if largest > fair:
-            warnings.warn(
+            warn(
                 f"groups: the largest has {largest:,} of {len(split.rows):,} rows, more than the "
-                f"{fair:,} of a part, and stays whole: parts are unequal; {self.about}",
-                stacklevel=4,
+                f"{fair:,} of a part, and stays whole: parts are unequal; {self.about}"
             )
 
     def _draw(self, key: jax.Array, part: int | jax.Array) -> Dataset:

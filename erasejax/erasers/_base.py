@@ -12,8 +12,16 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import thrown
 from erasejax._core.types import FittedEraser, Given, Key
+from erasejax._core.unfitted import Unfitted
 from erasejax.names import Named
-from erasejax.rows import Dataset, as_dataset_about, moved, roomy
+from erasejax.rows import (
+    Dataset,
+    as_dataset_about,
+    columns_of,
+    moved,
+    remember_columns,
+    roomy,
+)
 from erasejax.statistics import Conditional, Moments, conditional_moments, conditional_rows
 
 __all__ = ["ClosedForm", "Eraser"]
@@ -21,7 +29,7 @@ __all__ = ["ClosedForm", "Eraser"]
 F = TypeVar("F", bound=FittedEraser, covariant=True)  # what `fit` returns
 
 
-class Eraser(Named, Tree, Generic[F]):
+class Eraser(Named, Tree, Unfitted, Generic[F]):
     """An eraser before it is fitted: its options, and `fit`. Subclasses write `_fit`.
 
     `_fit(data, key)` fits it to one `Dataset`. It is compiled once for each shape of the rows and
@@ -83,7 +91,8 @@ class Eraser(Named, Tree, Generic[F]):
         Raises:
           FailedLanesError: the fit failed, and `throw` is set.
           TypeError: x is not floating point, z is missing, or an eraser that draws got no key.
-          ValueError: shapes do not match, or num_classes is missing or makes no sense.
+          ValueError: shapes do not match, num_classes is missing or makes no sense, or a number of
+            the configuration is out of its range.
 
         Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
         """
@@ -94,7 +103,8 @@ class Eraser(Named, Tree, Generic[F]):
         fitted = moved(_fit(own, roomy(data, passes=self.passes), key), origin)
         if origin is not None and not getattr(self, "keep_mean", True):
             fitted = fitted.replace(center=jnp.zeros_like(fitted.center))  # pyright: ignore
-        return thrown(fitted, throw)
+        fitted = thrown(fitted, throw, x=data.x, z=data.z, task=data.task, weights=data.weights)
+        return remember_columns(fitted, columns_of(x))
 
     @classmethod
     def check_options(cls, given: Mapping[str, object]) -> None:

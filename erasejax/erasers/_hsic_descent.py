@@ -1,13 +1,13 @@
 """Erasing what a Gaussian kernel sees: descent on HSIC over projections."""
 
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
 
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Within, static
 from erasejax._core.status import Status, poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import Eraser
@@ -61,7 +61,7 @@ class HSICDescent(Eraser[TracedProjection]):
 
     name: ClassVar[str] = "hsic-descent"
 
-    bandwidth: ArrayLike = 0.5
+    bandwidth: Annotated[ArrayLike, Within(0, ends=False)] = 0.5
     rank: int = static(1)
     features: int = static(256)
     starts: int = static(8)

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
-from erasejax._core.pytrees import Inner, Tree, Within, static
+from erasejax._core.pytrees import Inner, Within, static
 from erasejax._core.status import check_single, poison
 from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg.products import product
@@ -18,7 +18,7 @@ from erasejax.erasers._base import Eraser
 from erasejax.erasers._leace import LEACE
 from erasejax.probes import LeastSquares
 from erasejax.projection import Projection
-from erasejax.rows import Dataset, centered, features_about, row_by_row
+from erasejax.rows import Columned, Dataset, centered, features_about, row_by_row
 from erasejax.statistics import FourierMap, LandmarkMap, Moments, median_distance, standardized
 
 __all__ = ["KernelEraser", "KernelLEACE"]
@@ -28,7 +28,7 @@ _OUTPUTS = ("x", "features")
 
 
 @struct.dataclass
-class KernelEraser(Tree):
+class KernelEraser(Columned):
     """A fitted `KernelLEACE`: features of x, a projection of them, and a way back to x.
 
     Attributes:
@@ -96,7 +96,7 @@ class KernelEraser(Tree):
 
     def _result(self, x: Given, dtype: DTypeLike | None, *, features: bool) -> jax.Array:
         check_single(self, "eraser(x)")
-        x, origin = features_about("x", x, ndim=None)
+        x, origin = features_about("x", x, ndim=None, of=self)
         if x.ndim < 1 or x.shape[-1] != self.dims:
             raise ValueError(
                 f"x: this eraser was fitted on {self.dims} features, got shape {x.shape}"
@@ -170,9 +170,9 @@ class KernelLEACE(Eraser[KernelEraser]):
 
     name: ClassVar[str] = "kernel-leace"
 
-    bandwidth: ArrayLike = 1.0
+    bandwidth: Annotated[ArrayLike, Within(0, ends=False)] = 1.0
     shrinkage: Annotated[ArrayLike, Within(0, 1)] = 1e-2
-    l2: ArrayLike = 1e-4
+    l2: Annotated[ArrayLike, Within(0)] = 1e-4
     features: int = static(256)
     kernel: Literal["fourier", "landmarks"] = static("fourier")
     output: Literal["x", "features"] = static("x")

@@ -9,13 +9,13 @@ from flax import struct
 from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
-from erasejax._core.pytrees import Tree, static
+from erasejax._core.pytrees import static
 from erasejax._core.status import Status, check_single, flag, poison
 from erasejax._core.types import DTypeLike, Given
 from erasejax._core.views import Shown, number
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.erasers._base import ClosedForm
-from erasejax.rows import Dataset, as_dataset_about, codes, row_by_row
+from erasejax.rows import Columned, Dataset, as_dataset_about, codes, row_by_row
 from erasejax.statistics import (
     Moments,
     concept_axes,
@@ -29,7 +29,7 @@ __all__ = ["OracleLEACE", "OracleProjection"]
 
 
 @struct.dataclass
-class OracleProjection(Shown, Tree):
+class OracleProjection(Shown, Columned):
     """The map r(x, z) = x - Sigma_xz Sigma_zz^+ (z - mean_z). It is not idempotent.
 
     Attributes:
@@ -128,7 +128,7 @@ class OracleProjection(Shown, Tree):
         check_single(self, "eraser(x, z)")
         k, d = self.slopes.shape[-2:]
         classes = k if self.one_hot else None
-        data, origin = as_dataset_about(x, z, num_classes=classes, decided=True)
+        data, origin = as_dataset_about(x, z, of=self, num_classes=classes, decided=True)
         columns = k if self.one_hot else codes(data, jnp.float32)[0].shape[1]
         if data.x.shape[1] != d or columns != k:
             raise ValueError(

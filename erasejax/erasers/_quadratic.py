@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from erasejax import transport
 from erasejax._core import inputs
 from erasejax._core.programs import program
-from erasejax._core.pytrees import Tree, Within, static
+from erasejax._core.pytrees import Within, static
 from erasejax._core.status import Status, check_single, flag, poison
 from erasejax._core.types import DTypeLike, Given
 from erasejax._core.views import Shown, number
@@ -22,6 +22,7 @@ from erasejax.erasers._base import Eraser, F
 from erasejax.erasers._leace import LEACE
 from erasejax.projection import Projection, TracedProjection, erased_whole
 from erasejax.rows import (
+    Columned,
     Dataset,
     as_dataset_about,
     class_labels,
@@ -35,7 +36,7 @@ __all__ = ["ALFQLEACE", "QLEACE", "ClassTransport"]
 
 
 @struct.dataclass
-class ClassTransport(Shown, Tree):
+class ClassTransport(Shown, Columned):
     """The map r(x, j) = mu + T_j (x - mu_j) of the rows of class j. It is not idempotent.
 
     Attributes:
@@ -93,7 +94,7 @@ class ClassTransport(Shown, Tree):
         """
         check_single(self, "eraser(x, z)")
         k, d = self.class_means.shape[-2:]
-        data, origin = as_dataset_about(x, class_labels(z), num_classes=k)
+        data, origin = as_dataset_about(x, class_labels(z), of=self, num_classes=k)
         if data.x.shape[1] != d:
             raise ValueError(f"x: this eraser was fitted on {d} features, got {data.x.shape}")
         return row_by_row(_apply, (self, origin), data, inputs.result_dtype(data.x, dtype))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
@@ -10,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from erasejax._core.text import show
+from erasejax._core.warn import warn
 from erasejax.files import _tables as tables
 from erasejax.files._arrays import open_array
 from erasejax.files._memory import check_memory
@@ -280,8 +280,7 @@ def _warn_of_integers(table: tables.Table, names: tuple[str, ...]) -> None:
     odd = [name for name in table.integers(names) if name not in named]
     if odd:
         which = ", ".join(map(show, odd[:8])) + (f" and {len(odd) - 8} more" if odd[8:] else "")
-        warnings.warn(
+        warn(
             f"{table.source.path}: integers among columns of floats are taken as features: "
-            f"{which}; what is none, such as an id, is left out by --drop {show(odd[0])}",
-            stacklevel=2,
+            f"{which}; what is none, such as an id, is left out by --drop {show(odd[0])}"
         )

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import json
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
@@ -22,6 +21,7 @@ from erasejax._core.foreign import own
 from erasejax._core.pytrees import tree_classes
 from erasejax._core.text import show
 from erasejax._core.types import Json
+from erasejax._core.warn import warn
 from erasejax.files._replacing import replacing
 from erasejax.files._safetensors import Entry, read_json, read_tensors, write_header
 from erasejax.files._sources import check_file
@@ -93,13 +93,14 @@ def save(
     """
     tensors: dict[str, np.ndarray] = {}
     tree = encode(obj, "", tensors)
+    known = {"columns": tree["columns"]} if "columns" in tree else {}  # where commands look
     header = {
         "format": "erasejax",
         "format_version": str(FORMAT_VERSION),
         "version": package_version(),
         "class": tree.get("class", tree["kind"]),
         "tree": json.dumps(tree),
-        "notes": json.dumps(dict(notes or {})),
+        "notes": json.dumps(known | dict(notes or {})),
     }
     content = safetensors.numpy.save(tensors, metadata=header)
     # The library writes the metadata in arbitrary order; the same object should be the same bytes.
@@ -159,10 +160,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     except RecursionError:
         raise ValueError(f"{path}: damaged, its metadata are nested too deeply") from None
     if narrowed:
-        warnings.warn(
+        warn(
             f"{path}: {', '.join(map(show, narrowed))} hold 64-bit numbers and come back in 32 "
-            "bits; set jax_enable_x64 before loading to keep them",
-            stacklevel=2,
+            "bits; set jax_enable_x64 before loading to keep them"
         )
     return obj
 

@@ -22,6 +22,7 @@ from erasejax._core.pytrees import Inner, tree_classes, tree_name
 from erasejax._core.text import show
 from erasejax._core.types import Json
 from erasejax.files._safetensors import DTYPES
+from erasejax.rows import Columned, remember_columns
 
 __all__ = ["decode", "encode"]
 
@@ -70,7 +71,9 @@ def encode(obj: Any, name: str, tensors: dict[str, np.ndarray]) -> dict[str, Jso
     cls = tree_name(type(obj))
     if tree_classes().get(cls) is type(obj):
         fields = {f.name: inner(f.name, getattr(obj, f.name)) for f in dataclasses.fields(obj)}
-        return {"kind": "object", "class": cls, "fields": fields}
+        described = {"kind": "object", "class": cls, "fields": fields}
+        columns = obj.columns if isinstance(obj, Columned) else None
+        return described if columns is None else described | {"columns": list(columns)}
     raise TypeError(
         f"{name or 'obj'}: cannot save a {cls}; expected arrays, dicts, lists and tuples of them, "
         "or a dataclass of this package or of a module whose eraser, probe or dataset is registered"
@@ -118,7 +121,10 @@ def decode(
                 obj = cls(**{key: inner(part) for key, part in tree["fields"].items()})
                 if problem := _misfit(obj):
                     raise ValueError(f"{path}: damaged, its {tree['class']} {problem}")
-                return obj
+                columns = tree.get("columns")
+                if not is_a(columns, list[str] | None):
+                    raise ValueError(f"{path}: damaged, its columns are no names")
+                return remember_columns(obj, columns)
             case kind:
                 raise ValueError(f"{path}: damaged, {kind!r} is no kind of object")
     except (KeyError, TypeError, AttributeError) as error:

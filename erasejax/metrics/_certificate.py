@@ -19,7 +19,7 @@ from erasejax._core.types import FittedEraser
 from erasejax.metrics._damage import damage
 from erasejax.metrics._linear_r2 import linear_r2, vanishes
 from erasejax.metrics._rounding import erase, is_rounded
-from erasejax.rows import Dataset
+from erasejax.rows import Dataset, check_columns
 from erasejax.statistics import Moments, correlations, solve_moments, whitening
 
 __all__ = ["Certificate", "certify", "certify_rows", "rounding_shows"]
@@ -134,6 +134,7 @@ def certify_rows(eraser: FittedEraser, data: Dataset, *, dtype: np.dtype) -> Cer
       dtype: in which erased rows will be written.
 
     Raises:
+      TypeError: data are no `Dataset`.
       ValueError: a value is too large for the dtype.
 
     Example:
@@ -142,6 +143,12 @@ def certify_rows(eraser: FittedEraser, data: Dataset, *, dtype: np.dtype) -> Cer
       >>> float(found.unrounded), 0 <= float(found.after) < 0.1
       (0.0, True)
     """
+    if not isinstance(data, Dataset):
+        raise TypeError(
+            f"data: expected a Dataset, got {type(data).__name__}; pass "
+            "ej.Dataset(x=x, z=z, num_classes=2), or without num_classes where z is not classes"
+        )
+    check_columns("data.x", data.x, eraser)
     x = np.asarray(data.x)
     wide = np.dtype(inputs.compute_dtype(x))
 

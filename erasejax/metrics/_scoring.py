@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Num, UInt32
 from erasejax._core import inputs
 from erasejax._core.foreign import as_jax_or_numpy
 from erasejax._core.programs import program
-from erasejax._core.status import failed
+from erasejax._core.status import check_single, failed
 from erasejax._core.types import Given
 from erasejax.rows import Dataset, as_dataset_about, codes, describe_concept, moved, roomy
 
@@ -76,7 +76,12 @@ P = TypeVar("P", bound=Fitted)
 def checked(
     probe: P, x: Given | Dataset, z: Given | None, weights: Given | None
 ) -> tuple[P, Dataset]:
-    """Returns the rows, with the number of classes the probe knows, and the probe for such rows."""
+    """Returns the rows, with the number of classes the probe knows, and the probe for such rows.
+
+    Raises:
+      ValueError: the probe is a batch, or was fitted on another number of features.
+    """
+    check_single(probe, "probe.scores(x)")
     classes = None
     if not isinstance(x, Dataset):
         z = as_jax_or_numpy("z", z)
@@ -84,6 +89,9 @@ def checked(
             classes = probe.num_classes
     options = {"weights": weights, "num_classes": classes, "decided": True}
     data, origin = as_dataset_about(x, z, of=probe, **options)
+    width = data.x.shape[1]
+    if (dims := getattr(probe, "dims", width)) != width:
+        raise ValueError(f"x: this probe was fitted on {dims} features, got shape {data.x.shape}")
     return moved(probe, origin, back=True), data
 
 

@@ -1,12 +1,12 @@
 """A model without a concept, for the time of a context."""
 
 import contextlib
-import warnings
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import numpy as np
 
+from erasejax._core.warn import warn
 from erasejax.models._hooks import hooked
 from erasejax.models._outputs import hidden_state
 from erasejax.models._positions import as_mask, check_positions, chosen
@@ -82,10 +82,9 @@ def erased(
     with hooked(model, {path: function(path, eraser) for path, eraser in erasers.items()}):
         yield
     if uncalled:
-        warnings.warn(
+        warn(
             f"{', '.join(sorted(uncalled))}: not called inside the context, or in a program that "
-            "was compiled before; nothing was erased there",
-            stacklevel=3,
+            "was compiled before; nothing was erased there"
         )
 
 

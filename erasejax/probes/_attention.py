@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
-from erasejax._core.pytrees import Inner, Tree, static
+from erasejax._core.pytrees import Inner, Tree, Within, static
 from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
 from erasejax._core.types import Given, Key
 from erasejax._core.views import Shown
@@ -74,7 +74,7 @@ class AttentionProbe(Tree):
     """
 
     heads: int = static(1)
-    l2: ArrayLike = 1e-3
+    l2: Annotated[ArrayLike, Within(0)] = 1e-3
     max_steps: int = static(500)
 
     def fit(

@@ -13,18 +13,22 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
 from erasejax._core.types import Given, Key
+from erasejax._core.unfitted import Unfitted
 from erasejax._core.views import Shown
 from erasejax._linalg.products import product
 from erasejax.names import Named
 from erasejax.probes._convex.lbfgs import Prepared, Start, Until
 from erasejax.projection import Projection
 from erasejax.rows import (
+    Columned,
     Dataset,
     as_dataset_about,
+    columns_of,
     describe_concept,
     features_about,
     move_point,
     moved,
+    remember_columns,
     roomy,
     row_by_row,
     weigh_classes,
@@ -46,7 +50,7 @@ P = TypeVar("P", bound="FittedProbe", covariant=True)  # what `fit` returns
 L = TypeVar("L", bound="LinearProbe")
 
 
-class Probe(Named, Tree, Generic[P]):
+class Probe(Named, Tree, Unfitted, Generic[P]):
     """A probe before it is fitted: its options, and `fit`. Subclasses write `_fit(data, key)`.
 
     Example:
@@ -97,7 +101,8 @@ class Probe(Named, Tree, Generic[P]):
         Raises:
           FailedLanesError: the fit failed, and `throw` is set.
           TypeError: x is not floating point, z is missing or not class labels, or no key.
-          ValueError: shapes do not match, or num_classes is missing or makes no sense.
+          ValueError: shapes do not match, num_classes is missing or makes no sense, or a number of
+            the configuration is out of its range.
 
         Under jit: pure; failures that only values show (NaN, one class) set `status` bits.
         """
@@ -109,7 +114,9 @@ class Probe(Named, Tree, Generic[P]):
             data = weigh_classes(data, class_weights)
         own = inputs.numbers(self, inputs.compute_dtype(data.x))
         fitted = _fit(own, roomy(data, passes=self.passes), key)
-        return thrown(moved(fitted, origin), throw)
+        fitted = moved(fitted, origin)
+        fitted = thrown(fitted, throw, x=data.x, z=data.z, weights=data.weights)
+        return remember_columns(fitted, columns_of(x))
 
     def _check(self, data: Dataset, key: Key | None) -> jax.Array | None:
         """Checks that the probe is made for this kind of concept; returns the key, if it draws.
@@ -179,7 +186,7 @@ def _fit(probe: Probe[P], data: Dataset, key: jax.Array | None) -> P:
     return probe._fit(data, key)
 
 
-class FittedProbe(Shown, Tree):
+class FittedProbe(Shown, Columned):
     """A fitted probe: it has `scores` of rows, `num_classes` and `status`.
 
     Example:

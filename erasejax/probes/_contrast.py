@@ -12,11 +12,21 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
 from erasejax._core.types import Given, Key
+from erasejax._core.unfitted import Unfitted
 from erasejax._core.views import Shown
 from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.names import Named
-from erasejax.rows import PairNormalization, Pairs, as_pairs, normalized_rows, shares
+from erasejax.rows import (
+    Columned,
+    PairNormalization,
+    Pairs,
+    as_pairs,
+    columns_of,
+    normalized_rows,
+    remember_columns,
+    shares,
+)
 
 __all__ = ["CRC", "ContrastClassifier", "ContrastProbe", "Halves", "RandomDirection"]
 
@@ -40,7 +50,7 @@ class Halves(NamedTuple):
 Q = TypeVar("Q", bound="ContrastClassifier", covariant=True)
 
 
-class ContrastProbe(Named, Tree, Generic[Q]):
+class ContrastProbe(Named, Tree, Unfitted, Generic[Q]):
     """A probe of contrast pairs before it is fitted: its options, and `fit`.
 
     Subclasses write `_fit(halves, key)`.
@@ -53,6 +63,7 @@ class ContrastProbe(Named, Tree, Generic[Q]):
       (6,)
     """
 
+    _fitted_to = "x_pos, x_neg"
     role = "probe"
 
     needs_key = False
@@ -95,7 +106,9 @@ class ContrastProbe(Named, Tree, Generic[Q]):
         pairs = _unlabelled(x_pos, x_neg, weights, templates, num_templates)
         key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
         fitted = _fit(inputs.numbers(self, inputs.compute_dtype(pairs.positive)), pairs, key)
-        return thrown(fitted, throw)
+        halves = {"x_pos": pairs.positive, "x_neg": pairs.negative}
+        fitted = thrown(fitted, throw, **halves, weights=pairs.weights)
+        return remember_columns(fitted, columns_of(x_pos))
 
     def _fit(self, halves: Halves, key: jax.Array | None) -> Q:
         raise NotImplementedError
@@ -148,7 +161,7 @@ def normalized_halves(pairs: Pairs, scale: str) -> Halves:
 
 
 @struct.dataclass
-class ContrastClassifier(Shown, Tree):
+class ContrastClassifier(Shown, Columned):
     """A fitted probe that says which answer of a pair is true, from x+ - x- along a direction.
 
     What it predicts is 1 where yes is true, up to an arbitrary sign that only labels can tell:
@@ -208,7 +221,7 @@ class ContrastClassifier(Shown, Tree):
           ValueError: shapes do not match, or templates are missing.
         """
         check_single(self, "probe.scores(x)")
-        return self._read(as_pairs(x_pos, x_neg, templates=templates), statistics)
+        return self._read(as_pairs(x_pos, x_neg, templates=templates, of=self), statistics)
 
     def predict(
         self,
@@ -262,7 +275,7 @@ class ContrastClassifier(Shown, Tree):
           ValueError: shapes do not match, or an option is unknown.
         """
         inputs.choice("sign", sign, ("free", "kept"))
-        pairs = as_pairs(x_pos, x_neg, z, weights=weights, templates=templates)
+        pairs = as_pairs(x_pos, x_neg, z, weights=weights, templates=templates, of=self)
         right = _share_right(self._read(pairs, statistics), pairs)
         return jnp.maximum(right, 1 - right) if sign == "free" else right
 
@@ -293,9 +306,10 @@ class ContrastClassifier(Shown, Tree):
           TypeError: there are no labels.
           ValueError: shapes do not match.
         """
-        pairs = as_pairs(x_pos, x_neg, z, weights=weights, templates=templates)
+        pairs = as_pairs(x_pos, x_neg, z, weights=weights, templates=templates, of=self)
         right = _share_right(self._read(pairs, statistics), pairs)
-        return self.replace(sign=jnp.where(right < 0.5, -self.sign, self.sign))
+        oriented = self.replace(sign=jnp.where(right < 0.5, -self.sign, self.sign))
+        return remember_columns(oriented, self.columns)
 
     def _read(self, pairs: Pairs, statistics: str) -> jax.Array:
         pairs = self.normalization._checked(pairs, statistics)

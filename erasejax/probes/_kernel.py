@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num, UInt32
 
 from erasejax._core import inputs
-from erasejax._core.pytrees import Inner, static
+from erasejax._core.pytrees import Inner, Within, static
 from erasejax._core.status import poison
 from erasejax._core.types import Given
 from erasejax.probes._base import FittedProbe, LinearClassifier, LinearRegressor, Probe, decide
@@ -50,8 +50,8 @@ class KernelRidge(Probe["FourierProbe"]):
 
     name: ClassVar[str] = "kernel-ridge"
 
-    l2: ArrayLike = 1e-3
-    bandwidth: ArrayLike = 1.0
+    l2: Annotated[ArrayLike, Within(0)] = 1e-3
+    bandwidth: Annotated[ArrayLike, Within(0, ends=False)] = 1.0
     features: int = static(512)
 
     needs_key = True

@@ -1,12 +1,13 @@
 """Linear probes in closed form: least squares, linear discriminant, nearest class mean."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
 
+from erasejax._core.pytrees import Within
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax._linalg.solves import solve_correlation
 from erasejax.probes._base import (
@@ -44,7 +45,7 @@ class LeastSquares(Probe[LinearClassifier | LinearRegressor]):
 
     name: ClassVar[str] = "least-squares"
 
-    l2: ArrayLike = 0.0
+    l2: Annotated[ArrayLike, Within(0)] = 0.0
 
     real_concepts = True
 
@@ -91,7 +92,7 @@ class LDA(Probe[LinearLikelihood]):
 
     name: ClassVar[str] = "lda"
 
-    l2: ArrayLike = 0.0
+    l2: Annotated[ArrayLike, Within(0)] = 0.0
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> LinearLikelihood:
         moments = Moments.of(data, covariance=False)

@@ -1,6 +1,6 @@
 """Logistic regression, binary and multinomial."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Within, static
 from erasejax._linalg.products import product
 from erasejax.probes._base import LinearLikelihood
 from erasejax.probes._convex.classifier import ConvexClassifier
@@ -46,7 +46,7 @@ class Logistic(ConvexClassifier[LinearLikelihood]):
 
     name: ClassVar[str] = "logistic"
 
-    l2: ArrayLike = 1e-3
+    l2: Annotated[ArrayLike, Within(0)] = 1e-3
     max_steps: int = static(100)
 
     def _loss(self, classes: int, dtype: np.dtype) -> LogLoss:

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Within, static
 from erasejax._core.status import Status, failed, flag, poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.probes._base import Likelihood, Probe, log_softmax
@@ -73,7 +73,7 @@ class MLP(Probe["MLPLikelihood"]):
     weight_decay: ArrayLike = 1e-2
     batch: int = static(64)
     steps: int = static(10_000)
-    validation: ArrayLike = 0.2
+    validation: Annotated[ArrayLike, Within(0, 1, ends=False)] = 0.2
     patience: int = static(8)
 
     needs_key = True

@@ -1,6 +1,6 @@
 """The quadratic probe: Gaussian classes, each with a covariance of its own."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, UInt32
 
 from erasejax._core import inputs
+from erasejax._core.pytrees import Within
 from erasejax._core.status import Status, flag, poison
 from erasejax._linalg.products import product, safe_reciprocal
 from erasejax.probes._base import Likelihood, Probe
@@ -105,7 +106,7 @@ class QDA(Probe[QuadraticClassifier]):
 
     name: ClassVar[str] = "qda"
 
-    l2: ArrayLike = 0.0
+    l2: Annotated[ArrayLike, Within(0)] = 0.0
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> QuadraticClassifier:
         moments = ClassMoments.of(data)

@@ -21,10 +21,12 @@ from erasejax.rows import (
     Dataset,
     as_dataset_about,
     codes,
+    columns_of,
     count_groups,
     fold_rows,
     moved,
     number_groups,
+    remember_columns,
     reweighted,
     roomy,
 )
@@ -131,9 +133,11 @@ def select_l2(
     values = inputs.as_array("l2", l2, inputs.compute_dtype(data.x))
     if values.ndim != 1 or not len(values):
         raise ValueError(f"l2: expected penalties (m,), got shape {values.shape}")
-    return moved(
+    found = moved(
         _select(inputs.numbers(probe, values.dtype), data, groups, values, key, folds), origin
     )
+    remember_columns(found.probe, columns_of(x))
+    return found
 
 
 @program(static_argnames="folds")

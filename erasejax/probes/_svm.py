@@ -1,6 +1,6 @@
 """The linear support vector machine with the squared hinge loss."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
-from erasejax._core.pytrees import static
+from erasejax._core.pytrees import Within, static
 from erasejax.probes._base import LinearClassifier
 from erasejax.probes._convex.classifier import ConvexClassifier
 from erasejax.probes._convex.losses import SquaredHinge, squared_hinge
@@ -42,7 +42,7 @@ class LinearSVM(ConvexClassifier[LinearClassifier]):
 
     name: ClassVar[str] = "linear-svm"
 
-    l2: ArrayLike = 1e-3
+    l2: Annotated[ArrayLike, Within(0)] = 1e-3
     max_steps: int = static(100)
 
     def _loss(self, classes: int, dtype: np.dtype) -> SquaredHinge:

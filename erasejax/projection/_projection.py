@@ -12,7 +12,6 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from erasejax._core import inputs
 from erasejax._core.programs import program
-from erasejax._core.pytrees import Tree
 from erasejax._core.status import check_single, failed, poison
 from erasejax._core.types import DTypeLike, Given
 from erasejax._core.views import Shown, known, number
@@ -22,7 +21,13 @@ from erasejax._linalg.products import (
     safe_reciprocal,
     small_pinv,
 )
-from erasejax.rows import features_about, move_point, row_by_row
+from erasejax.rows import (
+    Columned,
+    features_about,
+    move_point,
+    remember_columns,
+    row_by_row,
+)
 from erasejax.statistics import Moments, moments_after, relative_spread, share_of_variance
 
 __all__ = ["Projection", "TracedProjection"]
@@ -31,7 +36,7 @@ E = TypeVar("E", bound="Projection")
 
 
 @struct.dataclass
-class Projection(Shown, Tree):
+class Projection(Shown, Columned):
     """The affine map r(x) = x - K T^T (x - b).
 
     Attributes:
@@ -109,7 +114,8 @@ class Projection(Shown, Tree):
           `Projection` of rank `self.rank + other.rank`, which need not be idempotent.
 
         Raises:
-          ValueError: the numbers of features differ, or one erases in part, see `with_strength`.
+          ValueError: the numbers of features or their names differ, or one erases in part, see
+            `with_strength`.
         """
         d = self.kernel.shape[-2]
         if not (self.strength is None and other.strength is None):
@@ -118,7 +124,9 @@ class Projection(Shown, Tree):
             )
         if other.kernel.shape[-2] != d:
             raise ValueError(f"then: fitted on {d} and on {other.kernel.shape[-2]} features")
-        return _then(self, other)
+        if None not in (self.columns, other.columns) and self.columns != other.columns:
+            raise ValueError("then: fitted on other columns, or on the same in another order")
+        return remember_columns(_then(self, other), self.columns or other.columns)
 
     def restrict(self, rank: int) -> "Projection":
         """Returns the eraser of the `rank` strongest directions of the kernel only.
@@ -138,7 +146,7 @@ class Projection(Shown, Tree):
         columns = self.kernel.shape[-1]
         if not 0 <= rank <= columns:
             raise ValueError(f"rank: expected 0 to {columns}, got {rank}")
-        return Projection(
+        found = Projection(
             kernel=self.kernel[..., :rank],
             test=self.test[..., :rank],
             center=self.center,
@@ -147,6 +155,7 @@ class Projection(Shown, Tree):
             flat=self.flat if rank == columns else None,
             strength=self.strength,
         )
+        return remember_columns(found, self.columns)
 
     def with_strength(self, strength: ArrayLike) -> Self:
         """Returns the eraser that takes a share a of what this one takes, x - a K T^T (x - b).
@@ -171,7 +180,7 @@ class Projection(Shown, Tree):
         a = inputs.as_array("strength", strength, self.kernel.dtype)
         if a.shape != ():
             raise ValueError(f"strength: expected one number, got shape {a.shape}; vmap over them")
-        return self.replace(strength=a)
+        return remember_columns(self.replace(strength=a), self.columns)
 
     def towards(self, point: Given) -> Self:
         """Returns the eraser after which every row has the erased part of a point p.
@@ -200,7 +209,7 @@ class Projection(Shown, Tree):
         p = inputs.features("point", point, ndim=1)
         if p.shape != (self.dims,):
             raise ValueError(f"point: expected ({self.dims},) features, got shape {p.shape}")
-        return _towards(self, p)
+        return remember_columns(_towards(self, p), self.columns)
 
     def __call__(
         self, x: Given, *, dtype: DTypeLike | None = None, keep_norm: bool = False
@@ -227,7 +236,7 @@ class Projection(Shown, Tree):
           ValueError: the last axis of x is not d, or JAX does not keep the dtype.
         """
         check_single(self, "eraser(x)")
-        x, origin = features_about("x", x, ndim=None)
+        x, origin = features_about("x", x, ndim=None, of=self)
         d = self.kernel.shape[-2]
         if x.ndim < 1 or x.shape[-1] != d:
             raise ValueError(f"x: this eraser was fitted on {d} features, got shape {x.shape}")

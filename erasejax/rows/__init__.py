@@ -1,5 +1,6 @@
 """Rows: labelled rows and contrast pairs, and how anybody's arrays become them."""
 
+from erasejax.rows._columns import Columned, check_columns, columns_of, remember_columns
 from erasejax.rows._dataset import (
     Dataset,
     as_dataset,
@@ -19,6 +20,7 @@ from erasejax.rows._room import in_room, roomy, row_by_row
 from erasejax.rows._splits import split_groups, split_rows
 
 __all__ = [
+    "Columned",
     "Dataset",
     "PairNormalization",
     "Pairs",
@@ -26,8 +28,10 @@ __all__ = [
     "as_dataset_about",
     "as_pairs",
     "centered",
+    "check_columns",
     "class_labels",
     "codes",
+    "columns_of",
     "count_groups",
     "describe_concept",
     "features_about",
@@ -39,6 +43,7 @@ __all__ = [
     "normalized_rows",
     "number_groups",
     "random_order",
+    "remember_columns",
     "reordered",
     "reweighted",
     "roomy",

@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ from erasejax._core.foreign import as_jax_or_numpy
 from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, flag
 from erasejax._core.types import DTypeLike, Given
+from erasejax._core.warn import warn
 from erasejax._linalg.products import product, safe_reciprocal
 
 __all__ = ["Dataset", "centered", "leading", "reweighted", "weigh_classes"]
@@ -227,10 +227,9 @@ def _warn_of_whole_numbers(z: jax.Array | np.ndarray) -> None:
         return
     found = values[np.isfinite(values)]
     if found.size and (found == np.floor(found)).all():
-        warnings.warn(
+        warn(
             f"z: {z.dtype} {z.shape} of whole numbers is taken for quantities; for class labels "
-            "pass integers, such as z.astype(int)",
-            stacklevel=4,
+            "pass integers, such as z.astype(int)"
         )
 
 

@@ -17,6 +17,7 @@ from erasejax._core.foreign import as_jax_or_numpy
 from erasejax._core.programs import program
 from erasejax._core.types import Given
 from erasejax._linalg.products import two_sum
+from erasejax.rows._columns import check_columns
 from erasejax.rows._dataset import Dataset, as_dataset
 
 __all__ = ["as_dataset_about", "features_about", "move_point", "moved", "rows_about"]
@@ -39,15 +40,17 @@ def features_about(
         from zero in some feature, as far as rows can tell: nearer, casting rounds no more than
         erasing does.
       ndim: how many axes to expect, None for any.
-      of: what was fitted and reads them; one that cannot be moved reads them about zero.
+      of: what was fitted and reads them, of the same columns; one that cannot be moved reads them
+        about zero.
 
     Returns:
       x as `inputs.features` returns it; and (2, d), the high and the low part of the origin.
 
     Raises:
       TypeError: x is not floating point.
-      ValueError: x has another number of axes, or no rows or columns.
+      ValueError: x has another number of axes, no rows or columns, or other columns than the fit.
     """
+    check_columns(name, x, of)
     found = as_jax_or_numpy(name, x)
     narrow = jax.dtypes.canonicalize_dtype(np.float64) == np.float32
     wide = isinstance(found, np.ndarray) and found.dtype.newbyteorder("=") == np.float64

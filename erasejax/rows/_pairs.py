@@ -18,6 +18,7 @@ from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, flag, poison
 from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg.products import product, safe_reciprocal
+from erasejax.rows._columns import check_columns, columns_of
 from erasejax.rows._dataset import Dataset
 
 __all__ = ["PairNormalization", "Pairs", "as_pairs"]
@@ -62,6 +63,7 @@ def as_pairs(
     weights: Given | None = None,
     templates: Given | None = None,
     num_templates: int | None = None,
+    of: object = None,
 ) -> Pairs:
     """Checks and coerces what contrast probes are given into `Pairs`.
 
@@ -72,6 +74,7 @@ def as_pairs(
       weights: (n,) or None.
       templates: (n,) integers, or None for one template.
       num_templates: static; counted where it is None and the templates are concrete.
+      of: what was fitted and reads them, of the same columns.
 
     Returns:
       `Pairs` of JAX arrays, both halves of one dtype; a given option replaces that of the pairs.
@@ -79,8 +82,9 @@ def as_pairs(
     Raises:
       TypeError: the halves are not floating point, one is missing, or labels or templates are not
         integers.
-      ValueError: shapes do not match, or num_templates is missing or makes no sense.
+      ValueError: shapes or columns do not match, or num_templates is missing or makes no sense.
     """
+    check_columns("x_pos", x_pos, of)
     distractor = None
     if isinstance(x_pos, Pairs):
         if x_neg is not None:
@@ -93,6 +97,9 @@ def as_pairs(
         templates = pairs.templates if templates is None else templates
     elif x_neg is None:
         raise TypeError("x_neg: missing; give both halves (x_pos, x_neg), or Pairs")
+    names = columns_of(x_pos), columns_of(x_neg)
+    if None not in names and names[0] != names[1]:
+        raise ValueError("x_neg: expected the columns of x_pos, in their order")
     x_pos, x_neg = inputs.features("x_pos", x_pos), inputs.features("x_neg", x_neg)
     if x_pos.shape != x_neg.shape:
         raise ValueError(f"x_neg: expected the shape of x_pos {x_pos.shape}, got {x_neg.shape}")

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import numbers
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from erasejax._core.foreign import wide
 from erasejax._core.status import Status, describe
+from erasejax._core.warn import warn
 from erasejax.erasers import Eraser
 from erasejax.files import load, save
 from erasejax.probes import Probe
@@ -119,7 +119,7 @@ class Estimator(BaseEstimator):
         status = Status(int(self._fitted.status))
         category = ConvergenceWarning if Status.NOT_CONVERGED in status else UserWarning
         for text in describe(status):
-            warnings.warn(text.removeprefix("warning: "), category, stacklevel=3)
+            warn(text.removeprefix("warning: "), category)
 
     def _key(self, config: Eraser | Probe) -> jax.Array | None:
         """Returns the key of a fit that draws, else None."""

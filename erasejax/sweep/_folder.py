@@ -2,9 +2,9 @@
 
 import errno
 import os
-import warnings
 from pathlib import Path
 
+from erasejax._core.warn import warn
 from erasejax.files import remove_orphans, replacing
 
 __all__ = ["Folder"]
@@ -46,10 +46,9 @@ class Folder:
         """
         (self.path / inner).mkdir(parents=True, exist_ok=True)
         if kind := _mounted_bucket(self.path):
-            warnings.warn(
+            warn(
                 f"{self.path}: is a bucket, mounted by {kind}, where no file takes its name in one "
-                "step; give the bucket's URL in place of the folder (gs://..., s3://...)",
-                stacklevel=4,
+                "step; give the bucket's URL in place of the folder (gs://..., s3://...)"
             )
 
     def has(self, inner: str) -> bool:

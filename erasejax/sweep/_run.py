@@ -3,7 +3,6 @@
 import contextlib
 import os
 import time
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import jax
 
 from erasejax._core.views import View
+from erasejax._core.warn import warn
 from erasejax.sweep._blocks import Numerics, numerics
 from erasejax.sweep._content import about, changes
 from erasejax.sweep._executors import Executor, check_executor, run_elsewhere
@@ -145,14 +145,14 @@ def run(
     own = share(shard)
     words = share_in_words(own, shard)
     if words and shard is None and not progress:
-        warnings.warn(words, stacklevel=2)
+        warn(words)
     store = Store(out, create=True)
     store.clean()
     now = numerics()
     todo = plan(resolved, store, now, own)
     changed = changes(resolved, store)
     for line in () if progress else changed:
-        warnings.warn(line, stacklevel=2)
+        warn(line)
     devices = jax.local_devices()
     with contextlib.closing(
         Progress(todo.trials, show=progress and jax.process_index() == 0)

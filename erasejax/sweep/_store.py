@@ -2,7 +2,6 @@
 
 import os
 import re
-import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from erasejax._core.extras import require
+from erasejax._core.warn import warn
 from erasejax.sweep._blocks import (
     Block,
     DamagedBlockError,
@@ -108,7 +108,7 @@ class Store:
         try:
             check(self._place.read(f"{_BLOCKS}/{name}"), block, numerics)
         except (DamagedBlockError, OSError) as error:
-            warnings.warn(f"{self._where(name)}: {error}; computed again now", stacklevel=2)
+            warn(f"{self._where(name)}: {error}; computed again now")
             return False
         return True
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import warnings
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ import numpy as np
 
 from erasejax._core.extras import require
 from erasejax._core.views import View
+from erasejax._core.warn import warn
 from erasejax.plot import along_layers, axes_of, chosen, draw_table, heat_map
 from erasejax.sweep._axes import Value, describe, key_of, word
 from erasejax.sweep._blocks import is_block
@@ -63,10 +63,7 @@ class Sweep:
         self.manifests = self._store.manifests()
         names = self._store.names()
         if foreign := sorted(name for name in names if not is_block(name)):
-            warnings.warn(
-                f"{self.path}: not part of the sweep, and not read: {', '.join(foreign[:8])}",
-                stacklevel=3,
-            )
+            warn(f"{self.path}: not part of the sweep, and not read: {', '.join(foreign[:8])}")
         self._pieces = pieces(self.manifests, names)
 
     def __repr__(self) -> str:
@@ -236,19 +233,17 @@ class Sweep:
         there, planned = self.trials
         if there < planned:
             lacking = sum(not whole for whole in cells.values())
-            warnings.warn(
+            warn(
                 f"{self.path}: {there:,} of {planned:,} trials are there; {lacking:,} of "
-                f"{len(cells):,} cells lack seeds, see missing(); running the sweep again goes on",
-                stacklevel=4,
+                f"{len(cells):,} cells lack seeds, see missing(); running the sweep again goes on"
             )
 
     def _warn_of_mixture(self) -> None:
         kinds = {json.dumps(dict(piece.numerics)) for piece in self._pieces if piece.stored}
         if len(kinds) > 1:
-            warnings.warn(
+            warn(
                 f"{self.path}: cells of several versions or precisions in one table: "
-                f"{', '.join(sorted(kinds))}",
-                stacklevel=4,
+                f"{', '.join(sorted(kinds))}"
             )
 
     def _described(self) -> dict[str, list[Value]]:

@@ -133,8 +133,20 @@ def test_what_converts_itself(eraser):
 def test_data_frames(eraser):
     pandas = pytest.importorskip("pandas")
     assert_fits_alike(pandas.DataFrame(X), pandas.Series(Z))
-    with pytest.raises(TypeError, match="x: .*Python objects.*astype"):
-        eraser(pandas.DataFrame(X).assign(name="a"))
+    named = pandas.DataFrame(X, columns=list("abcde"))
+    with pytest.raises(TypeError, match="x: .* text in the columns name, id; leave them out$"):
+        eraser(named.assign(name="a", id="b"))
+    with pytest.raises(TypeError, match=r"x: .* \(dtype object\); convert it with .astype"):
+        eraser(named.astype(object))
+
+
+@pytest.mark.parametrize("name", ["z", "task"])
+def test_advice_about_labels_is_for_labels(name):
+    labels = np.array(["barolo", "barbera"])[Z]
+    advice = rf"{name}: .*; number the classes: numpy.unique\({name}, return_inverse=True\)\[1\]$"
+    for given in (labels, labels.astype(object)):
+        with pytest.raises(TypeError, match=advice):
+            ej.SPLINCE().fit(X, **{"z": Z, "task": X[:, 0], name: given})
 
 
 def test_narrow_floats_of_numpy(eraser):
@@ -149,7 +161,7 @@ def test_narrow_floats_of_numpy(eraser):
         (X.astype(ml_dtypes.bfloat16).view("V2"), r"bfloat16; .*\.view\(ml_dtypes.bfloat16\)"),
         (X.astype(ml_dtypes.float8_e4m3fn), "16 bits or more, got float8_e4m3fn"),
         (X.astype(object), r"Python objects .*\.astype\(numpy.float32\)"),
-        (X.astype(str), "text .*numpy.unique"),
+        (X.astype(str), r"text .*; convert it with .astype\(numpy.float32\)$"),
         (X.astype("M8[s]"), "times"),
         (X.astype(np.longdouble), "JAX does not have"),
         (np.zeros(N, [("a", "f4"), ("b", "f4")]), "structured"),
@@ -317,3 +329,45 @@ def test_keys(name):
 def test_own_keeps_what_an_array_holds():
     for array in (np.float32(3), X[:0], X.T, X.astype(">f4"), Z.astype(np.int8), Z > 0):
         np.testing.assert_array_equal(foreign.own(np.asarray(array)), array)
+
+
+# Numbers of a configuration.
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (ej.LEACE(shrinkage=2.0), "shrinkage: expected a number from 0 to 1, got 2$"),
+        (ej.LEACE(shrinkage=np.float32(-1)), "shrinkage: expected a number from 0 to 1, got -1$"),
+        (ej.LEACE(shrinkage=jnp.nan), "shrinkage: expected a number from 0 to 1, got nan$"),
+        (ej.SPLINCE(shrinkage=jnp.float32(1.5)), "shrinkage: .* got 1.5$"),
+        (ej.ALFQLEACE(target=-0.5), "target: expected a number from 0 to 1, got -0.5$"),
+        (ej.KernelLEACE(shrinkage=2), "shrinkage: expected"),
+        (ej.KernelLEACE(bandwidth=0.0), "bandwidth: expected a number above 0, got 0$"),
+        (ej.HSICDescent(bandwidth=-1.0), "bandwidth: expected a number above 0, got -1$"),
+        (ej.INLP(probe=ej.probes.Logistic(l2=-1.0)), "l2: expected a number of at least 0, got -1"),
+        (ej.erasers.Partial(of=ej.LEACE(shrinkage=2.0)), "shrinkage: expected"),
+        (ej.probes.MLP(validation=1.0), "validation: expected a number between 0 and 1, got 1$"),
+        (ej.probes.KernelRidge(bandwidth=jnp.inf), "bandwidth: expected a number above 0, got inf"),
+        *[
+            (getattr(ej.probes, name)(l2=-1.0), "l2: expected a number of at least 0, got -1$")
+            for name in ("Logistic", "LinearSVM", "LeastSquares", "LDA", "QDA", "KernelRidge")
+        ],
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else None,
+)
+def test_known_numbers_lie_within_their_range(config, message):
+    task = {"task": X[:, 0]} if getattr(config, "reads_task", False) else {}
+    with pytest.raises(ValueError, match=message):
+        config.fit(X, Z, key=KEY, **task)
+
+
+def test_ranges_hold_for_solve_and_not_for_traced_numbers():
+    moments = ej.Moments.of(ej.Dataset(x=jnp.asarray(X), z=jnp.asarray(Z), num_classes=K))
+    with pytest.raises(ValueError, match="shrinkage: expected"):
+        ej.LEACE(shrinkage=2.0).solve(moments)
+    with pytest.raises(ValueError, match="l2: expected"):
+        ej.probes.recursive(ej.probes.LeastSquares(l2=-1.0), X, Z, rounds=1)
+    weights = jnp.array([0.0, 1.0, 2.0])
+    found = jax.vmap(lambda weight: ej.LEACE(shrinkage=weight).solve(moments))(weights)
+    assert found.kernel.shape[0] == 3

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import pandas as pd
 import pytest
 
 import erasejax as ej
@@ -189,3 +190,21 @@ def test_commands_take_the_dtype_by_name(files):
     given = ("float16.safetensors", "z.npy")
     text = fit(given, out=out, method="leace", dtype="float32", options={})
     assert certified(text) == 0
+
+
+def test_certify_rows_says_what_it_takes():
+    x = np.random.default_rng(0).standard_normal((40, 3)).astype("f4")
+    z = np.arange(40) % 2
+    eraser = ej.LEACE().fit(pd.DataFrame(x, columns=["a", "b", "c"]), z)
+    certify = ej.metrics.certify_rows
+    for given in ((x, z), x):
+        message = (
+            rf"data: expected a Dataset, got {type(given).__name__}; pass ej.Dataset\(x=x, z=z"
+        )
+        with pytest.raises(TypeError, match=message):
+            certify(eraser, given, dtype=np.dtype("float32"))
+    data = ej.Dataset(x=x, z=z, num_classes=2)
+    assert float(certify(eraser, data, dtype=np.dtype("float32")).after) == 0.0
+    turned = data.replace(x=pd.DataFrame(x, columns=["a", "c", "b"]))
+    with pytest.raises(ValueError, match=r"data\.x: .* column 1 is c in place of b"):
+        certify(eraser, turned, dtype=np.dtype("float32"))

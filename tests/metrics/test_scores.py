@@ -99,3 +99,22 @@ def test_r2_of_the_constant_is_zero():
     erased = ej.MeanDifference().fit(x, z)(x)
     probe = ej.probes.LeastSquares().fit(erased, z)
     assert abs(float(ej.metrics.r2(probe, erased, z))) <= 8 * EPS
+
+
+def test_rows_of_another_width_are_said_as_they_were_given():
+    x, z = draw(0, 60, 5, 2)
+    probe = ej.probes.Logistic().fit(x, z)
+    for score in (ej.metrics.accuracy, ej.metrics.log_loss, ej.metrics.auroc):
+        for width in (1, 3):
+            message = rf"^x: this probe was fitted on 5 features, got shape \(60, {width}\)$"
+            with pytest.raises(ValueError, match=message):
+                score(probe, x[:, :width], z)
+        with pytest.raises(ValueError, match=r"\(60, 3\)"):
+            score(probe, ej.Dataset(x=x[:, :3], z=z, num_classes=2), None)
+
+
+def test_a_score_of_several_probes_at_once_says_how_it_is_read():
+    x, z = draw(0, 60, 5, 2)
+    fit = jax.vmap(lambda l2: ej.probes.LDA(l2=l2).fit(x, z, num_classes=2))
+    with pytest.raises(ValueError, match=r"a batch of \(3,\)"):
+        ej.metrics.accuracy(fit(np.ones(3, np.float32)), x, z)
