@@ -11,7 +11,7 @@ from jax.tree_util import KeyPath
 from jax.typing import ArrayLike
 
 from erasejax._core.foreign import as_jax_or_numpy, own
-from erasejax._core.pytrees import Within
+from erasejax._core.pytrees import limits_of
 from erasejax._core.types import DTypeLike, Given, Key
 
 __all__ = [
@@ -220,8 +220,7 @@ def _check_ranges(config: Any) -> None:
         _check_ranges(part)
     for field in dataclasses.fields(config) if dataclasses.is_dataclass(config) else ():
         value = getattr(config, field.name)
-        notes = getattr(field.type, "__metadata__", ())
-        limits = next((note for note in notes if isinstance(note, Within)), None)
+        limits = limits_of(field.type)
         if limits is None:
             _check_ranges(value)
             continue

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flax import struct
 
-__all__ = ["Inner", "Tree", "Within", "register_module", "static", "tree_classes", "tree_name"]
+__all__ = [
+    "Inner",
+    "Tree",
+    "Within",
+    "limits_of",
+    "register_module",
+    "static",
+    "tree_classes",
+    "tree_name",
+]
 
 _PACKAGE = __name__.partition(".")[0]
 _registered: dict[str, None] = {}  # names of modules of others
@@ -100,3 +109,9 @@ class Within:
             return f"of at least {self.low:g}" if self.ends else f"above {self.low:g}"
         words = "from {:g} to {:g}" if self.ends else "between {:g} and {:g}"
         return words.format(self.low, self.high)
+
+
+def limits_of(annotation: object) -> Within | None:
+    """Returns between what a number lies whose type is annotated so; None where nothing is said."""
+    notes = getattr(annotation, "__metadata__", ())
+    return next((note for note in notes if isinstance(note, Within)), None)

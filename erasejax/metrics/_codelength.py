@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
-from erasejax._core.status import Status, flag, poison, thrown
+from erasejax._core.status import Status, failed, flag, poison, thrown
 from erasejax._core.types import Given, Key
 from erasejax._linalg.products import safe_reciprocal
 from erasejax.metrics._base import Metric
@@ -202,7 +202,7 @@ def _codelength(given: Material, fractions: jax.Array, permutations: int) -> Onl
     error = total * standard_error(bits[0] - own_mean, weights, groups)
     width = half_width(error, given.level)
     uniform = total * nothing[0]
-    status = status[0] | flag(jnp.isnan(totals[0]), Status.NONFINITE)
+    status = status[0] | flag(jnp.isnan(totals[0]) & ~failed(status[0]), Status.NONFINITE)
     code = OnlineCode(
         bits=totals[0],
         low=jnp.maximum(totals[0] - width, 0),

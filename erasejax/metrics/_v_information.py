@@ -177,7 +177,7 @@ def _v_information(rows: Material) -> UsableInformation:
     means *= safe_reciprocal(total, total > 0)
     bits = means[0] - means[1]
     status = status | status_of(rows.data) | flag(total == 0, Status.NO_WEIGHT)
-    status |= flag(jnp.isnan(bits), Status.NONFINITE)
+    status |= flag(jnp.isnan(bits) & ~failed(status), Status.NONFINITE)
     error = standard_error(both[0] - both[1] - bits, scored, rows.groups)
     width = half_width(error, rows.level)
     information = UsableInformation(

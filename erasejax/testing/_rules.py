@@ -1,5 +1,6 @@
 """How a rule is held, and the rules that all configurations have."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -9,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Jaxpr
+
+from erasejax._core.pytrees import limits_of
 
 __all__ = [
     "gap",
@@ -106,13 +109,17 @@ def is_traced_once(config: R, method: str, run: Callable[[R], object]) -> None:
         traces += 1
         return original(self, *args)
 
-    def ones(leaf, kind):  # values are not read while tracing
+    limits = {field.name: limits_of(field.type) for field in dataclasses.fields(config)}
+    kept = {name: getattr(config, name) for name, it in limits.items() if it and 1 not in it}
+
+    def ones(leaf, kind):  # a value that is allowed; which it is changes no trace
         array = np.ones(np.shape(leaf))
         return array.astype(kind) if array.ndim and kind in (float, int) else kind(array)
 
     with mock.patch.object(type(config), method, counted):
         for kind in (float, int, np.float32, np.float64, np.int32, jnp.float32, jnp.int32):
             typed = jax.tree.map(functools.partial(ones, kind=kind), config)
+            typed = dataclasses.replace(typed, **kept)
             jax.eval_shape(lambda typed=typed: run(typed))
     hold(config, "numbers of every type are one trace", traces <= 1, "one trace", traces)
 
