@@ -384,6 +384,6 @@ def batch_of(block: np.ndarray, schema: "pa.Schema") -> "pa.RecordBatch":
     def array(kind: pa.DataType, column: np.ndarray) -> pa.Array:
         return pa.Array.from_buffers(kind, len(column), [None, pa.py_buffer(column)])
 
-    # Buffers are taken for what the schema says, so they must be that.
-    columns = np.array(block.T, schema.types[0].to_pandas_dtype(), order="C")
+    # Buffers are taken for what the schema says, so they must be that; it is of floats.
+    columns = np.array(block.T, f"f{schema.types[0].bit_width // 8}", order="C")
     return pa.record_batch([*map(array, schema.types, columns)], schema=schema)

@@ -109,7 +109,8 @@ def is_traced_once(config: R, method: str, run: Callable[[R], object]) -> None:
         traces += 1
         return original(self, *args)
 
-    limits = {field.name: limits_of(field.type) for field in dataclasses.fields(config)}
+    fields: Any = dataclasses.fields  # of a dataclass, which R is not known to be
+    limits = {field.name: limits_of(field.type) for field in fields(config)}
     kept = {name: getattr(config, name) for name, it in limits.items() if it and 1 not in it}
 
     def ones(leaf, kind):  # a value that is allowed; which it is changes no trace
@@ -119,7 +120,7 @@ def is_traced_once(config: R, method: str, run: Callable[[R], object]) -> None:
     with mock.patch.object(type(config), method, counted):
         for kind in (float, int, np.float32, np.float64, np.int32, jnp.float32, jnp.int32):
             typed = jax.tree.map(functools.partial(ones, kind=kind), config)
-            typed = dataclasses.replace(typed, **kept)
+            typed = typed.replace(**kept)  # pyright: ignore[reportAttributeAccessIssue]
             jax.eval_shape(lambda typed=typed: run(typed))
     hold(config, "numbers of every type are one trace", traces <= 1, "one trace", traces)
 
