@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 _LEVEL = 0.05
-_SHRINK = "shrinkage helps: fit --shrinkage-rule oas, and give the file as --eraser"
+_SHRINK = "shrinkage may help: fit --shrinkage-rule oas, and give the file as --eraser"
 _TOLD = 0.1  # parts that are unequal by more than a tenth are worth a line
 
 
@@ -101,7 +101,7 @@ def no_interval(found: Protocol) -> list[str]:
 
 
 def few_rows(method: Eraser | None, rows: int, dims: int, damage: float) -> str:
-    """Returns a line about an eraser whose covariance is of too few rows; else "".
+    """Returns a line about a covariance of too few rows, or damage beyond the variance; else "".
 
     Args:
       method: that was fitted, or None where that was done elsewhere.
@@ -109,14 +109,13 @@ def few_rows(method: Eraser | None, rows: int, dims: int, damage: float) -> str:
       dims: features.
       damage: what erasing cost, as a share of the variance.
     """
-    if method is None:
-        return "" if damage <= 1 else f"the eraser moves rows by more than they vary; {_SHRINK}"
-    if not isinstance(method, ClosedForm) or not method.needs_covariance:
+    covariance = isinstance(method, ClosedForm) and method.needs_covariance
+    if method is not None and not covariance:
         return ""
-    if rows > dims and damage <= 1:
-        return ""
-    helps = _SHRINK if hasattr(method, "shrinkage_rule") else "more rows help"
-    return f"the covariance of {dims} features is of {rows} rows, too few of them; {helps}"
+    helps = _SHRINK if method is None or hasattr(method, "shrinkage_rule") else "more rows help"
+    if covariance and rows <= dims:
+        return f"the covariance of {dims} features is of {rows} rows, too few of them; {helps}"
+    return f"the eraser moves rows by more than they vary; {helps}" if damage > 1 else ""
 
 
 def caption(found: Protocol) -> list[str]:

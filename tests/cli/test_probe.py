@@ -93,7 +93,7 @@ def test_too_few_rows_for_a_covariance_are_spoken_of(here, data, capsys):
     np.save("x.npy", np.asarray(data.x)[:12])
     np.save("z.npy", np.arange(12) % 2)
     argv = ["probe", "x.npy", "z.npy", "--probes", "mean-difference"]
-    few = "the covariance of 5 features is of 4 rows, too few of them; shrinkage helps: fit --shr"
+    few = "the covariance of 5 features is of 4 rows, too few of them; shrinkage may help: fit"
     assert ok(capsys, *argv, "--method", "leace").count(few) == 1  # of fresh rows
     assert "the covariance of" not in ok(capsys, *argv)
 
@@ -101,13 +101,14 @@ def test_too_few_rows_for_a_covariance_are_spoken_of(here, data, capsys):
 @pytest.mark.parametrize(
     ("method", "rows", "damage", "said"),
     [
-        (ej.LEACE(), 12, 0.5, "of 12 features is of 12 rows, too few of them; shrinkage helps"),
-        (ej.LEACE(), 13, 1.1, "of 13 rows"),
+        (ej.LEACE(), 12, 0.5, "of 12 features is of 12 rows, too few of them; shrinkage may help"),
+        (ej.LEACE(), 13, 1.1, "the eraser moves rows by more than they vary; shrinkage may help"),
+        (ej.SPLINCE(), 10_000, 2.2, "the eraser moves rows by more than they vary; shrinkage"),
         (ej.LEACE(), 13, 0.5, ""),
         (ej.erasers.ClosedForm(), 9, 0.5, "more rows help"),
         (ej.MeanDifference(), 9, 65.0, ""),
         (ej.INLP(), 9, 1.1, ""),
-        (None, 80, 65.7, "moves rows by more than they vary; shrinkage helps"),
+        (None, 80, 65.7, "moves rows by more than they vary; shrinkage may help"),
         (None, 80, 0.9, ""),
     ],
 )
