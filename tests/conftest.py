@@ -1,3 +1,4 @@
+import collections
 import gc
 import os
 import pathlib
@@ -55,6 +56,19 @@ def pytest_unconfigure(config):
     """Removes the programs that the run has compiled."""
     if hasattr(config, "erasejax_programs"):
         shutil.rmtree(config.erasejax_programs, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    """Marks cases slow that come after those which `pytest.mark.quick` counts."""
+    cases = collections.Counter()
+    for item in items:
+        quick = item.get_closest_marker("quick")
+        if quick and not item.get_closest_marker("slow"):
+            test = item.nodeid.partition("[")[0]
+            cases[test] += 1
+            if cases[test] > quick.args[0]:
+                item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True, scope="module")

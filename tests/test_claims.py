@@ -88,6 +88,7 @@ def test_a_and_so_every_convex_probe_is_the_prior_however_many_directions_were_p
     np.testing.assert_allclose(loss, entropy, rtol=8 * EPS)
 
 
+@pytest.mark.slow
 def test_a_where_the_means_differ_log_and_squared_loss_gain_but_hinge_need_not():
     rng = np.random.default_rng(1)
     z = np.repeat([0, 1], [180, 20])
@@ -124,6 +125,7 @@ def test_a_for_a_real_concept_only_squared_loss_is_safe():
 # (b) ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_b_a_threshold_still_reads_skewed_classes():
     data = ej.datasets.SkewedClasses().sample(KEY)
     eraser = ej.MeanDifference().fit(data)
@@ -136,6 +138,7 @@ def test_b_a_threshold_still_reads_skewed_classes():
     assert found >= threshold - EPS  # in the plane the search is exact
 
 
+@pytest.mark.slow
 def test_b_in_the_experiments_data_the_best_threshold_beats_its_permuted_null():
     search = ej.probes.ZeroOne(restarts=16, rounds=8)
 
@@ -184,6 +187,7 @@ def beyond_the_means():
     return jax.tree.map(np.asarray, trial(KEY, jnp.array([4.0, 0.0]), jnp.array([1.0, 2.0])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probe", ["QDA", "MLP"])
 def test_c_exclusive_or_and_covariances_survive_for_non_linear_probes(probe):
     found = beyond_the_means()
@@ -193,6 +197,7 @@ def test_c_exclusive_or_and_covariances_survive_for_non_linear_probes(probe):
     assert found[probe][1] > 0.7
 
 
+@pytest.mark.slow
 def test_c_equal_covariances_leave_a_quadratic_probe_the_prior():
     np.testing.assert_array_equal(beyond_the_means()["QDA after QLEACE"], 0.5)
 
@@ -237,6 +242,7 @@ def test_d_what_is_left_of_the_gap_follows_the_formula(ratio):
     assert_within(found["LEACE"][0], 0.20)
 
 
+@pytest.mark.slow
 def test_d_leace_is_many_times_worse_where_rows_are_as_many_as_features():
     found = measured_gap(16, 16)
     assert found["LEACE"][0].mean() > 3
@@ -246,6 +252,7 @@ def test_d_leace_is_many_times_worse_where_rows_are_as_many_as_features():
 # (e) ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("k", [2, 4])
 def test_e_k_classes_need_k_less_one_directions(k):
     data = ej.datasets.GaussianClasses(
@@ -262,6 +269,7 @@ def test_e_k_classes_need_k_less_one_directions(k):
 # (f) ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_f_ablating_another_direction_leaves_the_label_linearly_predictable():
     @jax.jit
     @jax.vmap
@@ -285,6 +293,7 @@ def test_f_ablating_another_direction_leaves_the_label_linearly_predictable():
     assert min(found["axis 0"].min(), found["axis 1"].min()) > 0.3
 
 
+@pytest.mark.slow
 def test_f_a_merely_orthogonal_mean_difference_does_not_protect_a_second_concept():
     data = ej.datasets.TwoConcepts(
         correlation=0.0,
@@ -369,6 +378,7 @@ def test_g_normalising_before_fitting_is_fine():
 # (h) ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_h_computed_weights_are_rounding_noise_where_the_constant_is_optimal():
     dataset = ej.datasets.GaussianClasses(directions=8, dims=8, rows=(60, 30))
 
@@ -391,6 +401,7 @@ def test_h_computed_weights_are_rounding_noise_where_the_constant_is_optimal():
     assert abs(np.mean(plain) - 0.5) < 4 * standard_error(plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sizes", "majority"), [((60, 30), 0), ((30, 60), 1), ((45, 45), 0)])
 def test_h_ties_predict_the_majority_and_the_lowest_label_first(sizes, majority):
     data = ej.datasets.GaussianClasses(directions=8, dims=8, rows=sizes).sample(KEY)
@@ -404,6 +415,7 @@ def test_h_ties_predict_the_majority_and_the_lowest_label_first(sizes, majority)
 # (i) ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_i_three_sets_of_rows_three_roles():
     dataset = ej.datasets.GaussianClasses(dims=64, rows=128)
     probe = ej.probes.LDA(l2=1.0)

@@ -73,21 +73,25 @@ def test_what_is_not_listed_is_held_to_the_contract_too():
     assert "lda" not in found
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", ERASERS)
 def test_erasers(name):
     ej.testing.check_eraser(ERASERS[name], dims=D)
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", PROBES)
 def test_probes(name):
     ej.testing.check_probe(PROBES[name], dims=D)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", CONTRAST)
 def test_contrast_probes(name):
     ej.testing.check_probe(CONTRAST[name], dims=D, tolerance=2e-4)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", DATASETS)
 def test_datasets(name):
     ej.testing.check_dataset(DATASETS[name])
@@ -116,6 +120,7 @@ def test_pairs_without_weight(name):
     assert int(fitted.status) & ej.Status.NO_WEIGHT
 
 
+@pytest.mark.slow
 def test_vmapped_pairs_are_the_pairs():
     keys = jax.random.split(KEY, 3)
     batch = jax.vmap(PAIRS.sample)(keys)
@@ -219,6 +224,7 @@ class CannotBeSaved(Means):
         return struct.dataclass(Own)(**vars(super()._fit(data, key)))
 
 
+@pytest.mark.quick(5)
 @pytest.mark.parametrize(
     ("config", "rule"),
     [
@@ -267,6 +273,7 @@ class Draws(ej.datasets.Generator):
         return ej.Dataset(jax.random.normal(key, (10, 2)), z, num_classes=2)
 
 
+@pytest.mark.slow
 def test_a_dataset_that_ignores_its_key_is_found():
     ej.testing.check_dataset(Draws())
     for by, what in (("", "key"), ("key", "part")):

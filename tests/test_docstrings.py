@@ -40,6 +40,7 @@ def given(room):
             yield name, thing
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("room", PUBLIC, ids=lambda room: room.__name__)
 def test_examples_are_there_and_right(room, tmp_path, monkeypatch):
     for name, thing in given(room):
@@ -55,6 +56,7 @@ def test_a_wrong_example_is_found():
     assert not faults(parsed("right", ">>> 1 + 1\n2"))
 
 
+@pytest.mark.slow
 def test_the_eraser_of_the_guide_works(monkeypatch):
     guide = Path(__file__).parent.parent / "CONTRIBUTING.md"
     code = re.search(r"```python\n(.*?)```", guide.read_text(), re.DOTALL)

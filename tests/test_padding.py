@@ -58,6 +58,7 @@ def fitted(config, x, z, weights=None):
     return config.fit(x, z, weights=weights, num_classes=2, key=KEY, throw=False, **options)
 
 
+@pytest.mark.quick(15)
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("name", ERASERS)
 def test_erasers(name, sizes):
@@ -71,6 +72,7 @@ def test_erasers(name, sizes):
     same(other(*read), one(*read), tolerance(n) * float(jnp.abs(x).max()))
 
 
+@pytest.mark.quick(12)
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("name", PROBES)
 def test_probes(name, sizes):
@@ -109,6 +111,7 @@ def test_recall():
     assert found == ej.metrics.recall_at_fpr(probe, x, z, fpr=0.2)
 
 
+@pytest.mark.quick(5)
 @pytest.mark.parametrize("k", [2, 3])
 @pytest.mark.parametrize("name", METRICS)
 def test_scores(name, k):
@@ -119,6 +122,7 @@ def test_scores(name, k):
     same(metric(probe, *more, weights=weights), metric(probe, x, z), tolerance(40))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", SIZES)
 def test_numbers_of_rows(sizes):
     n, size = SIZES[sizes]
@@ -137,6 +141,7 @@ def test_numbers_of_rows(sizes):
     same(found, metrics.r2(values, x, x[:, 0] ** 2), tol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sign_flip", "pillai"])
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("sizes", [*SIZES, "norm"])
@@ -167,6 +172,7 @@ def test_guardedness(sizes, grouped, method):
         same(getattr(other, field), getattr(one, field), 10 * tolerance(n))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("metric", ["accuracy", "auroc"])
 def test_bootstrap(metric, grouped):
@@ -183,6 +189,7 @@ def test_bootstrap(metric, grouped):
         same(getattr(other, field), getattr(one, field), tolerance(40))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grouped", [False, True])
 def test_folds(grouped):
     x, z = rows(40)
@@ -196,6 +203,7 @@ def test_folds(grouped):
     same(other.losses, one.losses, tolerance(40))
 
 
+@pytest.mark.slow
 def test_recursion():
     x, z = rows(40)
     *more, weights = padded(71, x, z)

@@ -12,16 +12,19 @@ from tests.common import draw
 class TestAbsoluteTolerances:
     """Fault 1: a weak or small concept comes back as the identity without a warning."""
 
+    @pytest.mark.slow
     def test_classes_of_frequency_one_in_a_thousand(self):
         z = (np.arange(10_000) % 1000 == 0).astype(np.int32)
         x = draw(0, 10_000, 8, 2)[0] + 0.5 * z[:, None].astype(np.float32)
         self.erased(x, z)
 
+    @pytest.mark.slow
     def test_a_weak_concept_on_many_rows(self):
         rng = np.random.default_rng(1)
         z = rng.integers(0, 2, 200_000)
         self.erased((rng.standard_normal((200_000, 4)) + 0.015 * z[:, None]).astype("f4"), z)
 
+    @pytest.mark.slow
     def test_small_units_of_a_real_concept(self):
         rng = np.random.default_rng(2)
         z = 0.02 * rng.standard_normal(500).astype(np.float32)
@@ -33,6 +36,7 @@ class TestAbsoluteTolerances:
             assert int(eraser.rank) == 1
             assert np.abs(correlation).max() < 1e-5
 
+    @pytest.mark.slow
     def test_small_units_of_x(self):
         x, z = draw(3, 500, 6, 2)
         self.erased(x * np.float32(1e-3), z)
@@ -47,12 +51,14 @@ class TestAbsoluteTolerances:
 class TestLargeMeans:
     """Fault 2: float32 features far from zero keep a share of the class gap."""
 
+    @pytest.mark.slow
     def test_mean_of_ten_thousand_deviations(self):
         x, z = draw(4, 100_000, 64, 2, dtype=np.float64)
         x = (x + 1e4).astype(np.float32)
         for method in common.BLIND.values():
             assert common.gap_in_sd(x, method.fit(x, z)(x), z) < 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("mean", [1000, 3000])
     def test_no_seed_is_unlucky(self, mean):
         for seed in range(20):
@@ -80,6 +86,7 @@ class TestAbsoluteShrinkage:
         assert common.gap_in_sd(x, eraser(x), z) < 1
 
 
+@pytest.mark.slow
 def test_integer_labels_are_classes_not_quantities():
     """Fault 4: three classes are taken for one number, and most of the concept stays."""
     x, z = draw(5, 600, 10, 3)
@@ -89,6 +96,7 @@ def test_integer_labels_are_classes_not_quantities():
         assert common.gap_in_sd(x, eraser(x), z) < 1
 
 
+@pytest.mark.slow
 def test_the_default_does_the_least_damage():
     """Fault 7: shrinkage by default multiplies the damage by 10 to 20 on anisotropic data."""
     rng = np.random.default_rng(11)
@@ -107,6 +115,7 @@ def test_the_default_does_the_least_damage():
 class TestInputsOthersFailOn:
     """Fault 6: narrow floats fail, NaN is a LinAlgError, one class is silently the identity."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
     def test_narrow_floats(self, dtype):
         x, z = draw(6, 200, 6, 2)

@@ -25,6 +25,7 @@ def lowered(run, *arguments):
     return export.export(jax.jit(run), platforms=PLATFORMS)(*arguments).mlir_module()
 
 
+@pytest.mark.quick(12)
 @pytest.mark.parametrize("name", FITS)
 def test_fits_lower(name):
     rows = _fits._draw(0, D, 2)
@@ -41,6 +42,7 @@ def test_datasets_lower(name):
     assert lowered(lambda seed: DATASETS[name].sample(jax.random.key(seed)), np.uint32(0))
 
 
+@pytest.mark.quick(7)
 @pytest.mark.parametrize("name", known("metric"))
 def test_metrics_lower(name):
     metric = known("metric")[name]()
@@ -72,6 +74,7 @@ def test_probes_of_tokens_lower():
     assert lowered(run, x, z, mask)
 
 
+@pytest.mark.slow
 def test_tests_lower():
     data = TWO.sample(KEY)
     assert lowered(lambda data: ej.metrics.guardedness_test(data, key=KEY), data)
@@ -124,6 +127,7 @@ def test_rows_are_summed_alike_on_all_platforms():
     assert {name for name in PLATFORMS if "while" in text[name]} == {"cpu"}
 
 
+@pytest.mark.slow
 def test_lanes_spread_over_devices_may_differ_in_the_matrix_alone():
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("lanes",))
     along = jax.sharding.PartitionSpec("lanes")

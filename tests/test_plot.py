@@ -133,6 +133,7 @@ def test_readings_by_layer_are_a_curve():
     assert {found.fresh_before[0], found.fresh_after[0], found.same_after[0]} <= drawn
 
 
+@pytest.mark.slow
 def test_a_sweep_draws_the_means_of_its_summary(sweep):
     where = {"eraser": "identity", "dataset.dims": 4}
     ax = sweep.plot("accuracy_fitting", where=where)
@@ -146,6 +147,7 @@ def test_a_sweep_draws_the_means_of_its_summary(sweep):
     assert len(every.get_legend().get_texts()) == 6
 
 
+@pytest.mark.slow
 def test_a_heat_map_has_its_boundary(sweep):
     options = {"along": "dataset.rows", "across": "dataset.dims", "where": {"eraser": "identity"}}
     ax = sweep.plot("accuracy_fitting", **options)
@@ -221,6 +223,7 @@ def test_without_matplotlib_the_extra_is_named(sweep, monkeypatch):
             draw()
 
 
+@pytest.mark.slow
 def test_pictures_import_no_pyplot_and_the_package_no_pictures():
     code = """
 import sys, erasejax as ej

@@ -90,6 +90,7 @@ def test_the_test_can_fail():
     assert not list(faults("probes", "from erasejax.rows import Dataset"))
 
 
+@pytest.mark.slow
 def test_what_takes_long_is_imported_when_it_is_needed():
     code = "import sys, erasejax; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)

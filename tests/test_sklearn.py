@@ -45,6 +45,7 @@ CHECKED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "name",
@@ -103,6 +104,7 @@ def test_the_concept_is_never_guessed():
     assert gap(own, z) < 1e-12 < gap(own, task)
 
 
+@pytest.mark.slow
 def test_a_pipeline_hands_on_what_is_asked_for():
     x, z, task = rows()
     weights = np.random.default_rng(2).uniform(0.5, 2, len(x))
@@ -119,6 +121,7 @@ def test_a_pipeline_hands_on_what_is_asked_for():
             make_pipeline(ConceptEraser(), LogisticRegression()).fit(x, task)
 
 
+@pytest.mark.slow
 def test_a_search_goes_over_fields_of_the_method():
     x, z, task = rows(n=60, d=8)
     grid = {"concepteraser__method__shrinkage": [0.0, 0.5]}
@@ -181,6 +184,7 @@ def test_frames_keep_their_names():
     assert (found["remainder__b"] == frame["b"]).all()
 
 
+@pytest.mark.quick(3)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
@@ -212,6 +216,7 @@ PEOPLE = pd.DataFrame({
 })
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("given", "names", "rank"),
     [
@@ -247,6 +252,7 @@ def test_what_a_column_is_taken_for(given, names, rank):
     assert int(eraser.eraser_.rank) == rank
 
 
+@pytest.mark.slow
 def test_each_of_several_columns_is_erased():
     x, z, task = rows(n=300)
     age = np.random.default_rng(5).uniform(20, 60, len(x)) + 3 * x[:, 0]
@@ -335,6 +341,7 @@ def test_a_feature_that_is_the_concept_becomes_constant():
     assert np.ptp(erased[:, 2]) == 0
 
 
+@pytest.mark.slow
 def test_methods_that_a_pipeline_cannot_hold_are_refused():
     x, z, task = rows()
     for method in (ej.OracleLEACE(), ej.QLEACE()):
@@ -351,6 +358,7 @@ def test_methods_that_a_pipeline_cannot_hold_are_refused():
     assert not hasattr(ConceptEraser(), "eraser_")
 
 
+@pytest.mark.slow
 def test_a_task_to_keep_is_y():
     x, z, task = rows()
     names = np.array(["no", "yes"])[task]
@@ -377,6 +385,7 @@ def test_what_draws_draws_from_random_state():
     assert not np.allclose(first, third)
 
 
+@pytest.mark.slow
 def test_what_the_status_warns_of_is_said():
     x, z, task = rows(n=40)
     with pytest.warns(UserWarning, match="nothing was removed"):
@@ -385,6 +394,7 @@ def test_what_the_status_warns_of_is_said():
         Probe(ej.probes.Logistic(l2=0.0, max_steps=1)).fit(x, z)
 
 
+@pytest.mark.slow
 def test_a_probe_is_a_classifier():
     x, z, task = rows(dtype=np.float64)
     names = np.array(["no", "yes"])[task]
@@ -406,6 +416,7 @@ def test_a_probe_is_a_classifier():
     assert cross_val_score(Probe(), x, names, scoring="neg_log_loss").shape == (5,)
 
 
+@pytest.mark.quick(2)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(
     ("probe", "has"),
@@ -430,6 +441,7 @@ def test_probabilities_are_there_where_there_is_a_likelihood(probe, has):
         np.testing.assert_allclose(estimator.predict_proba(x).sum(axis=1), 1, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [["sex", "age"], ["sex", "task", "age"]])
 def test_correlation_remover_is_oracle_leace(columns):
     fairlearn = pytest.importorskip("fairlearn.preprocessing")
@@ -463,6 +475,7 @@ def test_without_scikit_learn_the_message_says_what_to_install():
     assert done.stderr.splitlines()[-1].endswith("pip install 'erasejax[sklearn]'")
 
 
+@pytest.mark.slow
 def test_the_example_of_the_page_runs(capsys):
     page = (Path(__file__).parent.parent / "docs" / "pipelines.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

@@ -65,6 +65,7 @@ def test_the_barycentre_of_commuting_covariances_is_known():
         )
 
 
+@pytest.mark.slow
 def test_the_barycentre_is_the_least_mean_squared_distance_and_has_derivatives():
     with common.enable_x64():
         rng = np.random.default_rng(2)
@@ -94,6 +95,7 @@ def test_the_barycentre_is_the_least_mean_squared_distance_and_has_derivatives()
             assert float(forward) == pytest.approx(float(back), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_where_eigenvalues_repeat_or_vanish():
     eye, half = jnp.eye(4), jnp.diag(jnp.array([1.0, 1, 0, 0]))
     firsts = jnp.stack([eye, eye, half, eye, half])

@@ -59,6 +59,7 @@ def pyright(folder, script):
     return [line for line in run.stdout.splitlines() if "script.py:" in line]
 
 
+@pytest.mark.slow
 def test_results_have_their_types(tmp_path):
     lines = pyright(tmp_path, SCRIPT)
     assert [line for line in lines if " error: " in line] == []
@@ -66,6 +67,7 @@ def test_results_have_their_types(tmp_path):
     assert revealed == REVEALED.replace(",", " ").split()
 
 
+@pytest.mark.slow
 def test_wrong_uses_are_found(tmp_path):
     lines = pyright(tmp_path, WRONG)
     places = {int(line.split(":")[1]) for line in lines if " error: " in line}
@@ -95,6 +97,7 @@ def test_axes_agree():
         checked(half)(jnp.ones((4, 2)))
 
 
+@pytest.mark.slow
 def test_right_shapes_pass():
     data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
     assert ej.LEACE().fit(data).matrix().shape == (2, 2)

@@ -41,6 +41,7 @@ def torch():
     return pytest.importorskip("torch")
 
 
+@pytest.mark.slow
 def test_views_of_tensors(torch, eraser):
     hidden = torch.from_numpy(np.stack([X, X], axis=1))
     labels = torch.from_numpy(np.stack([Z, Z], axis=1))
@@ -255,6 +256,7 @@ def test_a_task_of_labels_in_a_column():
         ej.SPLINCE().fit(X, Z, task=MANY[:, None])
 
 
+@pytest.mark.slow
 def test_whole_numbers_as_floats():
     with pytest.warns(UserWarning, match=r"z: float64 \(48,\) of whole numbers .*z.astype\(int\)"):
         ej.LEACE().fit(X, Z.astype(float))
@@ -308,6 +310,7 @@ DRAWS = {
 }
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", DRAWS)
 def test_keys(name):
     draws, raw = DRAWS[name], np.asarray(jax.random.key_data(KEY))
@@ -362,6 +365,7 @@ def test_known_numbers_lie_within_their_range(config, message):
         config.fit(X, Z, key=KEY, **task)
 
 
+@pytest.mark.slow
 def test_ranges_hold_for_solve_and_not_for_traced_numbers():
     moments = ej.Moments.of(ej.Dataset(x=jnp.asarray(X), z=jnp.asarray(Z), num_classes=K))
     with pytest.raises(ValueError, match="shrinkage: expected"):

@@ -63,6 +63,7 @@ def no_folder():
     jax.config.update(name, before)
 
 
+@pytest.mark.slow
 def test_a_second_process_compiles_nothing(tmp_path):
     hits, misses = map(int, run("-c", SCRIPT, tmp_path).stdout.split())
     assert (hits, misses > 0, misses) == (0, True, len(kept(tmp_path)))
@@ -70,6 +71,7 @@ def test_a_second_process_compiles_nothing(tmp_path):
     assert tuple(map(int, again.stdout.split())) == (misses, 0)
 
 
+@pytest.mark.slow
 def test_commands_keep_programs_and_the_compiler_is_quiet(tmp_path):
     x = np.random.default_rng(0).standard_normal((20, 3), np.float32)
     np.save(tmp_path / "x.npy", x)

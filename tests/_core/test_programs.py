@@ -48,6 +48,7 @@ def assert_runs(name):
     jax.block_until_ready(CASES[name](given.own, given.own))
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("name", QUICK)
 def test_strict_promotion(name, strict):
     assert_runs(name)
@@ -59,6 +60,7 @@ def test_strict_promotion_everywhere(name, strict):
     assert_runs(name)
 
 
+@pytest.mark.slow
 def test_strict_promotion_under_the_users_own_jit(strict):
     found = jax.jit(lambda x, z: ej.LEACE().fit(x, z, num_classes=2)(x))(jnp.array(X), Z)
     assert found.shape == X.shape
@@ -66,6 +68,7 @@ def test_strict_promotion_under_the_users_own_jit(strict):
     assert np.isfinite(slope).all()
 
 
+@pytest.mark.slow
 def test_properties_of_results_under_strict_promotion(strict):
     eraser, probe = fitted("LEACE"), fitted("Logistic")
     found = [eraser.affine(), eraser.restrict(0), probe.bias]
@@ -86,6 +89,7 @@ def test_known_rows_in_a_program_of_the_callers(around):
     np.testing.assert_allclose(around(total)(jnp.float32(1)), jnp.sum(alone**2), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_compiles_in_a_hurry_gives_the_same():
     def numbers():
         probe = ej.probes.Logistic().fit(jnp.array(X), Z)

@@ -27,6 +27,7 @@ def fit(name, x, **options):
     return FITS[name].fit(x, jnp.asarray(Z), num_classes=2, key=KEY, **more, **options)
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", [n for n in FITS if n != "Identity"])
 def test_an_eager_fit_that_fails_raises(name):
     with pytest.raises(ej.FailedLanesError, match="NaN or infinity"):
@@ -37,6 +38,7 @@ def test_an_eager_fit_that_fails_raises(name):
         ej.raise_if_failed(quiet)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", ["LEACE", "LDA", "CRC"])
 def test_only_status_speaks_under_jit_and_vmap(name):
     assert int(jax.jit(lambda x: fit(name, x))(BROKEN).status) & ej.Status.NONFINITE
@@ -48,6 +50,7 @@ def test_failed_lanes_are_public():
     assert issubclass(ej.FailedLanesError, ValueError)
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", ["LEACE", "OracleLEACE", "QLEACE", "LDA", "QDA", "CRC"])
 def test_a_batch_says_how_it_is_read(name):
     two = jnp.stack([X, X + 1])
@@ -63,6 +66,7 @@ def test_a_batch_says_how_it_is_read(name):
     assert jax.vmap(read)(batch, two).shape[0] == 2
 
 
+@pytest.mark.slow
 def test_a_failed_fit_says_in_which_rows_what_is_not_a_number():
     real = X[:, 0].copy()
     real[[7, 9]] = np.nan
@@ -83,6 +87,7 @@ def test_a_failed_fit_says_in_which_rows_what_is_not_a_number():
         ej.probes.CRC().fit(X, BROKEN)
 
 
+@pytest.mark.slow
 def test_rows_of_weight_zero_are_no_reason():
     weights = (np.arange(48) != 3).astype(np.float32)
     ej.LEACE().fit(BROKEN, Z, weights=weights)

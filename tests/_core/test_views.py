@@ -59,6 +59,7 @@ def said(thing):
     return " ".join(Balanced(text).said)
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", FITTED)
 def test_a_line_and_html_say_the_same(name):
     fitted = FITTED[name]()
@@ -87,6 +88,7 @@ def test_a_warning_and_a_failure_are_said():
     assert "directions removed none" in repr(broken)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("fit", [ej.LEACE().fit, ej.probes.LDA().fit, ej.QLEACE().fit])
 def test_lanes_are_counted_and_failed_ones_too(fit):
     x = jnp.stack([DATA.x] * 5).at[3, 0, 0].set(jnp.nan)
@@ -101,6 +103,7 @@ def test_lanes_are_counted_and_failed_ones_too(fit):
     assert "lanes 10 (2 x 5)" in said(grid)
 
 
+@pytest.mark.slow
 def test_a_test_of_many_lanes_counts_its_verdicts():
     tests = jax.vmap(lambda key: ej.metrics.guardedness_test(DATA, permutations=20, key=key))(
         jax.random.split(KEY, 3)
@@ -108,6 +111,7 @@ def test_a_test_of_many_lanes_counts_its_verdicts():
     assert "of 3 lanes" in said(tests)
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", FITTED)
 def test_nothing_fails_on_traced_values_and_on_no_arrays(name):
     fitted = FITTED[name]()
@@ -129,6 +133,7 @@ def test_nothing_fails_on_traced_values_and_on_no_arrays(name):
     assert "at hand" in said(shapes)
 
 
+@pytest.mark.slow
 def test_nothing_is_computed_and_large_arrays_stay_on_the_device(monkeypatch):
     data = ej.datasets.GaussianClasses(rows=12, dims=5, num_classes=3).sample(KEY)
     fitted = ej.LEACE().fit(data)
@@ -155,6 +160,7 @@ def test_text_is_escaped():
     assert "&lt;b&gt;" in View("<b>", {}).html()
 
 
+@pytest.mark.slow
 def test_an_estimate_and_a_sweep(tmp_path):
     spec = {"dataset": {"name": "xor-classes", "rows": 3}, "eraser": ["identity", "sal"]}
     spec |= {"probe": "mean-difference", "metrics": "accuracy", "protocols": "fitting", "seeds": 2}
@@ -167,6 +173,7 @@ def test_an_estimate_and_a_sweep(tmp_path):
     assert "missing: run" not in said(sweep)
 
 
+@pytest.mark.slow
 def test_a_table_of_scores():
     found = ej.models.read_layers({"a.<0>": DATA.x}, DATA.z)
     assert "a.<0>" in said(found)

@@ -26,6 +26,7 @@ def line_of(function):
     return inspect.getsourcelines(function)[1]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", CALLS)
 def test_it_is_the_line_that_calls(name):
     with pytest.warns(UserWarning, match="whole numbers") as caught:

@@ -50,6 +50,7 @@ def test_streaming_is_in_memory(here, capsys, monkeypatch):
     close(np.load("parts.npy"), np.load("whole.npy"))
 
 
+@pytest.mark.slow
 def test_tables_are_read_and_written_without_pandas(here):
     np.savetxt("table.csv", np.load("x.npy"), delimiter=",", header="a,b,c,d,e", comments="")
     code = """
@@ -75,6 +76,7 @@ def test_blocks_compile_once(here, monkeypatch):
     assert _update._cache_size() - before <= 1
 
 
+@pytest.mark.slow
 def test_the_same_command_writes_the_same_bytes(here, capsys):
     for name in ("a", "b"):
         for method in ("mean-difference", "random-directions"):
@@ -93,6 +95,7 @@ def test_the_same_command_writes_the_same_bytes(here, capsys):
         assert got[f"{method}a.safetensors"] == got[f"{method}b.safetensors"]
 
 
+@pytest.mark.slow
 def test_options(here, data, capsys):
     ok(capsys, "fit", "x.npy", "z.npy", "--no-keep-mean", "--out", "e.safetensors")
     assert not np.any(ej.load("e.safetensors").center)
@@ -108,6 +111,7 @@ def test_options(here, data, capsys):
     assert "x.npy" in ok(capsys, "info", "e.safetensors")
 
 
+@pytest.mark.slow
 def test_real_concepts(here, data, capsys):
     np.save("r.npy", np.asarray(data.x[:, 0]) * 2)
     out = ok(capsys, "fit", "x.npy", "r.npy", "--out", "e.safetensors")
@@ -196,6 +200,7 @@ def certificate(name):
     return io.read_header(name).notes["certificate"]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("method", CLOSED)
 def test_closed_forms_stream(method, here, data, capsys, monkeypatch):
     monkeypatch.setattr(streaming, "BLOCK_VALUES", 7 * D)
@@ -225,6 +230,7 @@ def test_methods_that_do_not_erase_are_certified_too(here, data, capsys):
     close([got["damage"]], [ej.metrics.damage(data.x, erased)])
 
 
+@pytest.mark.slow
 def test_fewer_rows_than_features(here, capsys):
     x = np.random.default_rng(0).standard_normal((N, 90)).astype("f4")
     np.save("wide.npy", x)
@@ -239,6 +245,7 @@ def test_fewer_rows_than_features(here, capsys):
     assert got["before"] == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_certificate_can_be_left_out(here, capsys, monkeypatch):
     argv = ["fit", "x.npy", "z.npy", "--out", "e.safetensors", "--force"]
     assert ok(capsys, *argv, "--no-certificate").count("\n") == 1
@@ -250,6 +257,7 @@ def test_the_certificate_can_be_left_out(here, capsys, monkeypatch):
     assert "linear_r2 0." in ok(capsys, *argv, "--method", "leace")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mean", [0, 100])
 def test_erased_moments_are_the_moments_of_the_erased(mean, data):
     x = data.x @ jnp.eye(D).at[0, 1].set(2.0) + mean
@@ -275,6 +283,7 @@ def test_erased_moments_are_the_moments_of_the_erased(mean, data):
         assert (certified.after == 0) == (r2 == 0)
 
 
+@pytest.mark.slow
 def test_a_feature_that_is_erased_whole_is_certified(data):
     x = data.x.at[:, 2].set(5 + 3 * (data.z > 0))
     for rows in (ej.Dataset(x, data.z, 3), ej.Dataset(x[:, 2:3], (data.z > 0) * 1, 2)):
@@ -291,6 +300,7 @@ TASKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TASKS)
 def test_tasks(kind, here, data, capsys, monkeypatch):
     monkeypatch.setattr(streaming, "BLOCK_VALUES", 7 * D)
@@ -303,6 +313,7 @@ def test_tasks(kind, here, data, capsys, monkeypatch):
     assert f"task {spec}" in ok(capsys, "info", "e.safetensors")
 
 
+@pytest.mark.slow
 def test_a_task_in_the_table_is_no_feature(here, data, capsys):
     x = np.asarray(data.x)
     columns = {f"f{i}": x[:, i] for i in range(D)}
@@ -316,6 +327,7 @@ def test_a_task_in_the_table_is_no_feature(here, data, capsys):
     assert "'y1' holds the task" in bad(capsys, *argv)
 
 
+@pytest.mark.slow
 def test_an_eraser_that_reads_labels(here, data, capsys, monkeypatch):
     monkeypatch.setattr(streaming, "BLOCK_VALUES", 7 * D)
     ok(capsys, "fit", "x.npy", "z.npy", "--method", "oracle-leace", "--out", "e.safetensors")
@@ -348,6 +360,7 @@ def test_an_eraser_that_reads_labels(here, data, capsys, monkeypatch):
 # info
 
 
+@pytest.mark.slow
 def test_info(here, data, capsys):
     ok(capsys, "fit", "x.npy", "z.npy", "--no-keep-mean", "--out", "e.safetensors")
     out = ok(capsys, "info", "e.safetensors")
@@ -472,6 +485,7 @@ def test_bad_options_of_fit(argv, message, here, capsys):
     assert message in bad(capsys, "fit", "x.npy", "z.npy", *argv)
 
 
+@pytest.mark.slow
 def test_a_text_column_is_named(here, data, capsys):
     table = pa.table({"a": np.asarray(data.x[:, 0]), "city": ["x"] * N, "z": np.asarray(data.z)})
     pyarrow.csv.write_csv(table, "t.csv")
@@ -485,6 +499,7 @@ def test_a_text_column_is_named(here, data, capsys):
     assert "first line of a csv file is read as column names" in err
 
 
+@pytest.mark.slow
 def test_a_class_of_one_row_is_warned_of(here, data, capsys):
     np.save("rare.npy", np.where(np.arange(N) == 7, "owl", np.load("z.npy")))
     for kept in ([], ["--moments", "m.safetensors"]):
@@ -498,6 +513,7 @@ def test_a_class_of_one_row_is_warned_of(here, data, capsys):
     ok(capsys, "fit", "x.npy", "real.npy", "--out", "real.safetensors")
 
 
+@pytest.mark.slow
 def test_bad_input_to_apply(here, data, capsys):
     ok(capsys, "fit", "x.npy", "z.npy", "--out", "e.safetensors")
     ej.save(ej.probes.LDA().fit(data), "p.safetensors")
@@ -610,6 +626,7 @@ def start(*argv, **kwargs):
     return subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env=env, **kwargs)
 
 
+@pytest.mark.slow
 def test_as_a_process(here):
     process = start("fit", "x.npy", "no.npy", "--out", "e.safetensors")
     out, err = process.communicate(timeout=60)
@@ -621,6 +638,7 @@ def test_as_a_process(here):
     assert "removes 2 of 5" in out
 
 
+@pytest.mark.slow
 def test_a_terminated_process_leaves_nothing(here):
     x = np.lib.format.open_memmap("big.npy", "w+", "f4", (8_000_000, 64))  # sparse
     x[0] = 1
@@ -652,6 +670,7 @@ for name in ("small", "big"):
 """
 
 
+@pytest.mark.slow
 def test_a_large_file_takes_little_memory(here):
     d, rows = 128, streaming.BLOCK_VALUES // 128
     random = np.random.default_rng(0)
@@ -673,6 +692,7 @@ def test_a_large_file_takes_little_memory(here):
     assert big < 2000
 
 
+@pytest.mark.slow
 def test_an_eraser_in_part(here, data, capsys):
     argv = ("fit", "x.npy", "z.npy", "--out", "e.safetensors", "--method")
     ok(capsys, *argv, "partial", "--of", "sal", "--strength", "0.5")

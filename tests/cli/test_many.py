@@ -119,6 +119,7 @@ def test_blocks_and_rounding_are_those_of_one_file(parts, capsys, monkeypatch):
     assert got["after"] == pytest.approx(expected["after"], rel=0.1)
 
 
+@pytest.mark.slow
 def test_methods_that_need_rows_have_them_in_memory(parts, capsys):
     argv = ["--method", "inlp", "--rounds", 2, "--probe", "lda"]
     run(capsys, "fit", "acts-*.npy", "y-*.npy", *argv, "--out", "many.safetensors")
@@ -126,6 +127,7 @@ def test_methods_that_need_rows_have_them_in_memory(parts, capsys):
     close(ej.load("many.safetensors").matrix(), ej.load("one.safetensors").matrix())
 
 
+@pytest.mark.slow
 def test_tasks_in_many_files(parts, capsys):
     argv = ["--method", "splince", "--out"]
     ok(capsys, "fit", "all.npy", "labels.npy", "--task", "tasks.npy", *argv, "one.safetensors")
@@ -396,6 +398,7 @@ def test_moments_are_of_one_part_and_task(parts, capsys):
     assert "holds no task to keep" in fails(capsys, *argv, "--moments", "m.safetensors")
 
 
+@pytest.mark.slow
 def test_methods_are_solved_from_moments(parts, capsys):
     run(capsys, *COUNT)
     for method in ("leace", "mean-difference", "oracle-leace"):
@@ -584,6 +587,7 @@ def test_urls_are_skipped_without_being_brought(stored, capsys, monkeypatch):
     assert sorted(name.rpartition("/")[2] for name in brought) == ["acts-9.npy", "y-9.npy"]
 
 
+@pytest.mark.slow
 def test_one_file_in_a_store(stored, capsys):
     url = "memory://bucket/acts-1.npz"
     out, _ = run(capsys, "fit", f"{url}:x", f"{url}:z", "--out", "e.safetensors")
@@ -621,6 +625,7 @@ def test_packages_that_are_missing_are_named(module, url, message, parts, capsys
 # Python
 
 
+@pytest.mark.slow
 def test_the_same_in_python(parts):
     z = np.load("labels.npy")
     expected = ej.stream_moments("all.npy", "labels.npy")
@@ -634,6 +639,7 @@ def test_the_same_in_python(parts):
         ej.stream_moments(np.ones((2, 2)), ["y-0.npy"])
 
 
+@pytest.mark.slow
 def test_one_class_a_file_loses_no_digits(parts):
     x = np.load("all.npy") + np.float32(1e4)
     z = np.load("labels.npy")
@@ -647,6 +653,7 @@ def test_one_class_a_file_loses_no_digits(parts):
     assert (np.ptp(means, axis=0) <= np.maximum(1e-5 * sd, np.spacing(np.float32(1e4)))).all()
 
 
+@pytest.mark.slow
 def test_bfloat16_is_counted(parts):
     x = np.load("all.npy").astype(ml_dtypes.bfloat16)
     for i in range(PARTS):
@@ -670,6 +677,7 @@ def within(given):
     return ej.LEACE(given=given).fit(np.load("all.npy"), z, task=y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["pooled", "each"])
 def test_erasing_within_a_task_streams(parts, capsys, monkeypatch, given):
     expected = within(given)
@@ -687,6 +695,7 @@ def test_erasing_within_a_task_streams(parts, capsys, monkeypatch, given):
     close(ej.LEACE(given=given).solve(streamed, tasks=2).matrix(), expected.matrix())
 
 
+@pytest.mark.slow
 def test_what_rounding_leaves_within_a_task_is_certified(parts, capsys):
     for name in names("acts"):
         np.save(name, np.load(name).astype(np.float16))
@@ -710,6 +719,7 @@ def test_what_rounding_leaves_within_a_task_is_certified(parts, capsys):
         assert float(before) == pytest.approx(float(found.before), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_moments_within_a_task_are_kept_added_to_and_merged(parts, capsys):
     # The labels of a file are some of all; new ones come with later files and commands.
     for last in ("1", "[0-2]", "*"):

@@ -61,6 +61,7 @@ def narrow(monkeypatch):
     return streams
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1"])
 def test_what_a_terminal_lacks_is_printed_by_its_code(encoding, classes, narrow):
     shown = r"\u0434\u0430"
@@ -98,6 +99,7 @@ def start(command, folder, **env):
 FIT = "{} fit x.npy z.npy --method identity --no-certificate --out e.safetensors"
 
 
+@pytest.mark.quick(1)
 @pytest.mark.skipif(os.name != "posix", reason="a shell")
 @pytest.mark.parametrize(
     ("command", "code", "env"),
@@ -131,6 +133,7 @@ def safe(capsys, *argv):
     return code, out, err
 
 
+@pytest.mark.slow
 def test_names_reach_no_terminal_raw(here, data, capsys):
     x = np.asarray(data.x)
     np.save("z.npy", np.array([HARM, "b"])[np.arange(N) % 2])
@@ -163,6 +166,7 @@ def test_arguments_too_many_reach_no_terminal_raw(here, capsys):
     assert all(line.isprintable() for line in err.split("\n"))
 
 
+@pytest.mark.slow
 def test_a_device_without_memory_is_said_in_one_line(here, capsys, monkeypatch):
     def full(*args, **kwargs):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.")

@@ -89,6 +89,7 @@ def test_layers_in_one_array_are_told_apart_from_rows(here, data, capsys):
     assert "reshape it first" in bad(capsys, "probe", "flat.npy", "z.npy")
 
 
+@pytest.mark.slow
 def test_too_few_rows_for_a_covariance_are_spoken_of(here, data, capsys):
     np.save("x.npy", np.asarray(data.x)[:12])
     np.save("z.npy", np.arange(12) % 2)
@@ -148,6 +149,7 @@ def named(here, data):
     return here
 
 
+@pytest.mark.slow
 def test_probe_of_groups(named, capsys):
     argv = ["probe", "x.npy", "z.npy", "--probes", "mean-difference", "--groups"]
     out = ok(capsys, *argv, "names.npy")
@@ -163,6 +165,7 @@ def test_probe_of_groups(named, capsys):
     assert "60 rows in 60 groups" in ok(capsys, *argv, "alone.npy")
 
 
+@pytest.mark.slow
 def test_groups_in_a_column_are_no_feature(named, capsys):
     x = np.load("x.npy")
     names = {f"f{j}": x[:, j] for j in range(D)}

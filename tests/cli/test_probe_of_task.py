@@ -43,6 +43,7 @@ def asked(*rows, **options):
     return what, what.ask(features)
 
 
+@pytest.mark.slow
 def test_the_numbers_of_a_task_are_those_of_the_library(here):
     method = {"method": "leace", "given": "pooled", "task": "task.npy", "probes": "lda"}
     what, found = asked("x.npy", "z.npy", **method)
@@ -80,6 +81,7 @@ def test_the_numbers_of_a_task_are_those_of_the_library(here):
     assert float(ej.metrics.linear_r2(ej.LEACE(given="pooled").fit(x, z, task=y)(x), z)) > 0.01
 
 
+@pytest.mark.slow
 def test_splince_keeps_the_task_that_is_given(here, capsys):
     out = ok(capsys, "probe", "x.npy", "z.npy", "--method", "splince", *TASK)
     assert "dimensions removed 1" in out
@@ -97,6 +99,7 @@ def test_parts_have_the_shares_of_the_task_too(here):
     assert all(np.array_equal(a, b) for a, b in zip(plain, again, strict=True))
 
 
+@pytest.mark.slow
 def test_splits_are_averaged_with_the_interval_for_other_rows(here, capsys):
     options = {"probes": "lda", "task": "task.npy"}
     _, found = asked("x.npy", "z.npy", seed=3, seeds=4, **options)
@@ -125,6 +128,7 @@ def test_splits_are_averaged_with_the_interval_for_other_rows(here, capsys):
     assert over_splits(single[:1], scored=1, fitted=2) is single[0]
 
 
+@pytest.mark.slow
 def test_an_eraser_of_a_file_is_asked_over_splits(here, capsys):
     fit = ["fit", "x.npy", "z.npy", "--task", "task.npy", "--given", "each"]
     ok(capsys, *fit, "--method", "leace", "--out", "e.safetensors")
@@ -174,6 +178,7 @@ def test_tables_of_layers_fit_a_terminal(more, here, capsys, monkeypatch):
     assert len(shown[0]) == 3 * 2 * (4 + 2 * (3 if more else 4))  # of one split an interval, too
 
 
+@pytest.mark.slow
 def test_a_task_stays_among_whole_groups(here, capsys):
     np.save("names.npy", np.arange(ROWS) // 4)
     out = ok(capsys, "probe", "x.npy", "z.npy", *TASK, "--groups", "names.npy")
@@ -182,6 +187,7 @@ def test_a_task_stays_among_whole_groups(here, capsys):
     assert len(re.findall(r"\d+ rows [ABC] in \d+ groups", out)) == 3
 
 
+@pytest.mark.slow
 def test_one_split_says_that_differences_have_no_interval(here, capsys):
     said = "one split has no interval here; --seeds 20 gives one"
     argv = ["z.npy", *TASK, "--out"]
@@ -197,6 +203,7 @@ def test_one_split_says_that_differences_have_no_interval(here, capsys):
     assert said not in (here / "many.html").read_text().lower()
 
 
+@pytest.mark.slow
 def test_the_page_is_written_whole_or_not_at_all(here, capsys, monkeypatch):
     argv = ["probe", "x.npy", "z.npy", *TASK]
     plain = ok(capsys, *argv)
@@ -238,6 +245,7 @@ def test_bad_input_to_probe_of_a_task(here, capsys):
         assert message in bad(capsys, "probe", *argv.split(), *page)
 
 
+@pytest.mark.slow
 def test_programs_are_shared_by_splits(here, capsys):
     ok(capsys, "probe", "x.npy", "z.npy", *TASK, "--seeds", 2)
     compiled = []

@@ -59,6 +59,7 @@ def test_gaussian_means_are_as_far_apart_as_said(k):
     np.testing.assert_allclose(within, np.eye(8), atol=0.05)
 
 
+@pytest.mark.slow
 def test_gaussian_redundancy_makes_copies():
     made = {
         r: ej.datasets.GaussianClasses(
@@ -78,6 +79,7 @@ def test_gaussian_redundancy_makes_copies():
     assert accuracy[1.0] == pytest.approx(stats.norm.cdf(1.0), abs=0.01)
 
 
+@pytest.mark.slow
 def test_gaussian_decay_correlates_the_noise_but_not_the_answer():
     plain, skewed = (
         ej.datasets.GaussianClasses(decay=decay, rows=5000, dims=8).sample(KEY)
@@ -114,6 +116,7 @@ def moments_of(data):
     return x, z, means, [np.cov(x[z == j].T) for j in (0, 1)]
 
 
+@pytest.mark.slow
 def test_xor_classes_differ_in_covariance_only():
     dataset = ej.datasets.XorClasses(
         separation=3.0, spread=2.0, rows=N_MOMENTS, dims=4, rotate=False
@@ -142,6 +145,7 @@ def test_xor_classes_differ_in_covariance_only():
     assert (signs[:7, 0] == 1).sum() == 4
 
 
+@pytest.mark.slow
 def test_two_concepts_have_the_correlation_and_the_strengths_they_say():
     dataset = ej.datasets.TwoConcepts(
         correlation=0.4,
@@ -174,6 +178,7 @@ def test_two_concepts_have_the_correlation_and_the_strengths_they_say():
     assert common.gap_in_sd(x, erased, z) < 1
 
 
+@pytest.mark.slow
 def test_continuous_concepts_explain_the_share_they_say():
     dataset = ej.datasets.ContinuousConcept(
         strength=2.0, curvature=1.5, rows=N_MOMENTS, dims=3, rotate=False
@@ -190,6 +195,7 @@ def test_continuous_concepts_explain_the_share_they_say():
     assert float(ej.metrics.linear_r2(turned)) == pytest.approx(0.8, abs=5 * 0.36 * 0.0071)
 
 
+@pytest.mark.slow
 def test_activations_have_the_spectrum_the_mean_and_the_massive_features():
     dataset = ej.datasets.Activations(rows=5000, dims=32, decay=1.5, mean=20.0)
     data = dataset.sample(KEY)
@@ -211,6 +217,7 @@ def test_activations_have_the_spectrum_the_mean_and_the_massive_features():
     assert common.gap_in_sd(data.x, ej.LEACE().fit(data)(data.x), z) < 1
 
 
+@pytest.mark.slow
 def test_parts_share_the_population():
     dataset = ej.datasets.GaussianClasses(separation=6.0, rows=500, dims=10)
     fitting, fresh = dataset.sample(KEY), dataset.sample(KEY, part=1)
@@ -220,6 +227,7 @@ def test_parts_share_the_population():
     assert np.mean([float(ej.metrics.accuracy(probe, other)) for other in others]) < 0.9
 
 
+@pytest.mark.slow
 def test_floats_sweep_by_vmap():
     gaps = jnp.array([0.5, 4.0])
     data = jax.vmap(lambda s: ej.datasets.GaussianClasses(separation=s).sample(KEY))(gaps)

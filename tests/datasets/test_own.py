@@ -118,6 +118,7 @@ def test_weights_travel_with_their_rows():
             Rows(x, z, weights=wrong)
 
 
+@pytest.mark.slow
 def test_tasks_and_columns_of_concepts():
     x, z = table()
     two = Rows(x, z % 2, task=z == 1)
@@ -134,6 +135,7 @@ def test_tasks_and_columns_of_concepts():
 SIZES = st.lists(st.integers(1, 9), min_size=3, max_size=12)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(sizes=SIZES, seed=st.integers(0, 2**31 - 1), shares=st.sampled_from([(1, 1, 1), (3, 2, 1)]))
 @example(sizes=[40, 1, 1], seed=0, shares=(1, 1, 1))

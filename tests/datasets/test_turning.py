@@ -18,6 +18,7 @@ def maps(of, d):
     return np.asarray(jax.vmap(lambda key: of(key, jnp.eye(d)))(jax.random.split(KEY, MANY)))
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("d", [1, 2, 16, 17, 30, 97])
 def test_maps_are_orthogonal(d):
     for of in (mixed, lambda key, x: turned(key, x, 1), lambda key, x: turned(key, x, d)):

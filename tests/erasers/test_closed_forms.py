@@ -53,6 +53,7 @@ def loss(x, y, metric=None):
     return np.einsum("nd,de,ne->", moved, np.eye(x.shape[1]) if metric is None else metric, moved)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("kind", "k"), CONCEPTS)
 @pytest.mark.parametrize("double", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_identities(kind, k, double):
@@ -79,6 +80,7 @@ def test_identities(kind, k, double):
                 assert twice.max() <= 32 * eps * reach * np.sqrt(x.shape[1]), name
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(("kind", "k"), CONCEPTS)
 def test_leace_is_the_published_formula(kind, k):
     x, z, codes = concept(kind, k)
@@ -98,6 +100,7 @@ def test_leace_is_the_published_formula(kind, k):
     assert loss(x, y) == pytest.approx(loss(x, expected), rel=1e-5)
 
 
+@pytest.mark.slow
 @given(seeds)
 def test_leace_is_the_least_damage_in_every_norm(seed):
     with common.enable_x64():
@@ -120,6 +123,7 @@ def test_leace_is_the_least_damage_in_every_norm(seed):
                 assert loss(x, other, metric) >= least * (1 - 1e-12)
 
 
+@pytest.mark.slow
 @given(seeds, st.sampled_from([(300, 12), (30, 12)]))
 def test_leace_is_equivariant_to_invertible_maps(seed, shape):
     n, d = shape
@@ -133,6 +137,7 @@ def test_leace_is_equivariant_to_invertible_maps(seed, shape):
         np.testing.assert_allclose(mapped, direct, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [ej.LEACE(), ej.LEACE(shrinkage=0.2), ej.SAL(), ej.LEACE(shrinkage_rule="oas"), ej.SPLINCE()],
@@ -156,6 +161,7 @@ def test_solve_is_fit_however_the_rows_come(method, in_order_of_label):
         assert common.gap_in_sd(x, solved(x), z) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_fewer_rows_than_features_agree_with_moments_on_the_fitting_rows(k):
     x, z = draw(0, 60, 200, k)
@@ -170,6 +176,7 @@ def test_fewer_rows_than_features_agree_with_moments_on_the_fitting_rows(k):
     assert common.gap_in_sd(x[kept], weighted(x[kept]), z[kept]) < 1
 
 
+@pytest.mark.slow
 def test_oas_is_scikit_learns():
     from sklearn.covariance import OAS
 
@@ -185,6 +192,7 @@ def test_oas_is_scikit_learns():
         assert float(ours) == pytest.approx(OAS().fit(standard).shrinkage_, rel=0.05)
 
 
+@pytest.mark.slow
 def test_schaefer_strimmer_is_the_estimate_for_correlations():
     from erasejax.rows._dataset import as_dataset
     from erasejax.statistics import _concept as canonical
@@ -206,6 +214,7 @@ def test_schaefer_strimmer_is_the_estimate_for_correlations():
     assert common.gap_in_sd(x, fitted(x), z) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [2, 16])
 def test_the_estimate_for_correlations_errs_less_than_that_for_covariances(ratio):
     from erasejax.rows._dataset import as_dataset
@@ -240,6 +249,7 @@ def two_concepts(seed, angle, n=800, d=10, dtype=np.float32):
     return x.astype(dtype), z, y.astype(dtype)
 
 
+@pytest.mark.slow
 @given(seeds, st.sampled_from([0.3, 1.0, 1.5]))
 def test_splince_keeps_the_task_and_erases_the_label(seed, angle):
     x, z, y = two_concepts(seed, angle)
@@ -255,6 +265,7 @@ def test_splince_keeps_the_task_and_erases_the_label(seed, angle):
     assert loss(x, after) >= least * (1 - 1e-5)
 
 
+@pytest.mark.slow
 def test_splince_of_an_orthogonal_task_is_leace():
     x, z, y = two_concepts(0, 1.0)
     # Take out of the task what LEACE's test sees, so that nothing is in the way.
@@ -265,6 +276,7 @@ def test_splince_of_an_orthogonal_task_is_leace():
     np.testing.assert_allclose(splince.matrix(), leace.matrix(), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["the label", "the label in other units", "a class of it"])
 def test_where_task_and_label_are_one_erasure_wins(task):
     x, z = draw(0, 400, 8, 3)
@@ -281,6 +293,7 @@ def test_where_task_and_label_are_one_erasure_wins(task):
     np.testing.assert_allclose(eraser(x), ej.LEACE().fit(x, z)(x), atol=1e-2)
 
 
+@pytest.mark.slow
 def test_splince_takes_classes_and_datasets():
     x, z, y = two_concepts(1, 1.2)
     labels = (y > 0).astype(int) + (y > 1)
@@ -308,6 +321,7 @@ def test_oracle_moves_every_class_onto_the_mean():
 
 
 class TestComposition:
+    @pytest.mark.slow
     def test_then_applies_one_after_the_other(self):
         x, z = draw(0, 300, 8, 3)
         other = np.random.default_rng(1).integers(0, 2, 300)
@@ -320,6 +334,7 @@ class TestComposition:
         np.testing.assert_allclose(x @ np.asarray(p).T + bias, both(x), atol=1e-4)
         assert common.gap_in_sd(x, both(x), other) < 1
 
+    @pytest.mark.slow
     def test_two_concepts_by_one_projection(self):
         rng = np.random.default_rng(2)
         z = rng.integers(0, 2, (500, 2))
@@ -329,6 +344,7 @@ class TestComposition:
         for column in z.T:
             assert common.gap_in_sd(x, eraser(x), column) < 1
 
+    @pytest.mark.slow
     def test_restrict_keeps_the_strongest_directions(self):
         rng = np.random.default_rng(3)
         z = np.arange(900) % 3
@@ -348,6 +364,7 @@ class TestComposition:
 
 
 class TestLinearR2:
+    @pytest.mark.slow
     @given(seeds, st.sampled_from([2, 4]))
     def test_is_least_squares(self, seed, k):
         x, z, codes = concept("classes", k, n=200, d=8, seed=seed)
@@ -359,12 +376,14 @@ class TestLinearR2:
         np.testing.assert_allclose(found, expected, atol=2e-3)
         assert float(ej.metrics.linear_r2(x, z)) == pytest.approx((expected**2).mean(), abs=1e-3)
 
+    @pytest.mark.slow
     def test_of_two_classes_is_the_r2_of_the_probe(self):
         x, z = draw(1, 200, 6, 2)
         probe = ej.probes.LeastSquares().fit(x, z)
         r2 = float(ej.metrics.linear_r2(x, z))
         assert r2 == pytest.approx(float(ej.metrics.r2(probe, x, z)), abs=1e-5)
 
+    @pytest.mark.quick(1)
     @pytest.mark.parametrize(("kind", "k"), CONCEPTS)
     def test_is_exactly_zero_after_erasing(self, kind, k):
         x, z, _ = concept(kind, k)
@@ -374,11 +393,13 @@ class TestLinearR2:
             assert float(ej.metrics.linear_r2(erased, z)) == 0
             assert (np.asarray(ej.metrics.canonical_correlations(erased, z)) == 0).all()
 
+    @pytest.mark.slow
     def test_is_one_with_fewer_rows_than_features(self):
         x, z = draw(2, 30, 100, 3)
         assert float(ej.metrics.linear_r2(x, z)) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_agrees_with_the_reference_library():
     torch = pytest.importorskip("torch")
     reference = pytest.importorskip("concept_erasure")

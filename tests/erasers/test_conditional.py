@@ -37,6 +37,7 @@ def most(nested):
     return max(np.abs(each).max() for own in nested for each in own)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("method", ERASERS)
 @given(
     seed=st.integers(0, 2**31),
@@ -62,6 +63,7 @@ def test_nothing_is_left_within_any_task(method, seed, classes, tasks, scale):
     assert most(gaps(x, z, y)) > 0.1
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("method", ERASERS)
 @pytest.mark.parametrize("classes", [2, 3])
 def test_pooled_is_the_mean_over_the_tasks(method, classes):
@@ -78,6 +80,7 @@ def test_pooled_is_the_mean_over_the_tasks(method, classes):
     assert most(gaps(erased, z, y)) > 1e-3  # not each by itself
 
 
+@pytest.mark.slow
 def test_it_is_the_least_damage():
     """In float64, K is the sum over the tasks, and T its whitened one, as by hand."""
     x, z, y = rows(2)
@@ -94,6 +97,7 @@ def test_it_is_the_least_damage():
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_wide_rows():
     x, z, y = rows(3, n=60, d=100)
     for method in ERASERS:
@@ -101,6 +105,7 @@ def test_wide_rows():
         assert most(gaps(np.asarray(erased) / x.std(0), z, y)) < 1e-4 * 6  # of what is left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["pooled", "each"])
 @pytest.mark.parametrize("method", ERASERS)
 def test_streamed_moments_of_both_together(method, how):
@@ -116,6 +121,7 @@ def test_streamed_moments_of_both_together(method, how):
         assert most(gaps(erased, z, y)) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_task_may_be_columns_and_a_batch():
     x, z, y = rows(5, tasks=3)
     columns = np.eye(3, dtype=np.float32)[y]
@@ -135,6 +141,7 @@ def test_a_task_may_be_columns_and_a_batch():
     np.testing.assert_allclose(found[1], rest, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_concept_that_the_task_says_all_of():
     x, _, y = rows(6)
     with pytest.raises(ej.FailedLanesError, match="concept is constant"):
@@ -145,6 +152,7 @@ def test_a_concept_that_the_task_says_all_of():
     assert most(gaps(eraser(x), z, y)) < 1e-4
 
 
+@pytest.mark.slow
 def test_equalized_odds():
     """The example of the mathematics: unconditional erasure makes the odds worse, this equal."""
 
@@ -173,6 +181,7 @@ def test_equalized_odds():
         assert accuracy > 0.83
 
 
+@pytest.mark.slow
 def test_a_sweep_has_it_as_an_axis(tmp_path):
     spec = {
         "dataset": {"name": "two-concepts", "rows": 200, "dims": 6, "correlation": 0.7},
@@ -191,6 +200,7 @@ def test_a_sweep_has_it_as_an_axis(tmp_path):
     assert odds["pooled"] < odds["none"] / 2
 
 
+@pytest.mark.slow
 def test_errors():
     x, z, y = rows(7)
     method = ej.LEACE(given="pooled")

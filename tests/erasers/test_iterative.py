@@ -47,6 +47,7 @@ def test_inlp_takes_many_rounds_on_redundant_data_where_one_direction_is_enough(
         assert accuracy(eraser, fitted, scored, probe=mlp) > 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(  # Newton's method, and the search with shared factors
     ("classes", "d"),
     [
@@ -90,6 +91,7 @@ def test_recursive_probes_are_fits_to_what_is_left(classes, d):
     np.testing.assert_allclose(inlp.matrix(), np.eye(d) - basis @ basis.T, atol=64 * EPS)
 
 
+@pytest.mark.slow
 def test_inlp_stops_where_nothing_is_left():
     x, z = draw(1, 300, 8, 3)
     eraser = ej.INLP(rounds=6, probe=ej.probes.MeanDifferenceProbe()).fit(x, z)
@@ -104,6 +106,7 @@ def test_inlp_stops_where_nothing_is_left():
     np.testing.assert_array_equal(nothing(erased), erased)
 
 
+@pytest.mark.slow
 def test_inlp_says_that_its_rounds_ran_out():
     x, z = draw(1, 300, 8, 3)
     nearest = ej.INLP(rounds=1, probe=ej.probes.MeanDifferenceProbe()).fit(x, z)
@@ -125,6 +128,7 @@ def test_inlp_says_that_its_rounds_ran_out():
     assert int(least_squares.fit(x, real).status) == ej.Status.NOT_CONVERGED
 
 
+@pytest.mark.slow
 def test_inlp_of_a_real_concept_follows_r2():
     x, z = draw(2, 300, 8, 2)
     z = (x[:, 0] + 0.5 * x[:, 1]).astype(np.float32)
@@ -139,6 +143,7 @@ def test_inlp_of_a_real_concept_follows_r2():
         ej.INLP(rounds=0).fit(x, z > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "classes"), [(140, 2), pytest.param(70, 4, marks=pytest.mark.slow)])
 def test_logistic_with_many_parameters_is_scikit_learns(d, classes):
     x, z = draw(3, 600, d, classes)
@@ -162,6 +167,7 @@ def test_logistic_with_many_parameters_is_scikit_learns(d, classes):
     assert own < best * (1 + 1e-6)
 
 
+@pytest.mark.slow
 def test_logistic_with_one_row_in_a_thousand():
     x, z = draw(4, 4000, 140, 2)
     z = np.zeros(4000, int)
@@ -247,6 +253,7 @@ def test_rlace_is_closed_form_for_real_concepts_of_full_rank_and_a_game_below():
     assert left[0] < float(ej.metrics.linear_r2(x, z)) - 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", ["direct", "fantope"])
 def test_rlace_says_that_its_steps_ran_out(game):
     x, z = draw(8, 80, 6, 3)
@@ -260,6 +267,7 @@ def test_rlace_says_that_its_steps_ran_out(game):
         assert (np.diff(enough.trace[: int(enough.steps)]) > -4 * EPS).all()
 
 
+@pytest.mark.slow
 def test_a_program_of_the_game_does_not_grow_with_the_classes():
     def equations(classes):
         x, z = jnp.zeros((60, 70)), jnp.arange(60) % classes  # more than 128 parameters
@@ -306,6 +314,7 @@ def test_float64_games_stay_float64():
         assert eraser.kernel.dtype == jnp.float64
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     x, z = draw(9, 80, 5, 2)

@@ -26,6 +26,7 @@ def read(probe, eraser, seen, scored):
     return float(ej.metrics.accuracy(fitted, eraser(scored.x), scored.z))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_exclusive_or_is_read_after_leace_and_not_after_descent(seed):
     fitting, seen, scored = xor(seed)
@@ -48,6 +49,7 @@ def test_an_exclusive_or_is_read_after_leace_and_not_after_descent(seed):
     assert float(eraser.trace[-1]) < 0.05 * float(eraser.trace[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [ej.KernelLEACE(features=64), ej.HSICDescent(starts=2)])
 @pytest.mark.parametrize("scale", [2.0**-33, 1.0, 2.0**33])  # exact in any float
 def test_the_class_means_coincide_at_every_scale(method, scale):
@@ -62,6 +64,7 @@ def test_the_class_means_coincide_at_every_scale(method, scale):
     np.testing.assert_array_equal(eraser(x) / np.float32(scale), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_erased_features_are_exact(kernel):
     x, z = common.draw(1, 400, 5, 2)
@@ -76,6 +79,7 @@ def test_erased_features_are_exact(kernel):
     assert eraser(x.reshape(2, 200, 5)).shape == (2, 200, 5)
 
 
+@pytest.mark.slow
 def test_features_have_the_products_of_the_kernel():
     x, z = common.draw(2, 200, 4, 2)
     data = ej.Dataset(jnp.asarray(x), jnp.asarray(z), 2)
@@ -103,6 +107,7 @@ def _nearest(x, points):
     return np.linalg.norm(x[:, None] - points, axis=-1).argmin(axis=0)
 
 
+@pytest.mark.slow
 def test_rows_of_no_weight_are_never_landmarks():
     x, z = common.draw(3, 60, 3, 2)
     weights = np.ones(60, np.float32)
@@ -130,6 +135,7 @@ def test_options_are_checked(method, text):
         method.fit(x, z, key=jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_they_sweep(tmp_path):
     (tmp_path / "spec.toml").write_text("""
 seeds = 2
@@ -157,6 +163,7 @@ bandwidth = [0.5, 1.0]
     assert frame["damage_fresh"].nunique() == len(frame)  # both bandwidths count
 
 
+@pytest.mark.slow
 def test_saved_erasers_come_back(tmp_path):
     x, z = common.draw(0, 60, 3, 2)
     for kernel in KERNELS:

@@ -45,6 +45,7 @@ def test_means_far_from_zero_and_scaled():
     exact((x + 1e4) * scale, z)
 
 
+@pytest.mark.slow
 def test_constant_and_duplicate_features():
     x, z = draw(2, 200, 6, 2)
     x = np.concatenate([x, x[:, :2], np.full((200, 1), 7.1), np.zeros((200, 1))], axis=1)
@@ -53,21 +54,25 @@ def test_constant_and_duplicate_features():
     assert np.ptp(y[:, -2:], axis=0).max() == 0
 
 
+@pytest.mark.slow
 def test_fewer_rows_than_features():
     exact(*draw(3, 40, 500, 4))
 
 
+@pytest.mark.slow
 def test_fewer_features_than_classes():
     x, z = draw(3, 60, 2, 5)
     exact(x, z, rank=2)
 
 
+@pytest.mark.slow
 def test_one_feature():
     x, z = draw(3, 60, 1, 2)
     exact(x, z)
     assert np.ptp(np.asarray(ej.MeanDifference().fit(x, z)(x))) == 0
 
 
+@pytest.mark.slow
 def test_rare_classes():
     rng = np.random.default_rng(4)
     z = (np.arange(20_000) % 1000 == 0).astype(np.int32)
@@ -75,6 +80,7 @@ def test_rare_classes():
     exact(x, z)
 
 
+@pytest.mark.slow
 def test_weak_concepts():
     rng = np.random.default_rng(5)
     z = rng.integers(0, 2, 20_000)
@@ -82,6 +88,7 @@ def test_weak_concepts():
     exact(x, z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["random", "sorted"])
 def test_rare_weak_far_and_scaled_at_once(order):
     rng = np.random.default_rng(6)
@@ -91,6 +98,7 @@ def test_rare_weak_far_and_scaled_at_once(order):
     exact(x[rows], z[rows])
 
 
+@pytest.mark.slow
 def test_repeated_values_sorted_by_label():
     # Equal addends make a plain running sum drift; the sums here must not.
     rng = np.random.default_rng(7)
@@ -105,6 +113,7 @@ def test_repeated_values_sorted_by_label():
     assert (np.asarray(ej.probes.Logistic().fit(erased, z).weight) == 0).all()
 
 
+@pytest.mark.slow
 def test_classes_separated_along_directions_of_very_different_strength():
     rng = np.random.default_rng(8)
     z = np.arange(600) % 3

@@ -29,6 +29,7 @@ def test_the_mean_stays_where_it_is(seed, shape):
     assert np.abs(moved).max() <= 4 * EPS * np.abs(x).max()
 
 
+@pytest.mark.slow
 @given(seeds, shapes)
 def test_keep_mean_false_zeroes_the_directions_themselves(seed, shape):
     n, d, k = shape
@@ -134,6 +135,7 @@ def test_orthogonal_maps_commute(seed, shape):
     np.testing.assert_allclose(direct, mapped, atol=64 * EPS * _condition(x, z))
 
 
+@pytest.mark.slow
 @given(seeds, shapes)
 def test_weights_are_repetitions(seed, shape):
     n, d, k = shape
@@ -161,6 +163,7 @@ def _condition(x, z) -> float:
     return float(largest / singular[len(means) - 2] * np.sqrt(len(means)))
 
 
+@pytest.mark.slow
 @given(seeds, st.sampled_from([(64, 3), (120, 16)]))
 def test_real_concepts_lose_their_covariance(seed, shape):
     n, d = shape
@@ -175,6 +178,7 @@ def test_real_concepts_lose_their_covariance(seed, shape):
     assert np.abs(covariance).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_binary_labels_in_columns_are_concepts_of_their_own():
     rng = np.random.default_rng(0)
     z = rng.integers(0, 2, (200, 2))
@@ -217,6 +221,7 @@ def test_narrow_floats_come_back_as_they_were(dtype):
     assert gap.max() < 8 * float(jnp.finfo(dtype).eps)
 
 
+@pytest.mark.slow
 def test_float64_is_computed_in_float64():
     with common.enable_x64():
         x, z = draw(2, 120, 16, 3, dtype=np.float64)

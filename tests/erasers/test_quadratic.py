@@ -34,6 +34,7 @@ def entropy(z):
 # QLEACE
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("shape", "double"), [(SHAPES[0], False), (SHAPES[1], False), (SHAPES[1], True)]
 )
@@ -74,6 +75,7 @@ def test_the_mean_stays_with_a_tenth_positives():
     assert moved.max() <= 4 * common.EPS * np.abs(x).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_other_equalising_map_moves_x_less(shape):
     with common.enable_x64():
@@ -112,6 +114,7 @@ def test_no_other_equalising_map_moves_x_less(shape):
     assert ((y - x) ** 2).sum(axis=1).mean() < best * (1 + 1e-4)
 
 
+@pytest.mark.slow
 def test_features_of_any_scale():
     n, d, frequencies = SHAPES[1]
     for seed in SEEDS:
@@ -202,6 +205,7 @@ def test_qda_is_scikit_learns_with_maximum_likelihood(shape):
         assert probe.scores(x).shape == ((len(z),) if len(sizes) == 2 else (len(z), len(sizes)))
 
 
+@pytest.mark.slow
 def test_the_penalty_of_qda_is_that_of_lda():
     # Classes of one covariance, exactly: the two probes are one.
     n, d, frequencies = SHAPES[1]
@@ -217,6 +221,7 @@ def test_the_penalty_of_qda_is_that_of_lda():
         np.testing.assert_allclose(a, b, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_qda_is_finite_where_a_class_has_fewer_rows_than_features():
     x, z = common.draw(0, 40, 60, 2)
     probe = ej.raise_if_failed(ej.probes.QDA().fit(x, z))
@@ -237,6 +242,7 @@ def norms(y, z):
     return np.abs(np.linalg.eigvalsh(gaps)).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_alf_qleace_removes_its_share(shape):
     n, d, frequencies = shape
@@ -280,6 +286,7 @@ def test_alf_qleace_removes_its_share(shape):
     assert int(ej.ALFQLEACE(target=0.0).fit(x, z).steps) == 0
 
 
+@pytest.mark.slow
 def test_alf_qleace_says_when_directions_run_out():
     x, z = classes(7, *SHAPES[0])
     short = ej.ALFQLEACE(target=1.0, max_rank=2).fit(x, z)
@@ -292,6 +299,7 @@ def test_alf_qleace_says_when_directions_run_out():
     assert type(short.then(short)) is ej.Projection
 
 
+@pytest.mark.slow
 def test_alf_qleace_leaves_covariances_that_coincide():
     x, z = classes(8, *SHAPES[1])
     shift = np.random.default_rng(0).standard_normal((3, SHAPES[1][1]))[z]

@@ -30,6 +30,7 @@ def excess(x, y, z, left):
     return float((np.abs(found) / np.maximum(1e-5 * sd, ulp)).max())
 
 
+@pytest.mark.slow
 @given(seeds, shapes, st.sampled_from(STRENGTHS), st.sampled_from(sorted(METHODS)))
 def test_strength_leaves_its_share_of_every_gap(seed, shape, a, name):
     n, d, k = shape
@@ -55,6 +56,7 @@ def test_strength_has_no_scale(scale, offset, a):
     assert excess(x[:, :2], np.asarray(eraser.with_strength(a)(x[:, :2])), z, 1 - a) < 1
 
 
+@pytest.mark.slow
 def test_nothing_and_all_are_exact():
     x, z = draw(1, 200, 7, 3)
     x += 100
@@ -72,6 +74,7 @@ def test_nothing_and_all_are_exact():
     np.testing.assert_array_equal(eraser.with_strength(0)(one), one)
 
 
+@pytest.mark.slow
 def test_matrix_and_moments_follow_the_strength():
     x, z = draw(2, 400, 6, 3)
     x[:, 5] = 2 * x[:, 4]
@@ -108,6 +111,7 @@ def test_a_sweep_of_strengths_is_one_vmap():
     np.testing.assert_allclose(slope, moved.sum(), atol=1e-3)
 
 
+@pytest.mark.slow
 @given(seeds, shapes, st.sampled_from([0.0, 0.5, 1.0]))
 def test_towards_a_point(seed, shape, a):
     n, d, k = shape
@@ -131,6 +135,7 @@ def test_towards_a_point(seed, shape, a):
         assert excess(x, np.asarray(half(x)), z, 1 - a) < 1
 
 
+@pytest.mark.slow
 def test_towards_the_mean_of_a_class_reads_as_that_class():
     x, z = draw(5, 600, 8, 2, gap=3)
     probe = ej.probes.LDA().fit(x, z)
@@ -151,6 +156,7 @@ def test_only_the_erased_part_of_a_point_counts():
     assert common.gap_in_sd(x, y, z) < 1
 
 
+@pytest.mark.slow
 def test_norms_are_kept_where_asked_for():
     x, z = draw(7, 500, 6, 2, gap=2)
     x += 1
@@ -224,6 +230,7 @@ SPEC = {
 }
 
 
+@pytest.mark.slow
 def test_strength_is_an_axis_of_a_sweep(tmp_path):
     grid = ej.sweep.grid(SPEC)
     assert [config.fields for config in grid.parts[0].erasers][1] == {

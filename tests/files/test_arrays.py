@@ -230,6 +230,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
 """
 
 
+@pytest.mark.slow
 def test_a_large_archive_takes_little_memory(tmp_path):
     rows, columns = 1 << 20, 32  # 128 MB in 130 KB
     with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -425,6 +426,7 @@ def fitted():
             yield jax.tree.map(lambda leaf, b=batch: np.zeros(b + leaf.shape, leaf.dtype), shapes)
 
 
+@pytest.mark.slow
 def test_every_class_comes_back(tmp_path):
     seen = set()
     for obj in fitted():

@@ -105,6 +105,7 @@ def test_what_a_format_does_not_hold_is_written_as_float32(dtype):
     np.testing.assert_array_equal(open_features("y.rows").array(), x.astype(np.float32))
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_it(capsys):
     ok(capsys, "fit", "x.rows", "z.npy", "--out", "e.safetensors")
     ok(capsys, "apply", "e.safetensors", "x.rows", "--out", "y.rows")
@@ -148,6 +149,7 @@ def test_parts(capsys, tmp_path):
         open_features("x.lists").array()
 
 
+@pytest.mark.slow
 def test_tables(capsys):
     table = pa.table({"a": X[:, 0], "b": X[:, 1], "label": ["no", "yes"] * 30})
     with pa.ipc.new_file("t.arrow", table.schema) as file:

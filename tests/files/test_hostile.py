@@ -36,6 +36,7 @@ def outcomes(folder, seed, count, families):
     return found["counts"]
 
 
+@pytest.mark.slow
 def test_hostile_files_are_read_rightly_or_refused(tmp_path):
     counts = outcomes(tmp_path, 0, 40, list(hostile.FAMILIES))
     for family, found in counts.items():

@@ -38,6 +38,7 @@ def left(folder):
 # Saving and loading
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize(
     "make",
     [
@@ -571,6 +572,7 @@ def test_header_is_plain_json(data, tmp_path):
 # Rows beyond memory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_blocks_of_files_make_the_moments(kind, tmp_path):
     rng = np.random.default_rng(0)
@@ -590,6 +592,7 @@ def test_blocks_of_files_make_the_moments(kind, tmp_path):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), got, expected)
 
 
+@pytest.mark.slow
 def test_blocks_of_a_real_concept(tmp_path):
     x = np.random.default_rng(0).standard_normal((11, 2)).astype("f4")
     np.save(tmp_path / "x.npy", x)

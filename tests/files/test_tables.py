@@ -82,6 +82,7 @@ def test_what_is_written_wide_is_read(tmp_path):
     np.testing.assert_array_equal(features.array(), x)
 
 
+@pytest.mark.slow
 def test_a_process_that_cannot_read_a_wide_table_ends(tmp_path):
     d = 20_000
     row = ",".join(["0.1234567890123456789012345678901234567890123456789012345678901"] * d)

@@ -31,6 +31,7 @@ def test_cholesky_is_backward_stable(d, digits):
     assert error <= d**0.5 * EPS * np.abs(matrix).max()
 
 
+@pytest.mark.quick(18)
 @pytest.mark.parametrize("transpose", [False, True])
 @pytest.mark.parametrize("m", [1, 3, 19])
 @pytest.mark.parametrize("d", SIZES)
@@ -44,6 +45,7 @@ def test_triangular_solves_are_backward_stable(d, m, transpose):
     assert error <= 2 * EPS * (np.abs(exact) @ np.abs(found)).max()
 
 
+@pytest.mark.slow
 def test_lanes_do_not_meet():
     good = definite(300, 1)
     both = jnp.stack([good, jnp.full_like(good, jnp.nan)])

@@ -39,6 +39,7 @@ def in_order(x, z, weights, groups, permutations=1):
     return order
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(
     seed=st.integers(0, 1000),
@@ -72,6 +73,7 @@ def test_codelength_is_that_of_a_loop(seed, k, weighted, grouped):
         assert sizes.tolist() == [12, 36, 120]
 
 
+@pytest.mark.slow
 def test_default_prefixes_are_those_of_the_paper():
     x, z = draw(0, 2000, 2, 2)
     found = metrics.codelength(ej.probes.LDA(), x, z, key=KEY, permutations=0)
@@ -79,6 +81,7 @@ def test_default_prefixes_are_those_of_the_paper():
     assert np.isnan(found.null)
 
 
+@pytest.mark.slow
 def test_labels_without_information_take_the_uniform_code():
     x = jax.random.normal(KEY, (8192, 4))
     z = jax.random.randint(jax.random.key(1), (8192,), 0, 2)
@@ -88,6 +91,7 @@ def test_labels_without_information_take_the_uniform_code():
     assert float(found.uniform) == 8192
 
 
+@pytest.mark.slow
 def test_separable_labels_take_few_bits():
     dataset = ej.datasets.GaussianClasses(separation=12.0, rows=1024, dims=4)
     found = metrics.codelength(ej.probes.Logistic(), dataset.sample(KEY), key=KEY)
@@ -95,6 +99,7 @@ def test_separable_labels_take_few_bits():
     assert float(found.low) <= float(found.bits) <= float(found.high) < 0.1 * float(found.null)
 
 
+@pytest.mark.slow
 def test_rare_classes_take_their_entropy():
     x = jax.random.normal(KEY, (8192, 3))
     z = (jax.random.uniform(jax.random.key(1), (8192,)) < 0.1).astype(jnp.int32)
@@ -105,6 +110,7 @@ def test_rare_classes_take_their_entropy():
     assert float(found.bits) == pytest.approx(entropy, rel=0.03)
 
 
+@pytest.mark.slow
 def test_a_prefix_without_a_class_goes_on_with_the_uniform_code():
     x, z = draw(3, 64, 3, 2, gap=8.0)
     z = np.where(np.arange(64) == in_order(x, z, np.ones(64), None)[40], 1, 0)
@@ -114,6 +120,7 @@ def test_a_prefix_without_a_class_goes_on_with_the_uniform_code():
     assert int(found.status) == 0
 
 
+@pytest.mark.slow
 def test_a_class_that_never_occurs_is_waited_for_by_nobody():
     x, z = draw(3, 64, 3, 2, gap=8.0)
     two = metrics.codelength(LOGISTIC, x, z, key=KEY)
@@ -126,6 +133,7 @@ def test_a_class_that_never_occurs_is_waited_for_by_nobody():
     np.testing.assert_array_equal(np.isclose(three.block_bits, rows * math.log2(3)), uniform)
 
 
+@pytest.mark.slow
 def test_certainty_in_what_is_wrong_is_paid_in_full():
     x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
     z = np.random.default_rng(0).integers(0, 2, 64)
@@ -135,6 +143,7 @@ def test_certainty_in_what_is_wrong_is_paid_in_full():
     assert np.isfinite(calm.bits)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_code_is_that_of_its_blocks():
     x, z = draw(5, 400, 3, 2, gap=1.5)
     found = metrics.codelength(LOGISTIC, x, z, key=KEY, level=0.9)

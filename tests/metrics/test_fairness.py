@@ -38,6 +38,7 @@ def by_hand(predicted, y, groups, weights):
     return np.array(found)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(decisions())
 def test_numbers_are_fairlearns(case):
@@ -64,6 +65,7 @@ def test_numbers_are_fairlearns(case):
     assert float(odds) == pytest.approx(expected, abs=EXACT, nan_ok=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(decisions(labels=4))
 def test_recall_by_group_and_label(case):
@@ -156,6 +158,7 @@ def test_calibration_within_groups():
     assert float(found[0]) != float(found[1])
 
 
+@pytest.mark.slow
 def test_a_sweep_scores_the_task_by_the_concept():
     """The columns are those of a trial done by hand; concept and task change places by name."""
     dataset = ej.datasets.TwoConcepts(rows=200, dims=6)
@@ -175,6 +178,7 @@ def test_a_sweep_scores_the_task_by_the_concept():
             assert got == pytest.approx(float(expected), abs=1e-6), (prefix, name)
 
 
+@pytest.mark.slow
 def test_without_another_concept_there_is_no_number():
     options = {"metrics": ["tpr_gap"], "protocols": ["fitting"]}
     dataset = ej.datasets.GaussianClasses(rows=20, dims=3)

@@ -78,11 +78,13 @@ class Trials:
 FOUR = (4,) * 100
 
 
+@pytest.mark.slow
 def test_size_of_names_and_what_happens_without():
     assert not unlikely(200, Trials(FOUR, 16)(200, 0.95, share=0.5)[0], 0.03, 0.07)
     assert Trials(FOUR, 16, use=False)(50, 0.95, share=0.5)[0] >= 48
 
 
+@pytest.mark.slow
 def test_rows_that_are_each_a_group_are_rows():
     rng = np.random.default_rng(0)
     weights = (np.arange(60) % 4).astype(np.float32)
@@ -99,6 +101,7 @@ def test_rows_that_are_each_a_group_are_rows():
     assert float(alone.design_effect) == pytest.approx(1, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "d", "k"), [(60, 5, 3), (40, 60, 3)])
 def test_copies_of_a_row_are_one_row(n, d, k):
     x, z = draw(1, n, d, k, gap=0.3)
@@ -120,6 +123,7 @@ def explained(rows, of):
     return read @ np.linalg.solve(rows.T @ rows, read) / (of @ of)
 
 
+@pytest.mark.slow
 def test_pillai_of_groups_is_hotelling_of_their_means_or_differences():
     rng = np.random.default_rng(5)
     groups = np.tile(np.arange(40), 4)
@@ -148,6 +152,7 @@ def test_pillai_of_groups_is_hotelling_of_their_means_or_differences():
         assert (float(found.df), float(found.df_residual)) == pytest.approx((5, 35))
 
 
+@pytest.mark.slow
 def test_three_classes_in_every_group():
     x, z = draw(4, 120, 4, 3, gap=0.3)
     z = np.arange(120, dtype=np.int32) % 3
@@ -161,6 +166,7 @@ def test_three_classes_in_every_group():
     alike(examine(x, (z + 1) % 3, groups), examine(x, z, groups), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_lane_that_fails_is_alone():
     x, z = draw(2, 60, 5, 2)
     real = np.random.default_rng(0).standard_normal((3, 60, 2)).astype(np.float32)
@@ -180,6 +186,7 @@ def test_a_lane_that_fails_is_alone():
     assert int(empty.rank_concept) == 1
 
 
+@pytest.mark.slow
 def test_only_which_rows_are_together_matters():
     x, z = draw(0, 60, 5, 2, gap=0.2)
     groups = np.sort(np.random.default_rng(0).integers(0, 17, 60))
@@ -203,6 +210,7 @@ def test_only_which_rows_are_together_matters():
     alike(heavy, plain, "statistic", "r2", "detectable_r2", "df", "df_residual", "design_effect")
 
 
+@pytest.mark.slow
 def test_traced_groups_need_their_number():
     x, z = draw(0, 60, 5, 2, gap=0.2)
     groups = np.stack([np.arange(60) // 4, np.arange(60) // 3, np.arange(60)]) * 5 - 3
@@ -325,6 +333,7 @@ def test_power_of_pillai_with_groups():
         assert abs(found / 1000 - 0.95) <= 0.03, (alike, r2)
 
 
+@pytest.mark.slow
 def test_bootstrap_draws_groups():
     x, z = draw(0, 240, 3, 2)
     probe = ej.probes.LDA().fit(x, z)
@@ -347,6 +356,7 @@ def test_bootstrap_draws_groups():
     assert float(some.standard_error) == pytest.approx((p * (1 - p) / 50) ** 0.5, rel=0.08)
 
 
+@pytest.mark.slow
 def test_folds_split_no_group():
     x, z = draw(8, 96, 3, 2)
     groups = np.random.default_rng(0).integers(0, 24, 96)

@@ -64,6 +64,7 @@ def unlikely(count, rejections, low, high):
     return min(below, above) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "d"), [(200, 8), pytest.param(60, 120, marks=pytest.mark.slow)])
 def test_size_where_covariances_differ(n, d):
     def sample(key, spread):
@@ -73,6 +74,7 @@ def test_size_where_covariances_differ(n, d):
         assert not unlikely(200, rejected(sample, flipped, 200, spread), 0.03, 0.07)
 
 
+@pytest.mark.slow
 def test_permuting_labels_has_the_wrong_size():
     def sample(key, spread):
         return unequal(key, 200, 8, spread)
@@ -177,6 +179,7 @@ def test_power_over_a_thousand_datasets(n, d, classes, within, method):
     assert abs(found / 1000 - 0.95) <= within
 
 
+@pytest.mark.slow
 def test_pillai_is_hotelling_for_two_classes():
     x, z = draw(0, 60, 5, 2, gap=0.3)
     found = ej.metrics.guardedness_test(x, z, method="pillai")
@@ -193,6 +196,7 @@ def test_pillai_is_hotelling_for_two_classes():
     assert float(found.r2) == pytest.approx(float(ej.metrics.linear_r2(x, z)), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_pillai_of_three_classes_against_its_approximation():
     x, z = draw(1, 90, 6, 3, gap=0.4)
     found = ej.metrics.guardedness_test(x, z, method="pillai")
@@ -219,6 +223,7 @@ def test_detectable_r2_against_scipy():
     assert stats.ncf.sf(critical, 5, 54, 60 * r2 / (1 - r2)) == pytest.approx(0.95, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_tails_against_scipy():
     a, b, tail = (
         v.ravel()
@@ -253,6 +258,7 @@ def test_noncentral_tail_against_scipy():
     np.testing.assert_allclose(power, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_signs_are_those_of_a_loop():
     x, z = draw(3, 50, 4, 2, gap=0.2)
     wide = x.astype(np.float64)
@@ -282,6 +288,7 @@ def test_signs_are_those_of_a_loop():
     assert float(found.statistic) == pytest.approx(trace(centred), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_erased_rows_lose_a_rank_and_held_out_rows_are_tested_on_it():
     data = ej.datasets.GaussianClasses(rows=100, dims=6, num_classes=3, directions=2)
     fit, other = (data.sample(jax.random.key(0), part=i) for i in range(2))
@@ -293,6 +300,7 @@ def test_erased_rows_lose_a_rank_and_held_out_rows_are_tested_on_it():
     assert (float(seen.p_value), float(seen.r2), float(seen.statistic)) == (1, 0, 0)
 
 
+@pytest.mark.slow
 def test_no_scale_and_no_row_of_weight_zero_matters():
     x, z = draw(0, 50, 4, 2, gap=0.2)
     key = jax.random.key(0)
@@ -313,6 +321,7 @@ def test_no_scale_and_no_row_of_weight_zero_matters():
     assert heavy[0] == pytest.approx(plain[0], abs=2 / (FLIPS + 1))
 
 
+@pytest.mark.slow
 def test_a_failing_lane_is_alone_and_float64_stays():
     x, z = draw(0, 50, 4, 2)
     xs = jnp.stack([x, jnp.asarray(x).at[0, 0].set(jnp.nan), x])

@@ -23,6 +23,7 @@ BY_GROUP = {
 }
 
 
+@pytest.mark.slow
 def test_metrics_are_the_functions_of_their_names():
     data = ej.Dataset(x=X, z=Z, num_classes=2)
     eraser = ej.LEACE().fit(data)
@@ -48,6 +49,7 @@ def test_metrics_are_the_functions_of_their_names():
         assert found.shape == ()
 
 
+@pytest.mark.slow
 def test_metrics_by_group_are_the_functions_of_their_names():
     groups = np.arange(len(Z)) % 3
     task = np.eye(3, dtype=np.float32)[groups]

@@ -19,6 +19,7 @@ PATHS = {"codelength": metrics.codelength, "learning_curve": metrics.learning_cu
 ALL = PATHS | {"selectivity": metrics.selectivity, "v_information": metrics.v_information}
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("place", [0, 30, 63])
 @pytest.mark.parametrize("name", ALL)
 def test_what_cannot_be_read_is_never_a_number(name, place):
@@ -31,6 +32,7 @@ def test_what_cannot_be_read_is_never_a_number(name, place):
     assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(found) if leaf.dtype == np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_one_class_and_labels_out_of_range(name):
     x, z = draw(3, 64, 3, 2)
@@ -44,6 +46,7 @@ def test_one_class_and_labels_out_of_range(name):
 # Selectivity.
 
 
+@pytest.mark.slow
 def test_memory_is_not_selective():
     # As many features as rows: least squares learns any labels by heart.
     x, z = draw(0, 40, 60, 2, gap=3.0)
@@ -54,6 +57,7 @@ def test_memory_is_not_selective():
     assert float(found.selectivity) == pytest.approx(0, abs=rounding)
 
 
+@pytest.mark.slow
 def test_a_linear_probe_of_a_linear_concept_is_selective():
     data = ej.datasets.GaussianClasses(separation=4.0, rows=500, dims=4).sample(KEY)
     found = metrics.selectivity(ej.probes.Logistic(), data, key=KEY, controls=5)
@@ -71,6 +75,7 @@ def words(seed, types=20, each=20, spread=0.2):
     return x.astype(np.float32), groups % 2, groups
 
 
+@pytest.mark.slow
 def test_types_of_words_can_be_learnt_by_heart():
     # In more dimensions than there are types, a linear probe learns any label of each type.
     x, z, groups = words(0)
@@ -97,6 +102,7 @@ def test_control_labels_are_of_groups_and_have_the_frequencies_of_the_concept():
     assert (np.asarray(_drawn(weighted, None, KEY)) == 2).mean() > 0.99
 
 
+@pytest.mark.slow
 def test_only_rows_of_fitted_groups_are_scored():
     x, z, groups = words(1)
     held = (groups < 4) | (np.arange(400) % 4 == 0)
@@ -112,6 +118,7 @@ def test_only_rows_of_fitted_groups_are_scored():
 # V-information.
 
 
+@pytest.mark.slow
 def test_v_information_is_the_gain_in_log_loss():
     x, z = draw(2, 200, 4, 3, gap=1.5)
     rng = np.random.default_rng(0)
@@ -129,6 +136,7 @@ def test_v_information_is_the_gain_in_log_loss():
     assert float(found.loss) * math.log(2) == pytest.approx(float(loss), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_quarter_is_held_out_of_each_class_and_whole_groups():
     z = np.repeat([0, 1], [40, 8]).astype(np.int32)
     x = np.random.default_rng(0).normal(size=(48, 2)).astype(np.float32)
@@ -148,6 +156,7 @@ def test_a_quarter_is_held_out_of_each_class_and_whole_groups():
     assert float(found.bits) == pytest.approx(float(same.bits), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_erased_rows_have_no_linear_information():
     train, test = (
         ej.datasets.GaussianClasses(separation=3.0, rows=2000, dims=8).sample(KEY, part=i)
@@ -161,6 +170,7 @@ def test_erased_rows_have_no_linear_information():
     assert float(after.null_loss) == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.slow
 def test_conditional_information_is_what_is_new():
     rng = np.random.default_rng(0)
     z = rng.integers(0, 2, 4000)
@@ -181,6 +191,7 @@ def test_conditional_information_is_what_is_new():
     assert float(new.null_loss) == pytest.approx(float(first.loss), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_class_held_out_and_never_fitted_has_no_number():
     x, z = draw(2, 60, 3, 2)
     with pytest.raises(ej.FailedLanesError):
@@ -189,6 +200,7 @@ def test_a_class_held_out_and_never_fitted_has_no_number():
         )
 
 
+@pytest.mark.slow
 def test_intervals_cover():
     probe, truth = ej.probes.LDA(), []
     dataset = ej.datasets.GaussianClasses(separation=2.0, rows=100, dims=2)
@@ -209,6 +221,7 @@ def test_intervals_cover():
 # Learning curves.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grouped", [False, True])
 def test_a_curve_is_that_of_a_loop(grouped):
     x, z = draw(4, 160, 4, 3, gap=2.0)
@@ -234,6 +247,7 @@ def test_a_curve_is_that_of_a_loop(grouped):
         assert float(error) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_more_rows_read_better():
     data = ej.datasets.GaussianClasses(separation=2.0, rows=2000, dims=32).sample(KEY)
     found = metrics.learning_curve(LOGISTIC, data, key=KEY, fractions=[0.02, 0.1, 1.0])
@@ -253,6 +267,7 @@ def close(found, expected, rtol=2e-3):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("name", ALL)
 def test_rows_of_weight_0_change_nothing(name, grouped):
@@ -265,6 +280,7 @@ def test_rows_of_weight_0_change_nothing(name, grouped):
     close(ALL[name](LOGISTIC, more, labels, weights=weights, groups=groups, key=KEY), one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("name", ALL)
 def test_under_jit_and_vmap(name, grouped):
@@ -280,6 +296,7 @@ def test_under_jit_and_vmap(name, grouped):
         close(jax.tree.map(lambda leaf, i=i: leaf[i], several), run(*rows))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_text_groups_float64_and_far_rows(name):
     x, z = draw(6, 60, 3, 2, gap=2.0)
@@ -291,6 +308,7 @@ def test_text_groups_float64_and_far_rows(name):
     close(ALL[name](LOGISTIC, far, z, groups=groups, **options), one)
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", ALL)
 def test_other_floats_do_not_compile_again(name):
     x, z = draw(6, 60, 3, 2, gap=2.0)
@@ -333,6 +351,7 @@ def test_slips_are_told():
 NAMES = ("codelength", "selectivity", "v_information")
 
 
+@pytest.mark.slow
 def test_metrics_of_a_fit_are_what_the_functions_say():
     data = ej.datasets.GaussianClasses(separation=2.0, rows=40, dims=3).sample(KEY)
     other = ej.datasets.GaussianClasses(separation=2.0, rows=40, dims=3).sample(KEY, part=1)
@@ -355,6 +374,7 @@ def test_metrics_of_a_fit_are_what_the_functions_say():
     )
 
 
+@pytest.mark.slow
 def test_sweeps_take_them_by_name(tmp_path):
     (tmp_path / "spec.toml").write_text(
         'eraser = ["identity", "leace"]\nprobe = ["logistic", "linear-svm"]\nseeds = 2\n'

@@ -60,6 +60,7 @@ def test_what_has_no_recall_is_not_a_number():
     assert np.isnan(recall(LINE.replace(status=jnp.uint32(1)), x, z))
 
 
+@pytest.mark.slow
 def test_classes_are_two():
     x, z = draw(0, 40, 2, 3)
     probe = ej.probes.LDA().fit(x, z)

@@ -47,6 +47,7 @@ def certified(text: str) -> float:
     return float(re.search(r"before, (\S+) after", text)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("method", ["leace", "oracle-leace"])
 def test_the_file_has_the_certificate_that_was_printed(files, capsys, dtype, method):
@@ -76,6 +77,7 @@ def test_the_file_has_the_certificate_that_was_printed(files, capsys, dtype, met
     assert f"rows written as {dtype}" in ok(capsys, "info", "e.safetensors")
 
 
+@pytest.mark.slow
 def test_a_wider_dtype_keeps_it_erased(files, capsys):
     *_, z = files
     source = "bfloat16.safetensors"
@@ -99,6 +101,7 @@ def test_a_wider_dtype_keeps_it_erased(files, capsys):
     assert np.load("h.npy").dtype == np.float16
 
 
+@pytest.mark.quick(1)
 def test_infinity_is_not_written(files, capsys, tmp_path):
     x = 3e4 * files[1]
     np.save("large.npy", x.astype("f4"))
@@ -124,6 +127,7 @@ def test_infinity_is_not_written(files, capsys, tmp_path):
     assert not (tmp_path / "f.safetensors").exists()
 
 
+@pytest.mark.quick(1)
 def test_float64_keeps_its_digits(files, capsys):
     *_, x, z = files
     far = x + 1.7e9
@@ -149,6 +153,7 @@ def test_float64_keeps_its_digits(files, capsys):
     np.testing.assert_array_equal(array, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_dtype_in_python(dtype):
     x = np.random.default_rng(0).standard_normal((40, 4)).astype("f4")
@@ -172,6 +177,7 @@ def test_dtypes_that_are_refused(dtype):
         ej.LEACE().fit(x + np.arange(40)[:, None], z)(x, dtype=jnp.dtype(dtype))
 
 
+@pytest.mark.slow
 def test_claim_of_half_precision():
     # 256 x 512, as activations are kept: erased, then rounded to bfloat16.
     rng = np.random.default_rng(0)
@@ -185,6 +191,7 @@ def test_claim_of_half_precision():
     assert float(ej.metrics.linear_r2(wide, z)) == 0
 
 
+@pytest.mark.quick(1)
 def test_commands_take_the_dtype_by_name(files):
     out = Path("e.safetensors")
     given = ("float16.safetensors", "z.npy")

@@ -11,6 +11,7 @@ import erasejax as ej
 from tests.common import EPS, draw, seeds
 
 
+@pytest.mark.slow
 @given(seeds, st.sampled_from([2, 4]), st.booleans())
 def test_scores_are_scikit_learns(seed, k, weighted):
     x, z = draw(seed, 80, 3, k)
@@ -36,6 +37,7 @@ def test_scores_are_scikit_learns(seed, k, weighted):
     assert ej.metrics.auroc(probe, x, z, weights=weights) == pytest.approx(area, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_auroc_counts_ties_half():
     x = np.array([[0.0], [0.0], [1.0], [1.0], [1.0], [2.0]], np.float32)
     z = np.array([0, 1, 0, 1, 1, 1])
@@ -77,6 +79,7 @@ def test_majority_rate():
         ej.metrics.majority_rate(z.astype(float))
 
 
+@pytest.mark.slow
 def test_a_dataset_can_be_scored_as_it_is():
     data = ej.datasets.GaussianClasses().sample(jax.random.key(0))
     probe = ej.probes.LDA().fit(data)
@@ -113,6 +116,7 @@ def test_rows_of_another_width_are_said_as_they_were_given():
             score(probe, ej.Dataset(x=x[:, :3], z=z, num_classes=2), None)
 
 
+@pytest.mark.slow
 def test_a_score_of_several_probes_at_once_says_how_it_is_read():
     x, z = draw(0, 60, 5, 2)
     fit = jax.vmap(lambda l2: ej.probes.LDA(l2=l2).fit(x, z, num_classes=2))

@@ -17,6 +17,7 @@ def layers():
     return rows, data.z
 
 
+@pytest.mark.slow
 def test_the_same_rows_are_guarded_and_fresh_ones_are_read(layers):
     rows, z = layers
     found = ej.models.read_layers(rows, z)
@@ -31,6 +32,7 @@ def test_the_same_rows_are_guarded_and_fresh_ones_are_read(layers):
     assert found.majority == 0.5
 
 
+@pytest.mark.slow
 def test_groups_stay_together(layers):
     """Rows that come four times tell a probe everything about their own copies."""
     random = np.random.default_rng(0)
@@ -44,6 +46,7 @@ def test_groups_stay_together(layers):
     assert together.fresh_before[0] < 0.7
 
 
+@pytest.mark.slow
 def test_it_is_a_table_and_a_curve(layers):
     rows, z = layers
     found = ej.models.read_layers(rows, z, method=ej.SAL(), probe=ej.probes.LDA())

@@ -203,6 +203,7 @@ def logits(torch, model):
         return model(input_ids=torch.arange(12).reshape(2, 6)).logits.numpy()
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize("side", ["writes", "reads"])
 def test_a_folded_model_is_one_with_hooks(models, name, side):
@@ -236,6 +237,7 @@ def test_embeddings_are_rows(models):
     np.testing.assert_allclose(logits(torch, model), expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_folded_is_refused_before_anything_changes(models):
     torch = pytest.importorskip("torch")
     model = models("gpt2")
@@ -290,6 +292,7 @@ class Tower(nnx.Module):
         return erase(x) if at == "down" else x
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("at", ["embed", "up", "down"])
 def test_modules_of_nnx(at):
     model, tokens = Tower(nnx.Rngs(0)), jnp.arange(12)

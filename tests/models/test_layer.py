@@ -110,6 +110,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_rows_spread_over_devices():
     flags = "--xla_force_host_platform_device_count=2"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
@@ -123,6 +124,7 @@ def test_rows_spread_over_devices():
     assert run.stdout.strip() == "done", run.stderr
 
 
+@pytest.mark.slow
 def test_importing_the_room_imports_no_layers():
     code = "import sys, erasejax as ej; ej.models.fold; print('flax.nnx' in sys.modules)"
     run = subprocess.run(

@@ -33,6 +33,7 @@ def loaded(model, folder):
         return peft.PeftModel.from_pretrained(model, folder).eval()
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize("side", ["writes", "reads"])
 def test_peft_loads_what_the_hook_does(models, name, side, tmp_path):
@@ -69,6 +70,7 @@ def test_it_merges_where_layers_have_a_bias(models, tmp_path):
     np.testing.assert_allclose(logits(torch, adapted.merge_and_unload()), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_about_the_origin_without_a_bias_it_is_lora_alone(models, tmp_path):
     model = models("llama")
     erasers = fitted(model, "llama", keep_mean=False)
@@ -108,6 +110,7 @@ def test_nothing_is_replaced_unless_asked_for(models, tmp_path):
     assert all((tmp_path / name).read_bytes() != content for name, content in held.items())
 
 
+@pytest.mark.quick(11)
 @pytest.mark.parametrize("step", range(12))
 def test_a_kill_leaves_one_adapter_or_none(models, tmp_path, step, monkeypatch):
     from tests.models.test_checkpoint import Killed, killed_at

@@ -64,6 +64,7 @@ def assert_moments_of(moments, x, z, **options):
     assert int(moments.status) == 0
 
 
+@pytest.mark.slow
 def test_moments_of_padded_batches_of_every_length(torch):
     model, rows, labels = torch_bert(), [], []
     path, counted = "encoder.layer.1", []
@@ -83,6 +84,7 @@ def test_moments_of_padded_batches_of_every_length(torch):
     assert gap_in_sd(x, ej.LEACE().solve(acts[path].moments)(x), z) <= 1
 
 
+@pytest.mark.slow
 def test_padding_is_never_counted_whatever_it_holds():
     x = features()
     x[~EVERY] = np.nan
@@ -90,6 +92,7 @@ def test_padding_is_never_counted_whatever_it_holds():
     np.testing.assert_array_equal(record(x, rows=True, mask=MASK).rows(), x[EVERY])
 
 
+@pytest.mark.slow
 def test_many_rows_go_through_blocks(monkeypatch):
     monkeypatch.setattr(_sinks, "_BLOCK_ROWS", 64)
     x = features()
@@ -164,6 +167,7 @@ def test_programs_that_are_differentiated_record():
     assert jax.tree.structure(gradient) == jax.tree.structure(nnx.state(model))
 
 
+@pytest.mark.slow
 def test_what_is_recorded_inside_erased_is_erased(torch):
     model, x, own = torch_plain(), torch.from_numpy(features()), eraser()
     with torch.no_grad():
@@ -176,6 +180,7 @@ def test_what_is_recorded_inside_erased_is_erased(torch):
     np.testing.assert_allclose(after["0"].rows(), own(plain), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_labels_one_a_token_and_of_every_kind():
     x, rng = features(), np.random.default_rng(0)
     values, several = rng.random((BATCH, LENGTH)), rng.random((BATCH, LENGTH, 2))
@@ -189,6 +194,7 @@ def test_labels_one_a_token_and_of_every_kind():
     assert_moments_of(record(x[:, 0], z=LABELS).moments, x[:, 0], LABELS)
 
 
+@pytest.mark.slow
 def test_several_concepts_at_once():
     x, values = features(), np.random.default_rng(0).random((BATCH, LENGTH))
     given = {"class": LABELS, "value": values}
@@ -201,6 +207,7 @@ def test_several_concepts_at_once():
     np.testing.assert_array_equal(kept.z["value"], values[EVERY].astype(np.float32))
 
 
+@pytest.mark.slow
 def test_classes_that_come_later():
     x = features()
     first = LABELS < 2
@@ -215,6 +222,7 @@ def test_classes_that_come_later():
     assert gap_in_sd(both, ej.LEACE().solve(acts[""].moments)(both), z) <= 1
 
 
+@pytest.mark.slow
 def test_moments_by_class():
     x = features()
     found = record(x, z=LABELS, mask=MASK, by_class=True, num_classes=3).moments

@@ -77,6 +77,7 @@ def states(model, erasers, batches):
     return {path: np.concatenate(rows) for path, rows in found.items()}, np.concatenate(labels)
 
 
+@pytest.mark.slow
 def test_every_layer_is_guarded_at_once(batches):
     model = Tower()
     found = ej.models.scrub(model, batches, LAYERS)
@@ -94,6 +95,7 @@ def test_every_layer_is_guarded_at_once(batches):
     assert float(ej.metrics.linear_r2(alone[LAYERS[2]], z)) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("looks_back", [False, True])
 def test_kept_states_and_whole_passes_agree(batches, looks_back):
     model = Tower(looks_back=looks_back)
@@ -167,6 +169,7 @@ def test_a_bar_shows_every_pass(batches, capsys):
     assert "5 of 5 passes" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_torch_model_gives_the_same():
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)

@@ -108,6 +108,7 @@ def test_gradients_flow_as_those_of_the_eraser(torch):
     np.testing.assert_allclose(x.grad, expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_not_touched_stays_to_the_bit(torch):
     x, z = draw(5, 40, 4, 2)
     x[:, 1], x[:, 2] = 7.3, z  # a constant, and the concept itself
@@ -155,6 +156,7 @@ def test_erasers_may_be_arguments_of_a_program():
     assert deviations(found, ERASER(X)) < 1e-5
 
 
+@pytest.mark.slow
 def test_what_cannot_be_applied_says_why(torch):
     data = ej.datasets.GaussianClasses(rows=8, dims=2).sample(jax.random.key(0))
     for method in (ej.OracleLEACE(), ej.QLEACE()):
@@ -174,6 +176,7 @@ def test_what_cannot_be_applied_says_why(torch):
         erase(torch.ones(4, 12, dtype=torch.int64))
 
 
+@pytest.mark.slow
 def test_fits_probes_and_metrics_take_tensors(torch):
     x, z = torch.from_numpy(X), torch.from_numpy(Z)
     wide = torch.stack([x, x], dim=1)[:, 1]  # strides of twice the row
@@ -186,6 +189,7 @@ def test_fits_probes_and_metrics_take_tensors(torch):
     assert float(ej.metrics.linear_r2(x, z)) == float(ej.metrics.linear_r2(X, Z))
 
 
+@pytest.mark.slow
 def test_bfloat16_tensors_are_read_as_such(torch):
     x = torch.from_numpy(draw(3, N, D, K)[0]).bfloat16()
     eraser = ej.LEACE().fit(x, torch.from_numpy(Z))
@@ -235,6 +239,7 @@ BLOCKED = """
 """
 
 
+@pytest.mark.slow
 def test_everything_works_where_torch_cannot_be_imported(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(BLOCKED)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)

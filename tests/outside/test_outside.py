@@ -86,6 +86,7 @@ def python(installed, code, *argv):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_command_line_knows_them(installed, here):
     text = run(installed, "fit", "--help")
     assert "partly" in text
@@ -118,6 +119,7 @@ print(json.dumps([type(eraser).__module__, float(eraser.share), int(eraser.rank)
 """
 
 
+@pytest.mark.slow
 def test_what_they_fit_is_loaded_where_the_package_is_and_nowhere_else(installed, here):
     run(installed, *"fit x.npy z.npy --method partly --out e.safetensors".split())
     assert python(installed, _LOADED, "e.safetensors") == ["toy.eraser", 0.5, 1]
@@ -151,6 +153,7 @@ print(json.dumps(len(one.to_pandas())))
 """
 
 
+@pytest.mark.slow
 def test_a_sweep_by_name_is_killed_and_goes_on(installed, here):
     (here / "spec.toml").write_text(SPEC)
     argv = [sys.executable, "-c", _SWEPT, "spec.toml", "killed"]

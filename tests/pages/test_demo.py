@@ -10,6 +10,8 @@ from erasejax.pages._demo import terminal
 from erasejax.pages._demo.runs import ERASERS
 from erasejax.sweep._trial import lane_key
 
+pytestmark = pytest.mark.slow
+
 MEAN_DIFFERENCE = ERASERS.index("mean difference")
 SCORES = ("accuracy", "balanced_accuracy", "auroc")
 

@@ -71,6 +71,7 @@ def test_a_download_holds_its_text():
     assert base64.b64decode(link.split("base64,")[1].split('"')[0]).decode() == "x,ä\n"
 
 
+@pytest.mark.slow
 def test_the_page_of_a_sweep_is_well_formed(tmp_path):
     ej.sweep.run(TINY, out=tmp_path)
     page = report(tmp_path, tmp_path / "page.html", title=BAD).read_text(encoding="utf-8")

@@ -14,6 +14,8 @@ from erasejax.pages._before_after import Panel, curves
 from erasejax.pages._probe import _pooled
 from tests.pages.test_html import Tags
 
+pytestmark = pytest.mark.slow
+
 ROWS = 180
 
 

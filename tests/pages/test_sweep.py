@@ -38,6 +38,7 @@ def folder(spec):
     return spec.parent / "out"
 
 
+@pytest.mark.slow
 def test_the_command_runs_and_says_what_there_is(folder, spec, capsys):
     assert main(["sweep", str(spec), "--out", str(folder)]) == 0
     captured = capsys.readouterr()
@@ -46,6 +47,7 @@ def test_the_command_runs_and_says_what_there_is(folder, spec, capsys):
     assert len(ej.sweep.open(folder).to_pandas()) == 2 * 2 * 12
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(spec, tmp_path, capsys):
     out = tmp_path / "none"
     assert main(["sweep", str(spec), "--out", str(out), "--dry-run"]) == 0
@@ -62,6 +64,7 @@ def test_a_dry_run_writes_nothing(spec, tmp_path, capsys):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_one_shard_is_a_part(spec, tmp_path, capsys):
     assert main(["sweep", str(spec), "--out", str(tmp_path), "--shard", "1/2"]) == 0
     said = capsys.readouterr()
@@ -148,6 +151,7 @@ def test_a_configuration_without_the_axis_is_a_level_line(folder):
     assert list(chance) == [0.5, 0.5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["one-direction", "convex", "cost"])
 def test_the_documented_sweeps_run(name, tmp_path):
     asked = ej.sweep.read_spec(DOCS / f"{name}.toml")

@@ -167,6 +167,7 @@ def problems(name):
         yield x, z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 def test_fifty_problems(name):
     xs, zs = map(np.stack, zip(*problems(name), strict=True))
@@ -177,6 +178,7 @@ def test_fifty_problems(name):
         check(name, jax.tree.map(lambda leaf, i=i: leaf[i], fitted), xs[i], zs[i])
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("table", ["breast_cancer", "wine", "digits"])
 @pytest.mark.parametrize("name", PAIRS)
 def test_known_tables(name, table):
@@ -192,6 +194,7 @@ def test_known_tables(name, table):
     check(name, probe, x, z)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", ["Logistic", "LinearSVM", "LeastSquares"])
 def test_one_row_in_a_thousand(name):
     rng = np.random.default_rng(0)
@@ -200,6 +203,7 @@ def test_one_row_in_a_thousand(name):
     check(name, ej.raise_if_failed(PAIRS[name].probe.fit(x, z)), x, z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Logistic", "LinearSVM"])
 @pytest.mark.parametrize("spread", [1.0, 1e3])
 def test_more_parameters_than_newton_takes(name, spread):
@@ -213,6 +217,7 @@ def test_more_parameters_than_newton_takes(name, spread):
     check(name, probe, x, z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Logistic", "LinearSVM", "LDA", "LeastSquares", "QDA"])
 def test_class_weights_are_row_weights(name):
     x, z = draw(3, 240, 6, 3)
@@ -228,6 +233,7 @@ def test_class_weights_are_row_weights(name):
         probe.fit(x, z, class_weights="even")
 
 
+@pytest.mark.slow
 def test_balanced_classes_are_scikit_learns():
     rng = np.random.default_rng(4)
     z = (rng.random(400) < 0.1).astype(np.int32)
@@ -266,6 +272,7 @@ def test_random_features_approach_the_kernel():
     assert errors[1] < (3 * square / (200 * 4096)) ** 0.5
 
 
+@pytest.mark.slow
 def test_a_kernel_reads_what_no_linear_probe_does(tmp_path):
     xor = ej.datasets.XorClasses(gap=2.0, rows=500)
     data, fresh = xor.sample(jax.random.key(6)), xor.sample(jax.random.key(6), part=1)
@@ -280,6 +287,7 @@ def test_a_kernel_reads_what_no_linear_probe_does(tmp_path):
     assert ej.metrics.r2(real, x, jnp.sin(x[:, 0])) > 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["Logistic", pytest.param("LinearSVM", marks=pytest.mark.slow), "LeastSquares"]
 )
@@ -303,6 +311,7 @@ def test_selection_is_a_loop_over_folds(kind):
     assert found.l2 < 100
 
 
+@pytest.mark.slow
 def test_folds_hold_every_row_once_and_the_classes_evenly():
     x, z = draw(8, 97, 3, 3)
     data = ej.Dataset(x=jnp.asarray(x), z=jnp.asarray(z), num_classes=3)

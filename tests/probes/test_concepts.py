@@ -19,6 +19,7 @@ def table(seed=0):
     return x, np.where(rng.random(z.shape) < 0.2, -1, z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", ["vmap", "map"])
 @pytest.mark.parametrize(
     "probe", [ej.probes.Logistic(l2=0.1), ej.probes.LDA(), ej.probes.QDA()], ids=lambda p: p.name
@@ -59,6 +60,7 @@ def test_a_concept_of_one_class_fails_alone():
         ej.raise_if_failed(found)
 
 
+@pytest.mark.slow
 def test_a_label_that_is_missing_and_not_said_to_be_fails():
     x, z = table()
     found = jax.vmap(lambda z: ej.probes.LDA().fit(x, z, num_classes=3))(jnp.asarray(z.T))

@@ -56,6 +56,7 @@ def published_ccs(halves, theta, bias, epochs, basis=None):
     return theta, bias, np.mean((p + q - 1) ** 2 + np.minimum(p, q) ** 2)
 
 
+@pytest.mark.slow
 def test_ccs_is_the_published_update_and_recursion_projects_as_published():
     with enable_x64():
         key = jax.random.key(0)
@@ -85,6 +86,7 @@ def test_ccs_is_the_published_update_and_recursion_projects_as_published():
         np.testing.assert_allclose(alone.proba(pairs), (p + 1 - q) / 2, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_rows_that_outgrow_the_cache_are_trained_on_alike(monkeypatch):
     with enable_x64():
         rows = jax.random.normal(jax.random.key(0), (2 * 700, 5))
@@ -100,6 +102,7 @@ def test_rows_that_outgrow_the_cache_are_trained_on_alike(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("shape", [(40, 6), (20, 30)])
 def test_crc_is_the_top_principal_component(shape):
     n, d = shape
@@ -122,6 +125,7 @@ def test_crc_is_the_top_principal_component(shape):
     np.testing.assert_allclose(scores, turned, atol=1e3 * EPS * np.abs(turned).max())
 
 
+@pytest.mark.slow
 def test_normalisation_is_kept_per_template():
     dataset = PLAIN.replace(templates=2, offset=30.0)
     train, test = parts(dataset)
@@ -176,6 +180,7 @@ def test_on_easy_redundant_pairs_every_probe_is_good():
     assert float(fit(jax.random.split(KEY, 50)).mean()) > 0.75
 
 
+@pytest.mark.slow
 def test_the_more_prominent_feature_wins():
     for prominence, truth_wins in ((1.0, True), (8.0, False)):
         train, test = parts(PLAIN.replace(distractor=prominence))
@@ -191,6 +196,7 @@ def test_the_more_prominent_feature_wins():
         assert float(ej.metrics.accuracy(logistic, kept.differences(test))) > 0.85
 
 
+@pytest.mark.slow
 def test_many_starts_together_are_better_than_one_and_a_test_loss_may_be_above_the_constant():
     seeds = 600  # the gain is a sixth of its deviation
     hard = ej.datasets.ContrastPairs(rows=20, dims=64, directions=4, truth=1.0)
@@ -211,6 +217,7 @@ def test_many_starts_together_are_better_than_one_and_a_test_loss_may_be_above_t
     assert gain.mean() > 2 * gain.std(ddof=1) / seeds**0.5
 
 
+@pytest.mark.slow
 def test_the_best_constant_has_a_loss_of_one_fifth():
     train, _ = parts(PLAIN)
     found = ej.probes.CCS(epochs=1, starts=1).fit(train, key=KEY)
@@ -218,6 +225,7 @@ def test_the_best_constant_has_a_loss_of_one_fifth():
     np.testing.assert_allclose(constant.loss_on(train), 0.2, rtol=8 * EPS)
 
 
+@pytest.mark.slow
 def test_without_the_mean_difference_nothing_linear_is_left():
     train, test = parts(PLAIN)
     n, d = train.positive.shape
@@ -248,6 +256,7 @@ def test_without_the_mean_difference_nothing_linear_is_left():
     )
 
 
+@pytest.mark.slow
 def test_orthogonal_directions_go_on_where_the_truth_is_redundant_and_not_otherwise():
     rounds = 24
     probe = ej.probes.CCS(epochs=50, starts=3)
@@ -267,6 +276,7 @@ def test_orthogonal_directions_go_on_where_the_truth_is_redundant_and_not_otherw
     np.testing.assert_allclose(unit @ unit.T, np.eye(rounds), atol=64 * EPS)
 
 
+@pytest.mark.slow
 def test_weights_are_repetitions():
     train, test = parts(PLAIN.replace(rows=10, dims=8, directions=2, templates=2))
     weights = np.arange(20) % 3
@@ -278,6 +288,7 @@ def test_weights_are_repetitions():
     np.testing.assert_allclose(weighted.scores(test), repeated.scores(test), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_common_scale_takes_the_units_away():
     train, test = parts(PLAIN.replace(rows=10, dims=8, directions=2))
     probe = ej.probes.CCS(epochs=30, starts=2, scale="common")
@@ -291,6 +302,7 @@ def test_common_scale_takes_the_units_away():
     )
 
 
+@pytest.mark.slow
 def test_fitted_probes_are_saved(tmp_path):
     train, test = parts(PLAIN.replace(rows=10, dims=8, directions=2, templates=2))
     for probe in (ej.probes.CCS(epochs=2, scale="features"), ej.probes.CRC()):
@@ -301,6 +313,7 @@ def test_fitted_probes_are_saved(tmp_path):
         assert loaded.normalization.rule == found.normalization.rule
 
 
+@pytest.mark.slow
 def test_bad_calls_are_clear():
     train, _ = parts(PLAIN.replace(rows=10, dims=8, directions=2, templates=2))
     x, y = train.positive, train.negative

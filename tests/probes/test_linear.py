@@ -17,6 +17,7 @@ from tests.common import CONVEX, EPS, draw, seeds, shapes
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 @given(seeds, shapes)
 def test_convex_probes_are_the_null_model_after_the_mean_difference(seed, shape):
     n, d, k = shape
@@ -35,6 +36,7 @@ def test_convex_probes_are_the_null_model_after_the_mean_difference(seed, shape)
     assert abs(float(r2)) < 16 * EPS
 
 
+@pytest.mark.slow
 def test_no_lane_of_thousands_is_unlucky():
     def one(key):
         data = ej.datasets.DiscreteFeatures().sample(key)
@@ -48,6 +50,7 @@ def test_no_lane_of_thousands_is_unlucky():
     assert (np.asarray(largest) == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONVEX)
 def test_ablating_another_direction_leaves_the_label_predictable(name):
     data = ej.datasets.DiscreteFeatures(rows=1000).sample(jax.random.key(1))
@@ -57,6 +60,7 @@ def test_ablating_another_direction_leaves_the_label_predictable(name):
         assert ej.metrics.accuracy(probe, eraser(data.x), data.z) > 0.85
 
 
+@pytest.mark.slow
 def test_both_axes_of_the_experiment_predict_alone():
     data = ej.datasets.DiscreteFeatures(rows=1000).sample(jax.random.key(1))
     for column in range(2):
@@ -99,10 +103,12 @@ def test_logistic_is_scikit_learns(seed, shape, l2):
     check_logistic(*draw(seed, n, d, k), l2, tol=1e-12)
 
 
+@pytest.mark.slow
 def test_logistic_beyond_newton_is_scikit_learns():
     check_logistic(*draw(0, 400, 300, 6), l2=0.1, tol=1e-10)
 
 
+@pytest.mark.slow
 def test_logistic_on_separable_classes_without_a_penalty_says_so():
     x = np.array([[-1.0], [-2.0], [1.0], [2.0]], np.float32)
     z = np.array([0, 0, 1, 1])
@@ -112,6 +118,7 @@ def test_logistic_on_separable_classes_without_a_penalty_says_so():
     assert np.isfinite(probe.weight).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [4, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_penalty_that_is_no_number_ends_and_touches_its_own_lane_only(d):
     x, z = draw(0, 300, d, 2)
@@ -163,6 +170,7 @@ def test_least_squares_is_scikit_learns(seed, shape, l2):
     )
 
 
+@pytest.mark.slow
 def test_least_squares_predicts_real_concepts():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((200, 4)).astype(np.float32)
@@ -184,6 +192,7 @@ def test_mean_difference_probe_is_the_nearest_mean(seed, shape):
     assert agree >= 1 - 1 / n  # but for a row that lies half way
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONVEX)
 def test_row_weights_are_repetitions(name):
     x, z = draw(1, 90, 4, 3)
@@ -195,6 +204,7 @@ def test_row_weights_are_repetitions(name):
     np.testing.assert_allclose(weighted.scores(x), repeated.scores(x), atol=5e-4)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", CONVEX)
 def test_a_class_without_rows_is_never_predicted(name):
     x, z = draw(2, 90, 4, 3)
@@ -205,6 +215,7 @@ def test_a_class_without_rows_is_never_predicted(name):
     assert np.mean(labels == np.asarray(reference.predict(x))) > 0.98
 
 
+@pytest.mark.slow
 def test_rare_classes_and_large_means():
     rng = np.random.default_rng(0)
     z = (np.arange(5000) % 500 == 0).astype(int)

@@ -25,6 +25,7 @@ def xor(seed, n):
     return x.astype(np.float32), (signs.prod(axis=1) > 0).astype(np.int32)
 
 
+@pytest.mark.slow
 def test_reads_what_a_linear_probe_cannot():
     x, z = xor(0, 400)
     fresh, labels = xor(1, 2000)
@@ -40,6 +41,7 @@ def test_reads_what_a_linear_probe_cannot():
     assert ej.metrics.accuracy(probe, erased(fresh), labels) > 0.85
 
 
+@pytest.mark.slow
 def test_labels_independent_of_x_are_left_to_the_prior():
     lanes, n, d, m = 32, 400, 10, 4000
     rng = np.random.default_rng(0)
@@ -62,6 +64,7 @@ def test_labels_independent_of_x_are_left_to_the_prior():
     assert found.max() < 2 * 2 * np.log(12 * lanes) / (0.2 * n)
 
 
+@pytest.mark.slow
 def test_the_prior_itself_where_no_feature_varies():
     z = np.arange(100) % 5 % 3
     x = np.full((100, 8), 7.0, np.float32)
@@ -71,6 +74,7 @@ def test_the_prior_itself_where_no_feature_varies():
     np.testing.assert_allclose(jnp.exp(probe.log_proba(x[:1]))[0], [0.4, 0.4, 0.2], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_best():
     x, z = draw(0, 60, 20, 2, gap=0.1)
     config = ej.probes.MLP(width=16, steps=300, patience=1000, learning_rate=0.03)
@@ -102,6 +106,7 @@ def test_early_stopping_keeps_the_best():
     assert int(stopped.status) == 0
 
 
+@pytest.mark.slow
 def test_same_key_same_result_and_another_key_another():
     x, z = draw(0, 100, 8, 3)
     a, b, c = (SMALL.fit(x, z, key=jax.random.key(seed)) for seed in (0, 0, 1))
@@ -118,6 +123,7 @@ def many(key, rate):
     return SMALL.replace(learning_rate=rate).fit(x, z, num_classes=3, key=key)
 
 
+@pytest.mark.slow
 def test_vmap_over_seeds_and_rates_is_a_loop():
     x, z = draw(0, 100, 8, 3)
     keys, rates = jax.random.split(KEY, 3), jnp.array([1e-3, 3e-3, 1e-2])
@@ -128,6 +134,7 @@ def test_vmap_over_seeds_and_rates_is_a_loop():
         np.testing.assert_allclose(scores, one.scores(x), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_training_that_diverges_says_so_and_harms_no_other_lane():
     x, _ = draw(0, 100, 8, 3)
     keys = jax.random.split(KEY, 3)
@@ -149,6 +156,7 @@ def test_features_have_no_units():
     np.testing.assert_allclose(SMALL.fit(wide, z, key=KEY).scores(wide), reference, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_rows_of_weight_zero_are_not_read():
     x, z = draw(0, 100, 8, 3)
     weights = np.where(np.arange(100) % 4 == 0, 0, 2).astype(np.float32)
@@ -163,6 +171,7 @@ def test_rows_of_weight_zero_are_not_read():
     assert not np.asarray(held)[weights == 0].any()
 
 
+@pytest.mark.slow
 def test_weights_count():
     # The same rows bear both labels; which one is right is for the weights to say.
     x, _ = draw(0, 50, 8, 2)
@@ -176,6 +185,7 @@ def test_weights_count():
     assert (np.asarray(probe.log_proba(x))[:, 2] == -np.inf).all()
 
 
+@pytest.mark.slow
 def test_three_rows():
     x, z = draw(0, 3, 4, 2)
     probe = ej.raise_if_failed(SMALL.fit(x, z, num_classes=2, key=KEY))
@@ -183,6 +193,7 @@ def test_three_rows():
     assert np.isfinite(probe.validation_loss)
 
 
+@pytest.mark.slow
 def test_a_key_draws_what_it_always_drew():
     # Recorded when the layers were flax's: each took one key for its kernel and one for its bias.
     x, z = draw(0, 30, 3, 3)
@@ -207,6 +218,7 @@ def test_it_is_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(back.scores(x), probe.scores(x))
 
 
+@pytest.mark.slow
 def test_float32_stays_where_jax_has_64_bits():
     x, z = draw(0, 100, 8, 3)
     plain = SMALL.fit(x, z, key=KEY)
@@ -216,6 +228,7 @@ def test_float32_stays_where_jax_has_64_bits():
         assert [a.dtype for a in jax.tree.leaves(wide)] == [a.dtype for a in jax.tree.leaves(plain)]
 
 
+@pytest.mark.slow
 def test_as_good_as_scikit_learns_on_digits():
     x, z = load_digits(return_X_y=True)
     x = x.astype(np.float32)
@@ -230,6 +243,7 @@ def test_as_good_as_scikit_learns_on_digits():
     assert ours > theirs - 0.03  # four standard errors of an accuracy of 0.93 on 797 rows
 
 
+@pytest.mark.slow
 def test_bad_calls_are_clear():
     x, z = draw(0, 30, 4, 2)
     with pytest.raises(TypeError, match="key"):

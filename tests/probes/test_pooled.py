@@ -36,6 +36,7 @@ def close(a, b, tol=1e-5**0.5):
     np.testing.assert_allclose(a, b, rtol=0, atol=tol * max(np.abs(b).max(), 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", [1, 2])
 def test_attention_finds_the_token_that_the_mean_hides(heads):
     x, z, mask = sequences(400)
@@ -51,6 +52,7 @@ def test_attention_finds_the_token_that_the_mean_hides(heads):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_where_it_ends_is_a_minimum(classes, heads):
@@ -83,6 +85,7 @@ def test_where_it_ends_is_a_minimum(classes, heads):
     assert nats + penalty == pytest.approx(float(value), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_of_single_tokens_it_is_logistic_regression():
     x, z, _ = sequences()
     rows = x[:, 0]
@@ -91,6 +94,7 @@ def test_of_single_tokens_it_is_logistic_regression():
     close(found, ej.probes.Logistic(l2=PROBE.l2).fit(unit, z).scores(unit), 2e-2)
 
 
+@pytest.mark.slow
 def test_padding_tokens_and_rows_change_nothing():
     x, z, mask = sequences()
     probe = fit(x, z, mask)
@@ -109,6 +113,7 @@ def test_padding_tokens_and_rows_change_nothing():
     np.testing.assert_allclose(pooled, np.nanmean(x, axis=1), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_masks_of_integers_and_no_mask():
     x, z, mask = sequences()
     whole = np.where(mask[:, :, None], x, 0)
@@ -134,6 +139,7 @@ def test_masks_of_integers_and_no_mask():
         PROBE.fit(x, z, mask=mask)
 
 
+@pytest.mark.slow
 def test_a_sequence_without_tokens_is_an_error():
     x, z, mask = sequences()
     empty = mask.copy()
@@ -159,6 +165,7 @@ def test_a_sequence_without_tokens_is_an_error():
     assert (np.isnan(jax.jit(ej.probes.mean_pooled)(x, empty)).all(axis=1) == lost).all()
 
 
+@pytest.mark.slow
 def test_what_only_values_show_is_in_the_status():
     x, z, mask = sequences()
 
@@ -202,6 +209,7 @@ def test_units_and_places_do_not_matter():
     close(fit(moved, z, mask).scores(moved, mask), expected, 2e-2)
 
 
+@pytest.mark.slow
 def test_float64_far_from_zero_keeps_its_digits():
     x, z, mask = sequences()
     far = np.where(mask[:, :, None], x.astype(np.float64) + 1e9, 1e30)
@@ -218,6 +226,7 @@ def test_float64_far_from_zero_keeps_its_digits():
         close(found, fit(x, z, mask).scores(x, mask), 2e-2)
 
 
+@pytest.mark.slow
 def test_weights_count_rows():
     x, z, mask = sequences()
     weights = np.random.default_rng(0).integers(1, 4, N)
@@ -230,6 +239,7 @@ def test_weights_count_rows():
     )
 
 
+@pytest.mark.slow
 def test_attention_weighs_tokens():
     x, z, mask = sequences()
     probe = fit(x, z, mask, PROBE.replace(heads=2))
@@ -244,6 +254,7 @@ def test_attention_weighs_tokens():
     )
 
 
+@pytest.mark.slow
 def test_lanes_are_a_loop_and_a_failed_one_is_alone():
     x, z, mask = sequences()
     labels = jnp.stack([z, 0 * z, 1 - z])
@@ -267,6 +278,7 @@ def test_the_key_decides_and_a_saved_probe_is_the_same(tmp_path):
     assert (loaded.scores(x, mask) == one.scores(x, mask)).all()
 
 
+@pytest.mark.slow
 def test_another_number_of_sequences_compiles_nothing():
     names = []
 

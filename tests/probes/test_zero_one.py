@@ -33,6 +33,7 @@ def best_by_all_pairs(x, z) -> float:
     return best
 
 
+@pytest.mark.slow
 @given(seeds, st.sampled_from(["normal", "lattice", "repeated"]))
 def test_exact_in_the_plane(seed, kind):
     rng = np.random.default_rng(seed)
@@ -60,6 +61,7 @@ def test_exact_on_the_line(seed):
     assert float(ej.metrics.accuracy(probe, x, z)) == pytest.approx(best, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_skewed_example_by_exact_counts():
     # Class 1 is +1 nine times in ten and -9 else; class 0 the opposite. The means coincide.
     values, labels, counts = [1, -9, -1, 9], [1, 1, 0, 0], [90, 10, 90, 10]
@@ -76,6 +78,7 @@ def test_the_skewed_example_by_exact_counts():
         assert float(ej.metrics.accuracy(probe, x[:, :width], z)) == pytest.approx(0.9)
 
 
+@pytest.mark.slow
 def test_restarts_come_close_to_the_plane_they_are_in():
     # Three features whose rows lie in a plane: the search should find nearly the exact optimum.
     for seed in range(3):
@@ -91,6 +94,7 @@ def test_restarts_come_close_to_the_plane_they_are_in():
         assert b > 0.58
 
 
+@pytest.mark.slow
 def test_never_worse_than_the_majority_and_weights_count():
     x, z = draw(0, 60, 2, 2, gap=0.1)
     weights = np.where(z == 1, 5.0, 1.0).astype(np.float32)
@@ -102,6 +106,7 @@ def test_never_worse_than_the_majority_and_weights_count():
     assert score == pytest.approx(float(ej.metrics.accuracy(repeated, x[rows], z[rows])), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_finds_the_separating_plane():
     data = ej.datasets.GaussianClasses(separation=8.0, dims=8).sample(KEY)
     probe = ej.probes.ZeroOne().fit(data, key=KEY)

@@ -38,6 +38,7 @@ def erase(eraser, x):
     return eraser(x, Z) if eraser.needs_z else eraser(x)
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("config", ERASERS, ids=named)
 def test_an_eraser_refuses_other_columns(config):
     eraser = config.fit(FRAME, Z, key=KEY)
@@ -49,6 +50,7 @@ def test_an_eraser_refuses_other_columns(config):
         erase(eraser, TURNED)
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("config", PROBES, ids=named)
 def test_a_probe_refuses_other_columns(config):
     probe = config.fit(FRAME, Z, key=KEY)
@@ -92,6 +94,7 @@ def test_what_has_no_names_is_read_by_place():
         np.testing.assert_array_equal(eraser(rows), eraser(FRAME))
 
 
+@pytest.mark.slow
 def test_names_of_a_dataset_and_of_a_chosen_probe():
     data = ej.Dataset(x=FRAME, z=Z, num_classes=2)
     assert ej.LEACE().fit(data).columns == NAMES

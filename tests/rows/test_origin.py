@@ -36,6 +36,7 @@ def read(probe, x) -> tuple[float, int]:
     return float(ej.metrics.accuracy(fitted, x, Z)), int(fitted.status)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", PEERS)
 @pytest.mark.parametrize("mean", [1e0, 1e2, 1e4, 1e5, 3e5, 1e6])
 def test_probes_read_what_scikit_learn_reads(name, mean):
@@ -52,6 +53,7 @@ def test_probes_read_what_scikit_learn_reads(name, mean):
             assert abs(found - peer.fit(exact, Z).score(exact, Z)) <= 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mean", [1e0, 1e4, 1e6])
 def test_nothing_is_read_after_erasing(mean):
     for gap in (0.1, 1, 4):
@@ -90,6 +92,7 @@ SECONDS = 1.7e9 + 1800 * np.random.default_rng(1).standard_normal((N, 2)) + 3600
 NEAR = SECONDS - 1.7e9
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", [*PEERS, "LeastSquares", "LinearSVM", "MLP", "KernelRidge"])
 def test_float64_is_centred_before_it_is_cast(name):
     probe = PEERS[name][0] if name in PEERS else getattr(ej.probes, name)()
@@ -105,6 +108,7 @@ def test_float64_is_centred_before_it_is_cast(name):
 METHODS = [ej.LEACE(), ej.MeanDifference(), ej.OracleLEACE(), ej.QLEACE(), ej.INLP(rounds=2)]
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
 def test_erasers_of_float64(method):
     far, near = (method.fit(x, Z, key=KEY) for x in (SECONDS, NEAR))
@@ -119,6 +123,7 @@ def test_erasers_of_float64(method):
     assert isinstance(method, ej.INLP) or after < 10 / N
 
 
+@pytest.mark.slow
 def test_moments_of_float64_batches():
     moments = ej.Moments.init(2, 2, one_hot=True)
     classes = ej.ClassMoments.init(2, 2)
@@ -156,6 +161,7 @@ def test_damage_of_float64():
 NOISE = np.random.default_rng(2).standard_normal((N, 3))
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", ["Logistic", "LDA", "QDA", "LeastSquares", "LinearSVM", "ZeroOne"])
 def test_a_feature_that_is_the_label_is_read(name):
     probe = getattr(ej.probes, name)()
@@ -197,6 +203,7 @@ def test_discriminants_of_distant_classes(gap):
         np.testing.assert_allclose(unit.T @ unit / len(own), np.eye(3), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_whole_feature_is_erased_to_a_constant():
     # What is left of a copy of the label is rounding, and rounding of it would be a copy again.
     x = np.c_[2 * Z - 1, NOISE].astype(np.float32)
@@ -257,6 +264,7 @@ def test_probes_that_cannot_be_moved():
         SignProbe().fit(SECONDS, Z)
 
 
+@pytest.mark.slow
 def test_weights_of_any_size_do_not_hide_a_gap():
     # Gaps of 3/4 and 0 of a spacing, eps |mean|.
     x = np.random.default_rng(3).standard_normal((N, 2))

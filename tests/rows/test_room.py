@@ -44,6 +44,7 @@ def again(compiled, call):
     return compiled
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize("name", test_contract.ERASERS)
 def test_erasers_of_another_number_of_rows(compiled, name):
     method = test_contract.ERASERS[name]
@@ -56,6 +57,7 @@ def test_erasers_of_another_number_of_rows(compiled, name):
     assert not again(compiled, call)
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", test_contract.ALL_PROBES)
 def test_probes_of_another_number_of_rows(compiled, name):
     probe = test_contract.ALL_PROBES[name]
@@ -108,6 +110,7 @@ METRICS = {
 }
 
 
+@pytest.mark.quick(9)
 @pytest.mark.parametrize("name", METRICS)
 def test_metrics_of_another_number_of_rows(compiled, name):
     probe = ej.probes.LDA().fit(*rows(N))
@@ -158,6 +161,7 @@ def test_rows_under_jit_have_no_room():
     assert roomy(ej.Dataset(x=x, z=z, num_classes=2)).x.shape[0] > N
 
 
+@pytest.mark.slow
 def test_known_rows_in_a_program_of_the_callers_are_read_as_they_are():
     x, z = rows(N, jnp.asarray)
     probe = ej.probes.LDA().fit(x, z)
@@ -170,6 +174,7 @@ def test_known_rows_in_a_program_of_the_callers_are_read_as_they_are():
         np.testing.assert_allclose(inside, outside, atol=64 * common.EPS)
 
 
+@pytest.mark.slow
 def test_rows_with_other_weights_have_no_room():
     rows_of = roomy(ej.Dataset(*rows(N, jnp.asarray), num_classes=2))
     assert rows_of.room is not None
@@ -180,6 +185,7 @@ def test_rows_with_other_weights_have_no_room():
     np.testing.assert_allclose(own.covariance, other.covariance, atol=64 * common.EPS)
 
 
+@pytest.mark.slow
 def test_many_rows_are_not_copied():
     data = ej.Dataset(x=jnp.zeros((1 << 17, 257)), z=jnp.zeros(1 << 17, int), num_classes=2)
     assert roomy(data) is data

@@ -41,6 +41,7 @@ def assert_close(a, b, x):
     assert (np.abs(np.asarray(a.xx - b.xx)) <= tolerance * scale).all()
 
 
+@pytest.mark.slow
 @given(seeds, st.sampled_from([1, 2, 7]), st.booleans(), st.sampled_from([0.0, 1e2, 1e4]))
 def test_streaming_is_batch(seed, pieces, in_order_of_label, mean):
     x, z = draw(seed, 210, D, K, dtype=np.float64)
@@ -52,6 +53,7 @@ def test_streaming_is_batch(seed, pieces, in_order_of_label, mean):
     assert_close(stream(x, z, pieces), batch, x)
 
 
+@pytest.mark.slow
 @given(seeds)
 def test_merge_is_commutative_and_associative(seed):
     x, z = draw(seed, 210, D, K, dtype=np.float64)
@@ -71,6 +73,7 @@ def test_merging_nothing_changes_nothing():
         jax.tree.map(np.testing.assert_array_equal, merged, m)
 
 
+@pytest.mark.slow
 def test_against_float64():
     x, z = draw(1, 500, D, K, dtype=np.float64)
     x = (x + 1e3).astype(np.float32)
@@ -113,6 +116,7 @@ def test_the_count_is_exact_past_float32():
     assert int(np.asarray(odd.count, np.float64).sum()) == 999 * (2**34 + 5)
 
 
+@pytest.mark.slow
 def test_solve_is_fit_and_scans():
     x, z = draw(4, 240, D, K)
     fitted = ej.MeanDifference().fit(x, z)
@@ -131,6 +135,7 @@ def test_solve_is_fit_and_scans():
     )
 
 
+@pytest.mark.slow
 def test_weights_are_repetitions():
     x, z = draw(5, 90, D, K)
     weights = np.random.default_rng(5).integers(0, 3, 90)
@@ -140,6 +145,7 @@ def test_weights_are_repetitions():
     assert_close(weighted, repeated, x)
 
 
+@pytest.mark.slow
 def test_real_and_many_label_concepts_stream_too():
     x, _ = draw(6, 90, D, K)
     z = np.random.default_rng(6).standard_normal((90, 2)).astype(np.float32)
@@ -168,6 +174,7 @@ def test_clear_errors():
         ej.Moments.init(D, K, one_hot=True).update(x, np.zeros((30, K), np.float32))
 
 
+@pytest.mark.slow
 def test_bad_values_set_bits():
     x, z = draw(8, 30, D, K)
 
@@ -195,6 +202,7 @@ def test_a_dataset_is_its_rows():
     jax.tree.map(np.testing.assert_array_equal, as_dataset(data), data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("real", [False, True])
 def test_weight_between_the_rows_that_are_looked_at_first(real):
     rng = np.random.default_rng(0)
@@ -213,6 +221,7 @@ def test_weight_between_the_rows_that_are_looked_at_first(real):
             np.testing.assert_allclose(moments.zz[0, 0] / (stop - start), variance, rtol=1e-4)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("n", [200, 20_000])
 @pytest.mark.parametrize("d", [1, 16, 64])
 def test_rows_that_repeat_and_come_sorted_do_not_drift(n, d):

@@ -35,6 +35,7 @@ def accuracy_of_scaled(y) -> float:
     return LogisticRegression().fit(scaled, Z).score(scaled, Z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exponents", [EXPONENTS, LARGE, LARGE[::-1]], ids=["small", "all", "back"])
 @pytest.mark.parametrize("name", common.BLIND)
 def test_everything_is_erased(name, exponents):
@@ -59,6 +60,7 @@ def test_everything_is_erased(name, exponents):
     assert np.isfinite(ej.metrics.damage(x, y))
 
 
+@pytest.mark.slow
 def test_erasers_that_read_labels():
     small = rows(EXPONENTS[:7])
     for method in (ej.OracleLEACE(), ej.QLEACE()):
@@ -73,6 +75,7 @@ def test_erasers_that_read_labels():
     assert int(ej.OracleLEACE().fit(x, Z).status) == ej.Status.UNRESOLVED
 
 
+@pytest.mark.slow
 def test_probes_say_what_they_cannot_read():
     x = rows(EXPONENTS)
     for name in ("Logistic", "LDA", "LeastSquares", "QDA"):
@@ -88,6 +91,7 @@ def test_probes_say_what_they_cannot_read():
     assert int(far.status) & ej.Status.NONFINITE
 
 
+@pytest.mark.slow
 def test_streams_and_batches_of_other_scales():
     x = rows(EXPONENTS)
     for cuts in ([100, 200, 300], [1, 2, 399]):
@@ -136,6 +140,7 @@ def test_what_shows_in_few_rows_only_is_not_silent():
     assert y[:, 0].std() == 0 or int(fitted.status) & ej.Status.UNRESOLVED
 
 
+@pytest.mark.slow
 def test_values_that_differ_in_the_last_place():
     # 2^24 apart from zero a spacing is 2: the label in the last bit of a float.
     x = np.random.default_rng(3).standard_normal((N, 3)).astype(np.float32)

@@ -92,12 +92,14 @@ def finish(*processes):
             process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [4, pytest.param(2, marks=pytest.mark.slow)])
 def test_virtual_devices(count):
     flags = {"JAX_NUM_CPU_DEVICES": str(count)}
     finish(start(MANY.format(count=count), **flags))
 
 
+@pytest.mark.slow
 def test_two_processes():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -105,6 +107,7 @@ def test_two_processes():
     finish(*(start(PROCESS, str(rank), port, JAX_NUM_CPU_DEVICES="1") for rank in range(2)))
 
 
+@pytest.mark.slow
 def test_one_device_and_clear_errors():
     x, z = draw(1, 90, 4, 2)
     mesh = Mesh(np.array(jax.devices()[:1]), ("rows",))

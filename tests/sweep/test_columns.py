@@ -65,6 +65,7 @@ def known(monkeypatch):
         monkeypatch.setitem(names._registered, ("metric", name), kind)
 
 
+@pytest.mark.slow
 def test_metrics_of_others_are_columns(known, tmp_path):
     found = ej.sweep.run(SPEC, out=tmp_path)
     spread = [f"{name}_{p}" for name in ("accuracy", *list(OWN)[:4]) for p in ("fitting", "fresh")]
@@ -80,6 +81,7 @@ def test_metrics_of_others_are_columns(known, tmp_path):
     assert (frame.largest_fitting > 0).all()
 
 
+@pytest.mark.slow
 def test_the_prefix_of_a_task_goes_before_metrics_of_others(known, tmp_path):
     spec = {
         **TINY,
@@ -95,6 +97,7 @@ def test_the_prefix_of_a_task_goes_before_metrics_of_others(known, tmp_path):
         ej.sweep.grid({**spec, "metrics": "task_dims"})
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_not_known_is_said(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="metrics: unknown 'wrong'"):
         ej.sweep.grid({**TINY, "metrics": ["accuracy", "wrong"]})

@@ -112,6 +112,7 @@ ENGINES = {
 }
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_tables_are_those_of_one_process(alone, tmp_path, engine, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -123,12 +124,14 @@ def test_tables_are_those_of_one_process(alone, tmp_path, engine, monkeypatch):
     assert blocks(tmp_path / "out") == before  # all is stored
 
 
+@pytest.mark.slow
 def test_tables_are_those_of_shards(alone, tmp_path):
     for process in [run_in_a_process(SPEC, tmp_path, shard=f"{i}/2", chunk=CHUNK) for i in (0, 1)]:
         finish(process)
     assert_identical(ej.sweep.open(tmp_path), alone)
 
 
+@pytest.mark.slow
 def test_progress_counts_what_comes_back(tmp_path, capsys):
     ej.sweep.run(MANY, out=tmp_path, chunk=30, executor=Adapter(), tasks=4, progress=True)
     said = capsys.readouterr().err
@@ -217,6 +220,7 @@ def tasks_of(spec, folder, chunk=30):
     ]
 
 
+@pytest.mark.slow
 def test_a_worker_compiles_a_program_once_and_forgets_the_oldest(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(_tasks, "_kept", type(_tasks._kept)())
@@ -305,6 +309,7 @@ class Elsewhere:
         return future
 
 
+@pytest.mark.slow
 def test_a_worker_that_would_draw_other_numbers_is_an_error(tmp_path, monkeypatch):
     with enable_x64():
         with pytest.raises(ValueError, match=r"x64 is False in a worker.*JAX_ENABLE_X64=1"):

@@ -49,6 +49,7 @@ def in_files(**options):
     return {**SPEC, "dataset": dataset | options}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"groups": True}, {"bootstrap": True}], ids=str)
 def test_a_table_is_the_same_from_rows_and_from_files(table, tmp_path, options):
     x, sex, _ = table
@@ -81,6 +82,7 @@ def test_every_number_is_that_of_a_loop_over_the_parts(table):
         np.testing.assert_allclose(rows.accuracy_fresh[seed], right, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_layers_and_concepts_are_axes_and_layers_are_paired(table):
     spec = in_files(file=LAYERS, labels=["y.csv:sex", "y.csv:age"])
     frame = ej.sweep.run(spec, out="out").to_pandas()
@@ -135,6 +137,7 @@ def test_rows_in_a_table_of_a_spec(table):
     assert configs[0].digest != configs[1].digest
 
 
+@pytest.mark.slow
 def test_permuted_labels_move_among_the_rows_that_count(table):
     x, sex, _ = table
     dataset = Rows(x[1][:89], sex[:89], groups=np.arange(89) // 3)
@@ -152,6 +155,7 @@ def test_permuted_labels_move_among_the_rows_that_count(table):
         )
 
 
+@pytest.mark.slow
 def test_a_changed_file_gives_new_blocks_and_a_word(table):
     x, _, _ = table
     first = ej.sweep.run(in_files(), out="out")
@@ -177,6 +181,7 @@ def test_items_travel_as_names_and_hashes(table):
             np.testing.assert_array_equal(left[1][-1][0], right[1][-1][0])
 
 
+@pytest.mark.slow
 def test_devices_and_chunks_change_nothing(table):
     spec = in_files(groups="y.csv:group", file=LAYERS)
     base = ej.sweep.run(spec, out="base")
@@ -185,6 +190,7 @@ def test_devices_and_chunks_change_nothing(table):
     assert_same(ej.sweep.open("devices"), base)
 
 
+@pytest.mark.slow
 def test_a_spec_in_toml_and_its_page(table, tmp_path):
     (tmp_path / "spec.toml").write_text(
         'seeds = 8\neraser = ["identity", "leace"]\nmetrics = "accuracy"\n'
@@ -222,6 +228,7 @@ def test_words_about_specs(table):
     assert FileRows(file=LAYERS[0], labels="y.csv:age").about.startswith("86 rows of 90")
 
 
+@pytest.mark.slow
 def test_the_example_of_the_page_agrees_with_scikit_learn(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (Path(__file__).parents[2] / "docs" / "own-rows.md").read_text()

@@ -50,6 +50,7 @@ def test_every_row_is_its_trial(results):
                 np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-6, err_msg=column)
 
 
+@pytest.mark.slow
 def test_a_trial_is_its_parts():
     dataset, key = ej.datasets.GaussianClasses(rows=20, dims=4), jax.random.key(3)
     found = ej.sweep.trial(
@@ -116,6 +117,7 @@ def test_xarray_has_a_dimension_for_each_axis(results):
         assert float(one.sel(probe=probe)) == row[row.probe == probe].accuracy_fresh.iloc[0]
 
 
+@pytest.mark.slow
 def test_axes_with_gaps_and_of_words_and_numbers(tmp_path):
     spec = {
         **TINY,
@@ -221,6 +223,7 @@ def test_what_cannot_run_is_said_before_anything_is_computed(tmp_path, change, e
 # That they depend on nothing else.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [7, pytest.param(64, marks=pytest.mark.slow)])
 def test_results_do_not_depend_on_the_chunk(results, tmp_path, chunk):
     assert_same(ej.sweep.run(SPEC, out=tmp_path, chunk=chunk), results)
@@ -262,6 +265,7 @@ def test_iterative_methods_stay_within_their_bands(tmp_path):
             assert (change.mean().abs() <= 0.002).all()
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_grid(results, tmp_path):
     other = {
         **SPEC,
@@ -290,12 +294,14 @@ def test_results_do_not_depend_on_the_grid(results, tmp_path):
     assert_same(Part, results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [4, pytest.param(2, marks=pytest.mark.slow)])
 def test_results_do_not_depend_on_the_devices(results, tmp_path, devices):
     finish(run_in_a_process(SPEC, tmp_path, devices))
     assert_same(ej.sweep.open(tmp_path), results)
 
 
+@pytest.mark.slow
 def test_processes_share_a_folder(results, tmp_path):
     processes = [run_in_a_process(SPEC, tmp_path, shard=f"{i}/2", chunk=CHUNK) for i in range(2)]
     for process in processes:
@@ -303,6 +309,7 @@ def test_processes_share_a_folder(results, tmp_path):
     assert_same(ej.sweep.open(tmp_path), results)
 
 
+@pytest.mark.slow
 def test_a_sweep_has_the_precision_of_its_caller(tmp_path):
     ej.sweep.run(TINY, out=tmp_path)
     with enable_x64():  # of this thread only
@@ -355,6 +362,7 @@ class CoinClasses(Generator):
         return Dataset(x=jnp.where(bad, jnp.nan, x), z=z, num_classes=2)
 
 
+@pytest.mark.slow
 def test_a_failed_lane_is_reported_and_leaves_its_neighbours_alone(tmp_path):
     spec = {**TINY, "seeds": 200, "protocols": "fitting", "probe": ["least-squares", "logistic"]}
     spec["dataset"] = CoinClasses(broken=0.1)
@@ -376,6 +384,7 @@ def test_a_failed_lane_is_reported_and_leaves_its_neighbours_alone(tmp_path):
         assert (summary[name, "count"] + summary["trials", "failed"] == 200).all()
 
 
+@pytest.mark.slow
 def test_two_rows(tmp_path):
     spec = {**TINY, "dataset": {"name": "discrete-features", "rows": 1}, "seeds": 50}
     frame = ej.sweep.run(spec, out=tmp_path).to_pandas()

@@ -26,6 +26,7 @@ def rows_of(spec):
     return [{item.dataset.fields["rows"] for item in program.items} for program in programs]
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_programs_of_their_own(tmp_path, monkeypatch):
     assert rows_of(SPEC) == [{6, 10, 33}]
     shared = sorted_frame(ej.sweep.run(SPEC, out=tmp_path / "shared"))
@@ -58,6 +59,7 @@ def test_rows_are_not_filled_up_where_that_changes_the_method(change):
     assert len(rows_of({**SPEC, **change})) == 3
 
 
+@pytest.mark.slow
 def test_structures_of_one_shape_share_a_program():
     dataset = {"name": "discrete-features", "normalize": [False, True]}
     probe = {"name": "mlp", "steps": 1}
@@ -66,12 +68,14 @@ def test_structures_of_one_shape_share_a_program():
     assert (counts.programs, counts.sharing) == (2, "")  # a task is part of the shape
 
 
+@pytest.mark.slow
 def test_the_plan_says_what_shares_and_why():
     words = ej.sweep.estimate({**SPEC, "seeds": 1}, measure=False).sharing
     assert words.startswith("12, 20 rows are filled up to 66; ")
     assert "compile" in words
 
 
+@pytest.mark.slow
 def test_no_method_reads_what_rows_are_filled_up_with():
     data = ej.datasets.GaussianClasses(rows=5, dims=3).sample(jax.random.key(0))
     filled = _sharing.filled(data, 16)

@@ -52,6 +52,7 @@ def test_one_file_a_block_and_one_manifest(whole):
     assert len(whole.missing()) == 0
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(whole, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(whole.path, folder)
@@ -66,6 +67,7 @@ def test_what_is_done_is_not_done_again(whole, tmp_path):
     assert_same(ej.sweep.open(folder), whole)
 
 
+@pytest.mark.slow
 def test_a_grown_grid_runs_its_new_cells_only(whole, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(whole.path, folder)
@@ -127,6 +129,7 @@ def test_what_a_longer_range_of_seeds_replaces_is_not_missing(tmp_path):
     assert len(found.to_pandas()) == 9 * 2
 
 
+@pytest.mark.slow
 def test_words_that_only_some_configurations_have(tmp_path):
     erasers = ["identity", {"name": "leace", "shrinkage_rule": ["none", "oas"]}]
     found = ej.sweep.run({**TINY, "eraser": erasers}, out=tmp_path)
@@ -148,6 +151,7 @@ def killed(spec, folder, after, **options):
     process.communicate(timeout=60)
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on(whole, tmp_path):
     killed(MANY, tmp_path, 0.01, chunk=CHUNK)
     stored = files(tmp_path)
@@ -201,6 +205,7 @@ def test_two_processes_share_and_one_is_killed(whole, tmp_path):
     assert_same(ej.sweep.open(tmp_path), whole)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("damage", ["truncated", "empty", "another", "flipped"])
 def test_a_damaged_file_is_named_and_never_averaged_in(whole, tmp_path, damage):
     folder = tmp_path / "copy"
@@ -288,6 +293,7 @@ def test_orphans_go_and_files_being_written_stay(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+@pytest.mark.slow
 def test_numbers_that_were_asked_for_at_different_times_are_one_table(tmp_path):
     ej.sweep.run({**TINY, "seeds": 1030, "metrics": "accuracy"}, out=tmp_path, chunk=8)
     ej.sweep.run({**TINY, "metrics": ["accuracy", "damage"]}, out=tmp_path, chunk=8)
@@ -319,6 +325,7 @@ def test_a_number_that_nobody_has_yet_is_null(tmp_path):
     assert len(ej.sweep.open(tmp_path).missing()) == 1
 
 
+@pytest.mark.slow
 def test_precisions_side_by_side_are_told(tmp_path):
     ej.sweep.run(TINY, out=tmp_path)
     grown = {**TINY, "eraser": "leace"}

@@ -138,6 +138,7 @@ def test_ten_million_trials_fit_a_gigabyte(tmp_path, cells):
     assert found["kB"] < 10**6
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("rows", "known"), [([[6, 6]], 2), ([[4, 8]], None), ([4, 8], 2), ([[4, 8], 6], None)]
 )
