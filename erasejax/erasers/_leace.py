@@ -38,8 +38,8 @@ class LEACE(ClosedForm[Projection]):
     it the damage to fresh rows is 3 to 270 times as much. From n = 4 d on it gains up to a quarter
     where features are hardly correlated, and costs up to an eighth where some directions have
     almost no variance, which are the ones to read. Of the two estimates "oas" shrinks more, which
-    is better for n <= d and uncorrelated features; "schaefer-strimmer" is better for correlated ones
-    from n = 2 d on, most of all for few; see docs/shrinkage.md.
+    is better for n <= d and uncorrelated features; "schaefer-strimmer" is better for correlated
+    ones from n = 2 d on, most of all for few; see docs/shrinkage.md.
 
     Where S is singular (fewer rows than features), erasers agree on the fitting rows and differ off
     them; here S^+ is the pseudo-inverse for features divided by their standard deviations.
