@@ -73,7 +73,7 @@ def test_what_is_not_listed_is_held_to_the_contract_too():
     assert "lda" not in found
 
 
-@pytest.mark.quick(3)
+@pytest.mark.quick(8)
 @pytest.mark.parametrize("name", ERASERS)
 def test_erasers(name):
     ej.testing.check_eraser(ERASERS[name], dims=D)

@@ -47,13 +47,7 @@ CHECKED = {
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name in {"LEACE", "Logistic"} else pytest.mark.slow)
-        for name in CHECKED
-    ],
-)
+@pytest.mark.parametrize("name", CHECKED)
 def test_the_checks_of_scikit_learn_pass(name):
     found = check_estimator(
         CHECKED[name], on_fail=None, on_skip=None, expected_failed_checks=EXPECTED

@@ -395,7 +395,7 @@ def assert_unspoiled(case, make, *, first=True):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.quick(1)
+@pytest.mark.quick(40)
 @pytest.mark.parametrize("name", CASES)
 def test_calls(name):
     assert_unspoiled(CASES[name], as_numpy)
@@ -404,7 +404,7 @@ def test_calls(name):
 SOME = ["LEACE.fit|LEACE", "Projection.__call__", "Moments.update", "accuracy", "distance"]
 
 
-@pytest.mark.quick(1)
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", [*SOME, "CRC.fit", "PairNormalization.of"])
 def test_calls_whose_other_arguments_are_overwritten(name):
     assert_unspoiled(CASES[name], as_numpy, first=False)

@@ -142,7 +142,7 @@ def test_leace_is_equivariant_to_invertible_maps(seed, shape):
     "method",
     [ej.LEACE(), ej.LEACE(shrinkage=0.2), ej.SAL(), ej.LEACE(shrinkage_rule="oas"), ej.SPLINCE()],
 )
-@pytest.mark.parametrize("in_order_of_label", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("in_order_of_label", [True, False])
 def test_solve_is_fit_however_the_rows_come(method, in_order_of_label):
     x, z, _ = concept("classes", 4, n=600, d=20)
     if in_order_of_label:
@@ -162,7 +162,7 @@ def test_solve_is_fit_however_the_rows_come(method, in_order_of_label):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("k", [2, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("k", [2, 5])
 def test_fewer_rows_than_features_agree_with_moments_on_the_fitting_rows(k):
     x, z = draw(0, 60, 200, k)
     fitted = ej.LEACE().fit(x, z)

@@ -52,9 +52,9 @@ def test_inlp_takes_many_rounds_on_redundant_data_where_one_direction_is_enough(
     ("classes", "d"),
     [
         (3, 8),
-        pytest.param(2, 8, marks=pytest.mark.slow),
-        pytest.param(2, 140, marks=pytest.mark.slow),
-        pytest.param(3, 140, marks=pytest.mark.slow),
+        (2, 8),
+        (2, 140),
+        (3, 140),
     ],
 )
 def test_recursive_probes_are_fits_to_what_is_left(classes, d):
@@ -144,7 +144,7 @@ def test_inlp_of_a_real_concept_follows_r2():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("d", "classes"), [(140, 2), pytest.param(70, 4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("d", "classes"), [(140, 2), (70, 4)])
 def test_logistic_with_many_parameters_is_scikit_learns(d, classes):
     x, z = draw(3, 600, d, classes)
     x = x * np.geomspace(1e-2, 1e2, d).astype(np.float32)

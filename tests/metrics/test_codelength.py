@@ -91,7 +91,6 @@ def test_labels_without_information_take_the_uniform_code():
     assert float(found.uniform) == 8192
 
 
-@pytest.mark.slow
 def test_separable_labels_take_few_bits():
     dataset = ej.datasets.GaussianClasses(separation=12.0, rows=1024, dims=4)
     found = metrics.codelength(ej.probes.Logistic(), dataset.sample(KEY), key=KEY)

@@ -186,7 +186,6 @@ def test_a_lane_that_fails_is_alone():
     assert int(empty.rank_concept) == 1
 
 
-@pytest.mark.slow
 def test_only_which_rows_are_together_matters():
     x, z = draw(0, 60, 5, 2, gap=0.2)
     groups = np.sort(np.random.default_rng(0).integers(0, 17, 60))

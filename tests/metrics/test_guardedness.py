@@ -65,7 +65,7 @@ def unlikely(count, rejections, low, high):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "d"), [(200, 8), pytest.param(60, 120, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("n", "d"), [(200, 8), (60, 120)])
 def test_size_where_covariances_differ(n, d):
     def sample(key, spread):
         return unequal(key, n, d, spread)

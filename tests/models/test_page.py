@@ -4,14 +4,12 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 import erasejax as ej
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 
 
-@pytest.mark.slow
 def test_the_example_runs():
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     names = {}

@@ -288,9 +288,7 @@ def test_a_kernel_reads_what_no_linear_probe_does(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "kind", ["Logistic", pytest.param("LinearSVM", marks=pytest.mark.slow), "LeastSquares"]
-)
+@pytest.mark.parametrize("kind", ["Logistic", "LinearSVM", "LeastSquares"])
 def test_selection_is_a_loop_over_folds(kind):
     x, z = draw(7, 120, 6, 3, gap=0.5)
     z = z if kind != "LeastSquares" else x[:, 0] + np.float32(0.5) * z

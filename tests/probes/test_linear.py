@@ -119,7 +119,7 @@ def test_logistic_on_separable_classes_without_a_penalty_says_so():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("d", [4, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("d", [4, 200])
 def test_a_penalty_that_is_no_number_ends_and_touches_its_own_lane_only(d):
     x, z = draw(0, 300, d, 2)
 

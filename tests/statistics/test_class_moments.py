@@ -45,7 +45,6 @@ def test_class_moments_are_moments_however_the_rows_come():
         np.testing.assert_allclose(got, expected, atol=2e-4)
 
 
-@pytest.mark.slow
 def test_class_moments_say_what_is_wrong():
     x, z = classes(0, *SHAPES[0])
     empty = ej.ClassMoments.init(5, 2)

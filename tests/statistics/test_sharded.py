@@ -93,13 +93,12 @@ def finish(*processes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [4, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, 2])
 def test_virtual_devices(count):
     flags = {"JAX_NUM_CPU_DEVICES": str(count)}
     finish(start(MANY.format(count=count), **flags))
 
 
-@pytest.mark.slow
 def test_two_processes():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -224,7 +224,7 @@ def test_what_cannot_run_is_said_before_anything_is_computed(tmp_path, change, e
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chunk", [7, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("chunk", [7, 64])
 def test_results_do_not_depend_on_the_chunk(results, tmp_path, chunk):
     assert_same(ej.sweep.run(SPEC, out=tmp_path, chunk=chunk), results)
 
@@ -295,7 +295,7 @@ def test_results_do_not_depend_on_the_grid(results, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [4, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("devices", [4, 2])
 def test_results_do_not_depend_on_the_devices(results, tmp_path, devices):
     finish(run_in_a_process(SPEC, tmp_path, devices))
     assert_same(ej.sweep.open(tmp_path), results)
