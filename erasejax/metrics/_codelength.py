@@ -180,9 +180,11 @@ def _codelength(given: Material, fractions: jax.Array, permutations: int) -> Onl
 
         def block(code: tuple[jax.Array, jax.Array], ends: tuple[jax.Array, jax.Array]):
             start, stop = ends
-            fitted, usable, found = fit_prefix(given.probe, labelled, start, own)
+            lost, usable, found = fit_prefix(
+                given.probe, labelled, start, own, lambda probe: losses(probe, data.x, z)
+            )
             now = (rows >= start) & (rows < stop) & usable
-            bits = jnp.where(now, losses(fitted, data.x, z).astype(weights.dtype), code[0])
+            bits = jnp.where(now, lost.astype(weights.dtype), code[0])
             return (bits, code[1] | found), None
 
         ends = sizes[:-1], sizes[1:]

@@ -129,9 +129,10 @@ def _learning_curve(given: Material, fractions: jax.Array) -> LearningCurve:
     sizes = prefix_sizes(fit.row_weights, groups, fractions)
 
     def read(size: jax.Array) -> tuple[jax.Array, jax.Array]:
-        found, usable, status = fit_prefix(given.probe, fit, size, own)
-        right = (found.predict(data.x) == data.z).astype(weights.dtype)
-        return jnp.asarray(jnp.where(usable, right, jnp.nan)), status
+        right, usable, status = fit_prefix(
+            given.probe, fit, size, own, lambda probe: probe.predict(data.x) == data.z
+        )
+        return jnp.asarray(jnp.where(usable, right.astype(weights.dtype), jnp.nan)), status
 
     right, found = jax.lax.map(read, sizes)
     total = jnp.sum(scored)

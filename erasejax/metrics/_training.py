@@ -1,6 +1,6 @@
 """What metrics share that fit a probe themselves: its rows, prefixes of them, and an interval."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -40,6 +40,7 @@ __all__ = [
 
 # Of Voita and Titov 2020: the first rows are a thousandth, and then they double.
 FRACTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
+_WORTH_A_COPY = 256  # rows: fewer are soon read, and a fit takes long to compile
 
 
 class Trainable(Protocol):
@@ -163,20 +164,48 @@ def prefix_sizes(weights: jax.Array, groups: jax.Array | None, fractions: jax.Ar
 
 
 def fit_prefix(
-    probe: Trainable, data: Dataset, count: jax.Array, key: jax.Array
-) -> tuple[Any, jax.Array, jax.Array]:
-    """Returns a probe fitted to the first `count` () rows, whether it is one, and its status.
+    probe: Trainable,
+    data: Dataset,
+    count: jax.Array,
+    key: jax.Array,
+    read: Callable[[Fitted], jax.Array],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns `read` of a probe fitted to the first `count` () rows, whether it is one, its status.
 
     It is none where one of the classes that there are has no row yet: then the status is 0.
+
+    Where rows are traced, passes go over all of them, and most prefixes are short. So those up to a
+    sixth of the rows are fitted to a sixth: a second copy of the fit is compiled, and ten doubling
+    prefixes pass over 10 / 3 times the rows, no longer 10 times.
     """
     n = data.x.shape[0]
     held = data.z[:, None] == jnp.arange(data.num_classes)
     held = held if data.seen is None else held & data.seen[:, None]
     first = jnp.min(jnp.where(held, jnp.arange(n)[:, None], n), axis=0)
     complete = jnp.all((first < count) | (first >= n))
-    fitted = probe.fit(leading(data, count), key=key)
-    status = jnp.where(complete, fitted.status, 0)
-    return fitted, complete & ~failed(status), status
+
+    def fit(most: int) -> tuple[jax.Array, jax.Array]:
+        fitted = probe.fit(leading(data, count, most), key=key)
+        return read(fitted), fitted.status
+
+    if data.room is not None or n < _WORTH_A_COPY:
+        found, status = fit(n)
+    else:
+        short = -(-n // 6)
+        found, status = jax.lax.cond(_largest(count) <= short, lambda: fit(short), lambda: fit(n))
+    status = jnp.where(complete, status, 0)
+    return found, complete & ~failed(status), status
+
+
+@jax.custom_batching.custom_vmap
+def _largest(count: jax.Array) -> jax.Array:
+    """Returns a number, or under vmap the largest of all lanes: one for all, to branch on."""
+    return count
+
+
+@_largest.def_vmap
+def _(lanes: int, batched: list, counts: jax.Array) -> tuple[jax.Array, bool]:
+    return _largest(jnp.max(counts)), False
 
 
 def losses(fitted: Any, x: jax.Array, z: jax.Array) -> jax.Array:

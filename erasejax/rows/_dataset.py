@@ -317,13 +317,17 @@ def reweighted(data: Dataset, weights: Float[Array, " n"]) -> Dataset:
     return data.replace(weights=weights, room=room)
 
 
-def leading(data: Dataset, count: jax.Array) -> Dataset:
-    """Returns the first `count` () of the rows: all others get weight 0, and passes end before."""
-    weights = jnp.where(jnp.arange(data.x.shape[0]) < count, data.row_weights, 0)
+def leading(data: Dataset, count: jax.Array, most: int) -> Dataset:
+    """Returns the first `count` () of the first `most` rows: the others of those get weight 0.
+
+    Passes end before them where the rows have room.
+    """
+    weights = jnp.where(jnp.arange(most) < count, data.row_weights[:most], 0)
     room = data.room
     if room is not None:
         room = room.replace(filled=jnp.minimum(count, room.filled))
-    return data.replace(weights=weights, room=room)
+    x, z, task = jax.tree.map(lambda rows: rows[:most], (data.x, data.z, data.task))
+    return data.replace(x=x, z=z, task=task, weights=weights, room=room)
 
 
 def weigh_classes(data: Dataset, class_weights: Given | str) -> Dataset:

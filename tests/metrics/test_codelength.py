@@ -152,3 +152,25 @@ def test_the_interval_of_a_code_is_that_of_its_blocks():
     error = math.sqrt(np.sum(rest**2) * 400 / 399)
     assert float(found.standard_error) == pytest.approx(error, rel=1e-3)
     assert float(found.high - found.bits) == pytest.approx(1.6449 * error, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_lanes_of_many_rows_are_those_of_single_calls():
+    """Traced rows are fitted by way of a shorter copy, which lanes of unequal weights share."""
+    n, eighth = 300, 7
+    x, z = map(np.stack, zip(*(draw(seed, n, 3, 2) for seed in range(4)), strict=True))
+    weights = np.ones((4, n), np.float32)
+    weights[1] = np.random.default_rng(0).integers(0, 3, n)
+    weights[2, in_order(x[2], z[2], weights[2], None, 0)[:100]] = 0.01
+
+    def bits(x, z, weights):
+        options = {"key": KEY, "num_classes": 2, "permutations": 0}
+        code = metrics.codelength(ej.probes.LDA(), x, z, weights=weights, **options)
+        return code.bits, code.sizes
+
+    pairs = [rows.reshape(2, 2, *rows.shape[1:]) for rows in (x, z, weights)]
+    found, sizes = jax.jit(jax.vmap(jax.vmap(bits)))(*pairs)
+    single, ends = map(np.stack, zip(*map(bits, x, z, weights), strict=True))
+    np.testing.assert_array_equal(sizes.reshape(4, -1), ends)
+    np.testing.assert_allclose(found.ravel(), single, rtol=1e-5)
+    assert ends[2, eighth] > n / 6 > ends[0, eighth]  # of one lane alone it takes the whole
