@@ -23,6 +23,7 @@ __all__ = [
     "narrow_product",
     "power_of_two",
     "product",
+    "ratio",
     "right_basis",
     "row_sum",
     "row_sums",
@@ -228,6 +229,15 @@ def two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
 def safe_reciprocal(a: jax.Array, mask: jax.Array) -> jax.Array:
     """Returns 1 / a where `mask` holds and 0 elsewhere, without dividing by zero anywhere."""
     return jnp.where(mask, 1, 0) / jnp.where(mask, a, 1)
+
+
+def ratio(a: jax.Array, b: jax.Array | int) -> jax.Array:
+    """Returns a / b, 0 where b is 0, and exactly 1 where both are one number.
+
+    The compiler makes a product with 1 / b of a division by what it knows, and 41 / 41 less than 1;
+    on a GPU every division may be off in the last place.
+    """
+    return jnp.where(b == 0, 0, jnp.where(a == b, 1, a / jnp.where(b == 0, 1, b)))
 
 
 def power_of_two(a: jax.Array) -> jax.Array:

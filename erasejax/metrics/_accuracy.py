@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from erasejax._core.types import Given
-from erasejax._linalg.products import safe_reciprocal
+from erasejax._linalg.products import ratio
 from erasejax.metrics._base import Metric
 from erasejax.metrics._scoring import Predictor, labelled, mean, members, score
 from erasejax.rows import Dataset, Pairs
@@ -115,5 +115,5 @@ def _balanced_accuracy(probe: Predictor, data: Dataset) -> jax.Array:
     share = members(data)
     correct = (probe.predict(data.x) == data.z)[:, None]
     size = jnp.sum(share, axis=0)
-    recall = jnp.sum(share * correct, axis=0) * safe_reciprocal(size, size > 0)
-    return jnp.sum(recall) / jnp.sum(size > 0)
+    recall = ratio(jnp.sum(share * correct, axis=0), size)
+    return ratio(jnp.sum(recall), jnp.sum(size > 0))

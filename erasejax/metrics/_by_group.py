@@ -10,6 +10,7 @@ from jax.core import Tracer
 from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.types import Given
+from erasejax._linalg.products import ratio
 from erasejax.metrics._scoring import Predictor
 from erasejax.rows import Dataset, as_dataset, class_labels, count_groups, number_groups, roomy
 from erasejax.statistics import task_classes
@@ -94,7 +95,7 @@ def group_rates(
 def rates(table: jax.Array) -> jax.Array:
     """Returns P(predicted = p | y, g) from weights (k, g, p); NaN where there are no rows."""
     size = jnp.sum(table, axis=2, keepdims=True)
-    return jnp.where(size > 0, table / jnp.where(size > 0, size, 1), jnp.nan)
+    return jnp.where(size > 0, ratio(table, size), jnp.nan)
 
 
 def recall(shares: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import Status, flag, poison, thrown
 from erasejax._core.types import Given, Key
-from erasejax._linalg.products import safe_reciprocal
+from erasejax._linalg.products import ratio
 from erasejax.metrics._training import (
     FRACTIONS,
     Material,
@@ -136,8 +136,8 @@ def _learning_curve(given: Material, fractions: jax.Array) -> LearningCurve:
 
     right, found = jax.lax.map(read, sizes)
     total = jnp.sum(scored)
-    scores = jnp.sum(jnp.asarray(jnp.where(scored != 0, scored * right, 0)), axis=1)
-    scores *= safe_reciprocal(total, total > 0)
+    found_right = jnp.sum(jnp.asarray(jnp.where(scored != 0, scored * right, 0)), axis=1)
+    scores = ratio(found_right, total)
     error = standard_error(right - scores[:, None], scored, groups)
     width = half_width(error, given.level)
     status = jax.lax.reduce(found, jnp.uint32(0), jax.lax.bitwise_or, (0,))

@@ -9,6 +9,7 @@ from erasejax._core import inputs
 from erasejax._core.programs import program
 from erasejax._core.status import failed
 from erasejax._core.types import Given
+from erasejax._linalg.products import ratio
 from erasejax._linalg.sorting import sort_marked
 from erasejax.metrics._base import Metric
 from erasejax.metrics._scoring import Scorer, labelled
@@ -92,4 +93,4 @@ def _recall(probe: Scorer, data: Dataset, fpr: jax.Array) -> jax.Array:
     slack = 4 * jnp.finfo(fpr.dtype).eps
     allowed = first & (alarms <= fpr * alarms[0] * (1 + slack))
     total = jnp.where((found[0] > 0) & (alarms[0] > 0) & ~wrong, found[0], jnp.nan)
-    return jnp.max(jnp.where(allowed, found, 0)) / total
+    return ratio(jnp.max(jnp.where(allowed, found, 0)), total)

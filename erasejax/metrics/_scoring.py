@@ -17,6 +17,7 @@ from erasejax._core.foreign import as_jax_or_numpy
 from erasejax._core.programs import program
 from erasejax._core.status import check_single, failed
 from erasejax._core.types import Given
+from erasejax._linalg.products import ratio
 from erasejax.rows import Dataset, as_dataset_about, codes, describe_concept, moved, roomy
 
 __all__ = [
@@ -131,6 +132,8 @@ def mean(rows: jax.Array, data: Dataset) -> jax.Array:
     """Returns the weighted mean over the first axis; rows of weight 0 are not read."""
     rows = rows.astype(inputs.compute_dtype(data.x))
     if data.weights is None:
-        return jnp.mean(rows, axis=0)
+        return ratio(jnp.sum(rows, axis=0), len(rows))
     weights = data.weights.reshape(-1, *([1] * (rows.ndim - 1)))
-    return jnp.sum(jnp.where(weights != 0, weights * rows, 0), axis=0) / jnp.sum(weights)
+    total = jnp.sum(weights)
+    found = jnp.sum(jnp.where(weights != 0, weights * rows, 0), axis=0)
+    return jnp.where(total == 0, jnp.nan, ratio(found, total))

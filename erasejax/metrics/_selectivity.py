@@ -12,7 +12,7 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import Status, flag, poison, thrown
 from erasejax._core.types import Given, Key
-from erasejax._linalg.products import safe_reciprocal
+from erasejax._linalg.products import ratio
 from erasejax.metrics._accuracy import accuracy
 from erasejax.metrics._base import Metric
 from erasejax.metrics._scoring import members
@@ -176,7 +176,7 @@ def _selectivity(given: Material, controls: int) -> ControlTask:
         fitted = jax.ops.segment_max((fit.weights != 0).astype(jnp.int32), groups, len(weights))
         held_out = jnp.where(held, weights, 0)
         scored = jnp.where(fitted[groups] > 0, held_out, 0)
-        share = jnp.sum(scored) * safe_reciprocal(jnp.sum(held_out), jnp.sum(held_out) > 0)
+        share = ratio(jnp.sum(scored), jnp.sum(held_out))
     else:
         share = jnp.ones_like(jnp.sum(weights))
 
@@ -190,8 +190,7 @@ def _selectivity(given: Material, controls: int) -> ControlTask:
     total = jnp.sum(scored)
     status |= flag(total == 0, Status.NO_WEIGHT)
     both = jnp.stack([right[0], jnp.mean(right[1:], axis=0)])
-    means = jnp.sum(jnp.where(scored != 0, scored * both, 0), axis=1)
-    means *= safe_reciprocal(total, total > 0)
+    means = ratio(jnp.sum(jnp.where(scored != 0, scored * both, 0), axis=1), total)
     value = means[0] - means[1]
     error = standard_error(both[0] - both[1] - value, scored, groups)
     width = half_width(error, given.level)

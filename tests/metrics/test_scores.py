@@ -37,6 +37,20 @@ def test_scores_are_scikit_learns(seed, k, weighted):
     assert ej.metrics.auroc(probe, x, z, weights=weights) == pytest.approx(area, abs=1e-5)
 
 
+@pytest.mark.parametrize("n", [41, 47])  # n times 1 / n is less than 1
+def test_rows_that_are_all_right_score_one(n):
+    z = np.arange(2 * n) % 2
+    x = (2.0 * z - 1).astype(np.float32)[:, None]
+    probe = ej.probes.MeanDifferenceProbe().fit(x, z)
+    for score in (ej.metrics.accuracy, ej.metrics.balanced_accuracy):
+        assert score(probe, x, z) == 1
+        assert score(probe, x, z, weights=np.full(2 * n, 0.1, np.float32)) == 1
+        assert jax.jit(lambda x, z, score=score: score(probe, x, z))(x, z) == 1
+    groups = z.astype(int)
+    rates = ej.metrics.group_rates(z, z, groups=groups).rates
+    assert rates[1, 1, 1] == 1
+
+
 @pytest.mark.slow
 def test_auroc_counts_ties_half():
     x = np.array([[0.0], [0.0], [1.0], [1.0], [1.0], [2.0]], np.float32)

@@ -114,6 +114,7 @@ def test_what_transformers_records_is_what_goes_on(torch):
         np.testing.assert_allclose(own(states[1].numpy()), states[1].numpy(), rtol=0, atol=1e-4)
 
 
+@jax.default_matmul_precision("highest")  # a GPU would multiply the model's layers in TF32
 def test_models_of_one_set_of_weights_agree(torch):
     ours, theirs = Nnx(), torch_plain()
     for module, layer in ((ours.first, theirs[0]), (ours.rest.layers[1], theirs[2][0])):

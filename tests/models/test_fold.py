@@ -294,6 +294,7 @@ class Tower(nnx.Module):
 
 @pytest.mark.quick(2)
 @pytest.mark.parametrize("at", ["embed", "up", "down"])
+@jax.default_matmul_precision("highest")  # a GPU would multiply the model's layers in TF32
 def test_modules_of_nnx(at):
     model, tokens = Tower(nnx.Rngs(0)), jnp.arange(12)
     model.up.bias[...] = jnp.arange(H) * 0.1

@@ -33,6 +33,10 @@ def rows(n, kind=np.asarray):
     return kind(x[:n]), kind(z[:n].astype(np.int32))
 
 
+# On an accelerator rows lie where only a program moves them, and it is of their number.
+MOVING = () if platforms.is_cpu() else ("jit(_pad)", "jit(_whole)")
+
+
 def again(compiled, call):
     """Calls with N rows, of numpy and of JAX, then with fewer; what the second time compiled."""
     for kind in (np.asarray, jax.device_put):
@@ -41,7 +45,7 @@ def again(compiled, call):
     compiled.clear()
     for pair in given:
         call(*pair)
-    return compiled
+    return [name for name in compiled if name not in MOVING]
 
 
 @pytest.mark.quick(6)
