@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import erasejax as ej
+from erasejax._linalg import platforms
 from erasejax.rows._dataset import as_dataset
 from tests import common
 from tests.common import EPS, draw, seeds
@@ -233,6 +234,8 @@ def test_rows_that_repeat_and_come_sorted_do_not_drift(n, d):
     x = np.repeat(sign[:, None], d, axis=1)
     moments = ej.Moments.init(d, 1).update(x, z)
     sd = np.sqrt(np.diagonal(moments.xx) * float(moments.zz[0, 0]))
-    # Sums in blocks of 16 round by an eps or two a level.
-    assert (np.abs(np.asarray(moments.xz)[:, 0]) <= 8 * EPS * sd).all()
+    # Sums in blocks of 16 round by an eps or two a level; a GPU's, whose 32 lanes each add up 7 of
+    # 200 rows and then one another, by up to an eps an addition.
+    bound = 8 if platforms.is_cpu() else 7 + 5
+    assert (np.abs(np.asarray(moments.xz)[:, 0]) <= bound * EPS * sd).all()
     assert int(ej.LEACE().fit(x, z).rank) == 0
