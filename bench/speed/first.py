@@ -195,7 +195,7 @@ def fits(repeats: int) -> list[Record]:
                 "equations": ours.equations,
                 "kernels": ours.kernels,
                 "compiling, CPU s": ours.seconds,
-                "in a hurry, CPU s": program(call, g, options=quick_options()).seconds,
+                "called eagerly, CPU s": program(call, g, options=quick_options()).seconds,
             }
             if name in NAIVE:
                 naive = program(NAIVE[name], g.x, g.z.astype(np.float32), g.key)

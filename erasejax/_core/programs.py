@@ -18,13 +18,13 @@ from jax.core import Tracer
 
 from erasejax._core.foreign import own
 
-__all__ = ["in_a_hurry", "own_rules", "program", "quick_options"]
+__all__ = ["own_rules", "program", "quick_options", "thoroughly"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-
-_hurry: contextvars.ContextVar[bool] = contextvars.ContextVar("hurry", default=False)
+_ZERO = np.zeros((), np.float32)
+_thorough: contextvars.ContextVar[bool] = contextvars.ContextVar("thorough", default=False)
 
 
 @contextlib.contextmanager
@@ -35,48 +35,52 @@ def own_rules() -> Generator[None, None, None]:
     it differentiates.
     """
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        with _hurrying(False):  # a program in another one is compiled with it
+        with thoroughly():  # a program in another one is compiled with it
             yield
 
 
-def in_a_hurry() -> contextlib.AbstractContextManager[None]:
-    """Returns a context in which programs are compiled with `quick_options`.
-
-    For a process that calls each of them once or twice, such as a command.
-    """
-    return _hurrying(True)
-
-
 @contextlib.contextmanager
-def _hurrying(value: bool) -> Generator[None, None, None]:
-    token = _hurry.set(value)
+def thoroughly(condition: bool = True) -> Generator[None, None, None]:
+    """Compiles what is called as the compiler does by default, and not with `quick_options`.
+
+    Args:
+      condition: nothing is changed where it does not hold.
+    """
+    token = _thorough.set(_thorough.get() or condition)
     try:
         yield
     finally:
-        _hurry.reset(token)
+        _thorough.reset(token)
 
 
 @overload
 def program(function: Callable[P, R]) -> Callable[P, R]: ...
 @overload
 def program(**options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-def program(function: Callable | None = None, **options: Any) -> Callable:
+def program(
+    function: Callable | None = None, *, thorough: bool = False, **options: Any
+) -> Callable:
     """Returns `jax.jit(function, **options)`, traced under `own_rules`.
+
+    Called by itself, and not within a program of the caller's, it is compiled with `quick_options`:
+    a first answer takes half the time, and a later one as long or some tenths of a millisecond
+    longer, which a thousand calls do not make up for.
 
     Numpy arrays among the arguments, as in a pytree that a caller made, are copied first: JAX would
     read them later.
 
     Args:
       function: what to compile; left out where it is a decorator with options.
+      thorough: compiled as the compiler does by default, for what loops long over small numbers.
       **options: as `jax.jit` takes them.
     """
     if function is None:
-        return functools.partial(program, **options)
+        return functools.partial(program, thorough=thorough, **options)
     traced = own_rules()(function)
     jitted = jax.jit(traced, **options)
 
     @functools.cache
-    def hurried() -> Callable:
+    def quick() -> Callable:
         """Returns the same, compiled quickly; it asks for the device when it is first called."""
         return jax.jit(traced, compiler_options=quick_options(), **options)
 
@@ -86,17 +90,24 @@ def program(function: Callable | None = None, **options: Any) -> Callable:
         leaves = jax.tree.leaves(given)
         if any(isinstance(leaf, np.ndarray) for leaf in leaves):
             args, kwargs = jax.tree.map(_owned, given)
-        # Options are for what is a program by itself.
-        hurry = _hurry.get() and not any(isinstance(leaf, Tracer) for leaf in leaves)
-        return (hurried() if hurry else jitted)(*args, **kwargs)
+        return (jitted if thorough or not _alone(leaves) else quick())(*args, **kwargs)
 
     def count() -> int:
-        return jitted._cache_size() + hurried()._cache_size()  # pyright: ignore
+        return jitted._cache_size() + quick()._cache_size()  # pyright: ignore
 
     vars(call)["_cache_size"] = count
     return call
 
 
+def _alone(leaves: list) -> bool:
+    """Returns whether a call may be compiled with options, as jax refuses inside of a program."""
+    if _thorough.get() or any(isinstance(leaf, Tracer) for leaf in leaves):
+        return False
+    # Of the caller's program nothing is seen where all arguments are known; what it makes is.
+    return bool(quick_options()) and not isinstance(jax.device_put(_ZERO), Tracer)
+
+
+@functools.cache
 def quick_options() -> dict[str, Any]:
     """Returns options with which a CPU's program compiles in half the time.
 

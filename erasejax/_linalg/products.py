@@ -89,13 +89,14 @@ def joint_grams(
     """Returns b^T W a, (k, d), and a^T W a, (d, d), for many columns a (n, d) and few b (n, k).
 
     One product makes both where a is narrow: it costs as much as the reading, and a few columns
-    more spare it strides of a power of two.
+    more spare it strides of a power of two. They come first: behind, their place is asked for at
+    each number of a, in programs that are compiled quickly.
     """
-    d = a.shape[1]
+    d, k = a.shape[1], b.shape[1]
     if _NARROW <= d < 2 * _WIDTH:
-        a = jnp.concatenate([a, b], axis=1)
+        a = jnp.concatenate([b, a], axis=1)
         both = product("ni,nj->ij", a, a if weights is None else a * weights[:, None])
-        return both[d:, :d], both[:d, :d]
+        return both[:k, k:], both[k:, k:]
     heavy = a if weights is None else a * weights[:, None]
     # The sums the other way round would cost a pass over a transposed.
     return product("nk,nd->kd", b, heavy), gram(a, None if weights is None else heavy)

@@ -69,10 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command = _parsed(argv)
             if whole_process:
                 prepare_jax()
-            from erasejax._core.programs import in_a_hurry
-
-            with in_a_hurry():  # a command calls its programs a few times
-                said = command()
+            said = command()
             if said:
                 print(lines_of(said))
             sys.stdout.flush()

@@ -342,7 +342,8 @@ def _gap(table: jax.Array) -> jax.Array:
     own = recall(rates(table))
     counts = jnp.isfinite(own).sum(axis=1) > 1
     squares = jnp.sum(jnp.where(counts, spread(own) ** 2, 0))
-    return _known(table, own, jnp.sqrt(squares / jnp.maximum(counts.sum(), 1)))
+    several = jnp.maximum(jnp.sum(counts, dtype=squares.dtype), 1)
+    return _known(table, own, jnp.sqrt(squares / several))
 
 
 def _worst(table: jax.Array) -> jax.Array:

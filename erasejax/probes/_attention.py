@@ -246,7 +246,7 @@ class _Sequences(NamedTuple):
     share: jax.Array  # (n,) weights of sum 1
 
 
-@program
+@program(thorough=True)
 def _fit(
     probe: AttentionProbe, data: Dataset, mask: jax.Array, key: jax.Array
 ) -> AttentionLikelihood:

@@ -9,7 +9,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
-from erasejax._core.programs import program
+from erasejax._core.programs import program, thoroughly
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
 from erasejax._core.types import Given, Key
@@ -113,7 +113,8 @@ class Probe(Named, Tree, Unfitted, Generic[P]):
         if class_weights is not None:
             data = weigh_classes(data, class_weights)
         own = inputs.numbers(self, inputs.compute_dtype(data.x))
-        fitted = _fit(own, roomy(data, passes=self.passes), key)
+        with thoroughly(self.passes > 1):
+            fitted = _fit(own, roomy(data, passes=self.passes), key)
         fitted = moved(fitted, origin)
         fitted = thrown(fitted, throw, x=data.x, z=data.z, weights=data.weights)
         return remember_columns(fitted, columns_of(x))

@@ -196,6 +196,7 @@ class CCS(ContrastProbe[CCSClassifier]):
     scale: str = static("none")
 
     needs_key = True
+    passes = 1000
 
     def _fit(self, halves: Halves, key: jax.Array | None) -> CCSClassifier:
         assert key is not None
@@ -392,7 +393,7 @@ def recursive_ccs(
     )
 
 
-@program(static_argnames="rounds")
+@program(static_argnames="rounds", thorough=True)
 def _recursive(probe: CCS, pairs: Pairs, key: jax.Array | None, rounds: int) -> CCSClassifier:
     assert key is not None
     halves = normalized_halves(pairs, probe.scale)

@@ -8,7 +8,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, UInt32
 
 from erasejax._core import inputs
-from erasejax._core.programs import program
+from erasejax._core.programs import program, thoroughly
 from erasejax._core.pytrees import Tree, static
 from erasejax._core.status import Status, check_single, failed, flag, poison, thrown
 from erasejax._core.types import Given, Key
@@ -67,6 +67,7 @@ class ContrastProbe(Named, Tree, Unfitted, Generic[Q]):
     role = "probe"
 
     needs_key = False
+    passes = 1  # of a fit over all pairs, about
     scale: str
 
     def fit(
@@ -105,7 +106,9 @@ class ContrastProbe(Named, Tree, Unfitted, Generic[Q]):
         """
         pairs = _unlabelled(x_pos, x_neg, weights, templates, num_templates)
         key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
-        fitted = _fit(inputs.numbers(self, inputs.compute_dtype(pairs.positive)), pairs, key)
+        own = inputs.numbers(self, inputs.compute_dtype(pairs.positive))
+        with thoroughly(self.passes > 1):
+            fitted = _fit(own, pairs, key)
         halves = {"x_pos": pairs.positive, "x_neg": pairs.negative}
         fitted = thrown(fitted, throw, **halves, weights=pairs.weights)
         return remember_columns(fitted, columns_of(x_pos))

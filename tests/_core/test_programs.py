@@ -1,7 +1,7 @@
 """How programs are traced and compiled.
 
 Flags of JAX that a user may have set: whatever works under the defaults works under them. And what
-is compiled in a hurry gives the same.
+is compiled quickly gives the same.
 """
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import erasejax as ej
-from erasejax._core.programs import in_a_hurry, program, quick_options
+from erasejax._core.programs import program, quick_options, thoroughly
 from tests._core.test_foreign import CASES, Given, X, Z, fitted, moments, plain
 
 STRICT = {
@@ -90,31 +90,48 @@ def test_known_rows_in_a_program_of_the_callers(around):
 
 
 @pytest.mark.slow
-def test_what_compiles_in_a_hurry_gives_the_same():
+def test_what_is_compiled_thoroughly_gives_the_same():
     def numbers():
         probe = ej.probes.Logistic().fit(jnp.array(X), Z)
         return probe.weight, ej.metrics.accuracy(probe, jnp.array(X), Z)
 
-    calm = numbers()
-    jax.clear_caches()
-    with in_a_hurry():
-        hurried = numbers()
-    for a, b in zip(calm, hurried, strict=True):
+    quick = numbers()
+    with thoroughly():
+        calm = numbers()
+    for a, b in zip(calm, quick, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_only_the_outermost_program_is_compiled_in_a_hurry():
-    """JAX refuses options of the compiler inside another program."""
+def test_only_the_outermost_program_has_options_of_the_compiler():
+    """JAX refuses them inside another program, also where all that it is given is known."""
 
     @program
-    def inner():
-        return jnp.ones(3)
+    def inner(x):
+        return x + 1
 
-    outer = program(lambda x: x + inner())
-    with in_a_hurry():
-        np.testing.assert_array_equal(outer(jnp.ones(3)), 2)
-        dataset = ej.datasets.GaussianClasses(rows=3, dims=2)
-        assert jax.eval_shape(dataset.sample, jax.random.key(0)).x.shape == (6, 2)
-        assert jax.jit(lambda key: dataset.sample(key).x)(jax.random.key(0)).shape == (6, 2)
+    outer = program(lambda x: x + inner(jnp.ones(3)))
+    np.testing.assert_array_equal(outer(jnp.ones(3)), 3)
+    known = jnp.ones(3)
+    np.testing.assert_array_equal(jax.jit(lambda x: x + inner(known))(known), 3)
+    dataset = ej.datasets.GaussianClasses(rows=3, dims=2)
+    assert jax.eval_shape(dataset.sample, jax.random.key(0)).x.shape == (6, 2)
+    assert jax.jit(lambda key: dataset.sample(key).x)(jax.random.key(0)).shape == (6, 2)
     double = jax.jit(lambda x: 2 * x, compiler_options=quick_options())
     assert float(double(jnp.float32(3))) == 6
+
+
+def test_long_loops_over_small_numbers_are_compiled_thoroughly(monkeypatch):
+    asked = []
+    jit = jax.jit
+
+    def heard(function, **options):
+        asked.append(bool(options.pop("compiler_options", None)))
+        return jit(function, **options)
+
+    monkeypatch.setattr(jax, "jit", heard)
+    for thorough in (False, True):
+        one = program(lambda x: x + 1, thorough=thorough)
+        assert float(one(jnp.float32(1))) == 2
+        with thoroughly():
+            assert float(one(jnp.float32(1))) == 2
+    assert asked == [False, *([True] if quick_options() else []), False]
