@@ -232,13 +232,16 @@ def safe_reciprocal(a: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.where(mask, 1, 0) / jnp.where(mask, a, 1)
 
 
-def ratio(a: jax.Array, b: jax.Array | int) -> jax.Array:
-    """Returns a / b, 0 where b is 0, and exactly 1 where both are one number.
+def ratio(part: jax.Array, whole: jax.Array) -> jax.Array:
+    """Returns part / whole of two sums of weights: exactly 1 where they are the same, NaN for 0.
 
-    The compiler makes a product with 1 / b of a division by what it knows, and 41 / 41 less than 1;
-    on a GPU every division may be off in the last place.
+    The compiler makes a product with 1 / whole of a division by what it knows, and 41 / 41 less
+    than 1; on a GPU every division may be off in the last place.
     """
-    return jnp.where(b == 0, 0, jnp.where(a == b, 1, a / jnp.where(b == 0, 1, b)))
+    none = whole == 0
+    found = part / jnp.where(none, 1, whole)
+    found = jnp.where((part == whole) & jnp.isfinite(whole), 1, found)
+    return jnp.where(none, jnp.nan, found)
 
 
 def power_of_two(a: jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from erasejax._core.types import Given
 from erasejax._linalg.products import ratio
 from erasejax.metrics._base import Metric
-from erasejax.metrics._scoring import Predictor, labelled, mean, members, score
+from erasejax.metrics._scoring import Predictor, labelled, members, score, share
 from erasejax.rows import Dataset, Pairs
 
 __all__ = ["Accuracy", "BalancedAccuracy", "accuracy", "balanced_accuracy"]
@@ -65,7 +65,7 @@ class Accuracy(Metric):
 
 
 def _accuracy(probe: Predictor, data: Dataset) -> jax.Array:
-    return mean(probe.predict(data.x) == data.z, data)
+    return share(probe.predict(data.x) == data.z, data)
 
 
 def balanced_accuracy(
@@ -112,8 +112,8 @@ class BalancedAccuracy(Metric):
 
 
 def _balanced_accuracy(probe: Predictor, data: Dataset) -> jax.Array:
-    share = members(data)
+    own = members(data)
     correct = (probe.predict(data.x) == data.z)[:, None]
-    size = jnp.sum(share, axis=0)
-    recall = ratio(jnp.sum(share * correct, axis=0), size)
-    return ratio(jnp.sum(recall), jnp.sum(size > 0))
+    size = jnp.sum(own, axis=0)
+    recall = jnp.where(size > 0, ratio(jnp.sum(own * correct, axis=0), size), 0)
+    return ratio(jnp.sum(recall), jnp.sum(size > 0).astype(recall.dtype))

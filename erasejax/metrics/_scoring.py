@@ -30,6 +30,7 @@ __all__ = [
     "mean",
     "members",
     "score",
+    "share",
 ]
 
 
@@ -132,8 +133,12 @@ def mean(rows: jax.Array, data: Dataset) -> jax.Array:
     """Returns the weighted mean over the first axis; rows of weight 0 are not read."""
     rows = rows.astype(inputs.compute_dtype(data.x))
     if data.weights is None:
-        return ratio(jnp.sum(rows, axis=0), len(rows))
+        return jnp.mean(rows, axis=0)
     weights = data.weights.reshape(-1, *([1] * (rows.ndim - 1)))
-    total = jnp.sum(weights)
-    found = jnp.sum(jnp.where(weights != 0, weights * rows, 0), axis=0)
-    return jnp.where(total == 0, jnp.nan, ratio(found, total))
+    return jnp.sum(jnp.where(weights != 0, weights * rows, 0), axis=0) / jnp.sum(weights)
+
+
+def share(rows: jax.Array, data: Dataset) -> jax.Array:
+    """Returns the share of the weight that rows have of which something holds, bool (n,): ()."""
+    weights = data.row_weights
+    return ratio(jnp.sum(jnp.where(rows & (weights != 0), weights, 0)), jnp.sum(weights))

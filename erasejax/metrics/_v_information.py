@@ -12,7 +12,7 @@ from erasejax._core.programs import program
 from erasejax._core.pytrees import Tree
 from erasejax._core.status import Status, failed, flag, poison, thrown
 from erasejax._core.types import Given, Key
-from erasejax._linalg.products import ratio
+from erasejax._linalg.products import safe_reciprocal
 from erasejax.metrics._base import Metric
 from erasejax.metrics._scoring import mean, members
 from erasejax.metrics._training import (
@@ -173,7 +173,8 @@ def _v_information(rows: Material) -> UsableInformation:
         both = jnp.stack([_null_losses(data, data.z), both[0]])
     status = jax.lax.reduce(found, jnp.uint32(0), jax.lax.bitwise_or, (0,))
     total = jnp.sum(scored)
-    means = ratio(jnp.sum(jnp.where(scored != 0, scored * both, 0), axis=1), total)
+    means = jnp.sum(jnp.where(scored != 0, scored * both, 0), axis=1)
+    means *= safe_reciprocal(total, total > 0)
     bits = means[0] - means[1]
     status = status | status_of(rows.data) | flag(total == 0, Status.NO_WEIGHT)
     status |= flag(jnp.isnan(bits) & ~failed(status), Status.NONFINITE)

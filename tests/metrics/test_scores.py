@@ -51,6 +51,14 @@ def test_rows_that_are_all_right_score_one(n):
     assert rates[1, 1, 1] == 1
 
 
+@pytest.mark.parametrize("weights", [np.zeros(8), np.full(8, 3e38), np.r_[np.inf, np.ones(7)]])
+def test_no_score_of_weights_without_a_sum(weights):
+    x, z = draw(0, 8, 2, 2, gap=9.0)
+    probe = ej.probes.LDA(l2=1.0).fit(x, z)
+    for score in (ej.metrics.accuracy, ej.metrics.balanced_accuracy):
+        assert np.isnan(score(probe, x, z, weights=weights.astype(np.float32)))
+
+
 @pytest.mark.slow
 def test_auroc_counts_ties_half():
     x = np.array([[0.0], [0.0], [1.0], [1.0], [1.0], [2.0]], np.float32)
