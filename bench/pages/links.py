@@ -41,6 +41,8 @@ def faults(site: Path) -> list[str]:
     """Returns what is wrong, a line each."""
     every = (path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts)
     pages = {path: _Page() for path in every}
+    if not pages:
+        return [f"{site} has no page"]
     for path, page in pages.items():
         page.feed(path.read_text(encoding="utf-8"))
     found = []

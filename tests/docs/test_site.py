@@ -33,3 +33,7 @@ def test_a_broken_link_is_found(tmp_path):
     ]
     (tmp_path / "b.html").write_text('<i id="there"></i><script src="https://x.org/y.js"></script>')
     assert links.faults(tmp_path) == ["b.html loads https://x.org/y.js"]
+
+
+def test_a_site_that_was_not_built_is_not_whole(tmp_path):
+    assert links.faults(tmp_path) == [f"{tmp_path} has no page"]
