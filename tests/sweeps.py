@@ -39,7 +39,8 @@ def assert_same(a, b, atol=1e-6):
     and a lane may lie on either side of it as the sums of its program are ordered.
 
     Erasing may leave a feature a hundredth of its deviation, and of that the rounding of its rows
-    is a hundred times as much: one lane in ten thousand shows it, in R^2 of some 1e-6.
+    is a hundred times as much: one lane in ten thousand shows it, in an R^2 of some 1e-6, and
+    of up to a thousandth where it is the larger part of a direction.
     """
     one, other = sorted_frame(a), sorted_frame(b)
     assert list(one.columns) == list(other.columns)
@@ -53,8 +54,13 @@ def assert_same(a, b, atol=1e-6):
             assert ((left & 0xFFFF) == (right & 0xFFFF)).all(), name
             assert np.mean(left != right) < 0.01, name
         elif left.dtype.kind == "f":
-            own = 10 * atol if name.startswith("linear_r2") else atol
-            np.testing.assert_allclose(left, right, rtol=2e-5, atol=own, err_msg=name)
+            if name.startswith("linear_r2"):
+                off = ~np.isclose(left, right, rtol=2e-5, atol=10 * atol, equal_nan=True)
+                assert np.mean(off) < 1e-3, name
+                left, right = left[off], right[off]
+                np.testing.assert_allclose(left, right, rtol=2e-5, atol=1e-3, err_msg=name)
+            else:
+                np.testing.assert_allclose(left, right, rtol=2e-5, atol=atol, err_msg=name)
         else:
             assert (left == right).all(), name
 

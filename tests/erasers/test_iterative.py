@@ -72,14 +72,15 @@ def test_recursive_probes_are_fits_to_what_is_left(classes, d):
         left = (x - (x - mean) @ before @ before.T).astype(np.float32)
         alone = probe.fit(left, z, weights=weights)
         one = jax.tree.map(lambda leaf, i=i: leaf[i], found.probes)
-        losses = [
-            float(ej.metrics.log_loss(fit, rows, z, weights=weights))
+        losses = [  # added up in float64: a sum of 300 in float32 rounds by more than the searches
+            np.average(-np.asarray(fit.log_proba(rows), np.float64)[range(300), z], weights=weights)
             + 0.5e-2 * float((np.asarray(fit.weight, np.float64) ** 2).sum())
             for fit, rows in ((one, x), (alone, left))
         ]
-        # Both searches end within eps of the optimum, and the penalty bounds how far apart that
-        # lets their weights be: classes that are nearly separable hardly do.
-        np.testing.assert_allclose(*losses, rtol=8 * EPS)
+        # A search ends where what is left to gain is below eps, or a run has gained less than 16
+        # eps. The penalty bounds how far apart weights are that are within eps of the optimum:
+        # classes that are nearly separable hardly do.
+        np.testing.assert_allclose(*losses, rtol=16 * EPS)
         apart = 2 * (2 * EPS * (max(losses) + EPS**0.5) / 1e-2) ** 0.5
         atol = apart * np.linalg.norm(x - mean, axis=1).max()
         np.testing.assert_allclose(one.scores(x), alone.scores(left), atol=atol)
