@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from erasejax._linalg import platforms
 from erasejax._linalg.lanes import in_turn
@@ -33,7 +34,7 @@ def test_large_lanes_take_turns_on_a_cpu_and_nowhere_else():
     assert platforms.take_turns(LARGE[0].nbytes)
     for columns, platform, loops in ((5000, "cpu", 1), (5000, "cuda", 0), (4, "cpu", 0)):
         run = jax.jit(jax.vmap(in_turn(norm), (0, None)))
-        exported = jax.export.export(run, platforms=[platform])(LARGE[:, :columns], SCALE)
+        exported = export.export(run, platforms=[platform])(LARGE[:, :columns], SCALE)
         assert exported.mlir_module().count("stablehlo.while") == loops, (columns, platform)
 
 
