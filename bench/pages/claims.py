@@ -18,7 +18,7 @@ import numpy as np
 
 import erasejax as ej
 from bench.pages import claims_figures
-from bench.pages.claims_back import back, half_precision, rounding
+from bench.pages.claims_back import back, half_precision, one_axis, rounding
 from bench.pages.trials import PROBES, accuracy, keys, over_seeds, through
 
 
@@ -295,6 +295,7 @@ EXPERIMENTS = {
     "back": back,
     "half_precision": half_precision,
     "rounding": rounding,
+    "one_axis": one_axis,
     "protocols": protocols,
 }
 

@@ -203,7 +203,8 @@ def back(found: Mapping, rounding: Mapping) -> Figure:
     chance(axes[0])
     title(axes[0], "(g) what follows the eraser")
     edges = np.arange(0.395, 0.906, 0.01)
-    for name, colour in zip(rounding, (BEFORE, COLOURS["orange"], AFTER), strict=True):
+    shades = (BEFORE, COLOURS["orange"], COLOURS["green"], AFTER)
+    for name, colour in zip(rounding, shades, strict=True):
         share = np.histogram(rounding[name], edges)[0] / len(rounding[name])
         axes[1].stairs(share, edges, fill=True, color=colour, alpha=0.85, label=name)
     axes[1].set_xlabel("accuracy on the fitting rows", fontsize=11.5)

@@ -84,6 +84,7 @@ class _Constants:
         kernel = np.asarray(eraser.kernel)
         self.center = tensor(eraser.center)
         self.test, self.kernel = tensor(eraser.test), tensor(kernel.T)
+        self.again = tensor(eraser._second_test)
         self.share = 1.0 if eraser.strength is None else float(eraser.strength)
         flat = np.zeros(len(kernel), bool) if eraser.flat is None else np.asarray(eraser.flat)
         touched = ((kernel != 0).any(axis=-1) | flat) & (self.share != 0)
@@ -93,7 +94,8 @@ class _Constants:
     def erased(self, x: Any) -> Any:
         """Returns x (..., d) erased, as `Projection` does it."""
         centred = x - self.center
-        taken = self.share * _products(centred, self.test, self.kernel)
+        taken = _products(centred, self.test, self.kernel)
+        taken = self.share * (taken + _products(centred - taken, self.again, self.kernel))
         if self.flat is not None:
             taken = taken.where(~self.flat, self.share * centred)
         result = self.center + (centred - taken)

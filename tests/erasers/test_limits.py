@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import erasejax as ej
+from erasejax.statistics import null_model
 from tests import common
 from tests.common import draw, seeds
 
@@ -43,6 +44,34 @@ def test_means_far_from_zero_and_scaled():
     x, z = draw(5, 300, 16, 3, dtype=np.float64)
     scale = 10.0 ** np.random.default_rng(5).uniform(-15, 11, 16)
     exact((x + 1e4) * scale, z)
+
+
+def on_one_axis(seed, n, d):
+    z = np.arange(n) % 2
+    x = np.random.default_rng(seed).standard_normal((n, d), dtype=np.float32)
+    x[:, 0] += 2 * z
+    return x, z
+
+
+@given(seeds, st.sampled_from([(12, 3), (1_000, 2), (10_000, 3)]))
+def test_a_concept_on_one_axis(seed, shape):
+    """Of that feature little is left, and the rounding of what was taken must not be read in it."""
+    x, z = on_one_axis(seed, *shape)
+    for name, method in common.BLIND.items():
+        eraser = method.fit(x, z)
+        erased = eraser(x)
+        probe = ej.probes.LeastSquares().fit(erased, z)
+        assert float(ej.metrics.accuracy(probe, erased, z)) == 0.5, name
+        assert int(probe.status) == 0, name
+
+
+@given(seeds)
+def test_moments_of_a_concept_on_one_axis(seed):
+    x, z = on_one_axis(seed, 10_000, 3)
+    moments = ej.Moments.of(ej.Dataset(x, z, num_classes=2))
+    null, status = null_model(ej.LEACE().solve(moments).erased_moments(moments))
+    assert bool(null)
+    assert int(status) == 0
 
 
 @pytest.mark.slow
