@@ -87,6 +87,20 @@ class TestAbsoluteShrinkage:
 
 
 @pytest.mark.slow
+def test_least_squares_reads_no_rounding_of_a_concept_on_one_axis():
+    """A probe of float64, without penalty or cut-off, reads the label of rows projected once."""
+    z = np.arange(10_000) % 2
+    for seed in range(20):
+        x = np.random.default_rng(seed).standard_normal((len(z), 3), dtype=np.float32)
+        x[:, 0] += 2 * z
+        design = np.ones((len(z), 4))
+        design[:, :3] = ej.LEACE().fit(x, z)(x)
+        weight = np.linalg.lstsq(design, 2.0 * z - 1)[0]
+        # Of a coin of n rows, and the little that is fitted to their rounding.
+        assert np.mean((design @ weight > 0) == z) < 0.5 + 5 / np.sqrt(len(z))
+
+
+@pytest.mark.slow
 def test_integer_labels_are_classes_not_quantities():
     """Fault 4: three classes are taken for one number, and most of the concept stays."""
     x, z = draw(5, 600, 10, 3)
