@@ -8,6 +8,7 @@ from erasejax.cli import _main as cli
 
 N, D = 60, 5  # rows and features of x.npy
 TASK = np.arange(N) // 7 % 2
+KINDS = [".npy", ".npz", ".csv", ".parquet", ".safetensors"]
 
 
 def ok(capsys, *argv):
@@ -36,3 +37,8 @@ def files():
 
 def close(a, b):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def save(name, x):
+    np.save(name, x)
+    return name
