@@ -76,9 +76,8 @@ _MEANING = {
         "covariances still differ"
     ),
     Status.UNRESOLVED: (
-        "warning: features vary, perhaps with the concept, by less than this dtype can tell at "
-        "their values, which was counted as rounding; subtract a constant from them, or rescale "
-        "them, in float64"
+        "warning: features vary, perhaps with the concept, by no more than rounding in this dtype "
+        "may have left at their values; subtract a constant from them, or rescale them, in float64"
     ),
 }
 

@@ -38,6 +38,8 @@ __all__ = [
     "whitening",
 ]
 
+_APART = 32  # times as much as rounding leaves of near classes: what it may leave of far ones
+
 
 class Solved(NamedTuple):
     """The axes of a concept and what reads them.
@@ -301,6 +303,11 @@ def null_model(moments: Moments) -> tuple[Bool[Array, ""], UInt32[Array, ""]]:
     be real: rows given as they are, and not made by an eraser, are exact. Then UNRESOLVED is set:
     no probe of the rows can tell which it was. Weights count as rows; if they are so small that n_j
     is less than one, s / 2 alone decides.
+
+    Where classes lay many of their deviations apart before they were erased, what is left of the
+    gaps is some eps of those, and so more than 16 k eps of the deviations left. It is not counted
+    as zero, since a probe could not tell it from a gap; but up to 32 times as much, which is 1e-4
+    deviations and would take 1e8 rows to be seen, sets UNRESOLVED.
     For real concepts the same holds of the covariance in units of its deviation.
 
     Args:
@@ -334,5 +341,6 @@ def null_model(moments: Moments) -> tuple[Bool[Array, ""], UInt32[Array, ""]]:
     explained = jnp.minimum(independent, storage / 2)
     # A feature that counts as constant is read by nothing.
     null = ((gaps <= arithmetic + storage) | flat).all()
-    unresolved = ((gaps > arithmetic + explained) & (flat | null)).any()
+    nearly = ((gaps <= _APART * arithmetic + storage) | flat).all()
+    unresolved = ((gaps > arithmetic + explained) & (flat | nearly)).any()
     return null, flag(unresolved, Status.UNRESOLVED)

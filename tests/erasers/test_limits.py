@@ -65,6 +65,29 @@ def test_a_concept_on_one_axis(seed, shape):
         assert int(probe.status) == 0, name
 
 
+@given(seeds, st.sampled_from([30, 100, 300]))
+def test_what_is_left_of_classes_far_apart_is_warned_of(seed, separation):
+    """What is left is some eps of the gap that was: a probe predicts the constant, or says so."""
+    rng = np.random.default_rng(seed)
+    z = np.arange(1_000) % 2
+    x = rng.standard_normal((1_000, 4), dtype=np.float32)
+    x = x + np.float32(separation) * z[:, None].astype(np.float32) * np.sign(x[0])
+    for name, method in {**common.BLIND, "OracleLEACE": ej.OracleLEACE()}.items():
+        eraser = method.fit(x, z)
+        erased = eraser(x, z) if eraser.needs_z else eraser(x)
+        for probe in (ej.probes.LeastSquares(), ej.probes.Logistic()):
+            fitted = probe.fit(erased, z)
+            if float(ej.metrics.accuracy(fitted, erased, z)) != 0.5:
+                assert int(fitted.status) & ej.Status.UNRESOLVED, name
+
+
+@given(seeds)
+def test_rows_that_were_not_erased_are_not_warned_of(seed):
+    rng = np.random.default_rng(seed)
+    x, z = rng.standard_normal((10_000, 2), dtype=np.float32), rng.integers(0, 2, 10_000)
+    assert int(ej.probes.LeastSquares().fit(x, z, num_classes=2).status) == 0
+
+
 @given(seeds)
 def test_moments_of_a_concept_on_one_axis(seed):
     x, z = on_one_axis(seed, 10_000, 3)
