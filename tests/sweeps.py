@@ -33,7 +33,11 @@ def sorted_frame(sweep):
 
 
 def assert_same(a, b, atol=1e-6):
-    """Ranks, errors and warnings the same; accuracies but for a tie; all else to rounding."""
+    """Ranks and errors the same; accuracies but for a tie; all else to rounding.
+
+    Warnings are the same but in one lane in a thousand: what is within rounding is said by a bound,
+    and a lane may lie on either side of it as the sums of its program are ordered.
+    """
     one, other = sorted_frame(a), sorted_frame(b)
     assert list(one.columns) == list(other.columns)
     assert len(one) == len(other)
@@ -42,6 +46,9 @@ def assert_same(a, b, atol=1e-6):
         if name.startswith(("accuracy", "auroc")):
             neither = np.isnan(left) & np.isnan(right)
             assert np.mean((left != right) & ~neither) < 0.01, name
+        elif name == "status":
+            assert ((left & 0xFFFF) == (right & 0xFFFF)).all(), name
+            assert np.mean(left != right) < 1e-3, name
         elif left.dtype.kind == "f":
             np.testing.assert_allclose(left, right, rtol=2e-5, atol=atol, err_msg=name)
         else:
