@@ -94,26 +94,40 @@ class _Constants:
     def erased(self, x: Any) -> Any:
         """Returns x (..., d) erased, as `Projection` does it."""
         centred = x - self.center
-        taken = _products(centred, self.test, self.kernel)
-        taken = self.share * (taken + _products(centred - taken, self.again, self.kernel))
+        taken = self.share * self._taken(centred)
         if self.flat is not None:
             taken = taken.where(~self.flat, self.share * centred)
         result = self.center + (centred - taken)
         # Features left alone are x to the last bit.
         return result if self.touched is None else result.where(self.touched, x)
 
+    def _taken(self, centred: Any) -> Any:
+        """Returns what is taken of (..., d), read twice, as `Projection` does it."""
+        read, taken = _products(centred, self.test, self.kernel)
+        taken = taken + _products(centred - taken, self.again, self.kernel)[1]
+        eps = float(np.finfo(str(centred.dtype).removeprefix("torch.")).eps)
+        size = _product(read.abs(), self.kernel.abs())
+        return centred.where((centred - taken).abs() <= 8 * eps * size, taken)
 
-def _products(centred: Any, test: Any, kernel: Any) -> Any:
-    """Returns (x - b) T K^T, (..., d).
 
-    Inside `torch.autocast` products are rounded to 16 bits, and a part of the concept would stay.
-    Sums are not: there a column at a time is summed.
-    """
-    moved = (centred @ test) @ kernel
-    if moved.dtype == centred.dtype:
-        return moved
-    columns = zip(test.unbind(-1), kernel.unbind(0), strict=True)
-    return sum((centred * t).sum(-1)[..., None] * k for t, k in columns)
+def _products(centred: Any, test: Any, kernel: Any) -> tuple[Any, Any]:
+    """Returns (x - b) T, (..., r), and (x - b) T K^T, (..., d)."""
+    read = centred @ test
+    if read.dtype != centred.dtype:
+        # Inside `torch.autocast` products are rounded to 16 bits, and a part of the concept would
+        # stay. Sums are not.
+        read = centred.new_empty(read.shape)
+        for i, column in enumerate(test.unbind(-1)):
+            read[..., i] = (centred * column).sum(-1)
+    return read, _product(read, kernel)
+
+
+def _product(read: Any, kernel: Any) -> Any:
+    """Returns read @ kernel, (..., r) and (r, d), in their dtype inside `torch.autocast` too."""
+    found = read @ kernel
+    if found.dtype == read.dtype:
+        return found
+    return sum(read[..., i : i + 1] * row for i, row in enumerate(kernel.unbind(0)))
 
 
 def is_torch(x: object) -> bool:

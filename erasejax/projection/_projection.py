@@ -323,7 +323,10 @@ class Projection(Shown, Columned):
         read = product("...d,dr->...r", lag, self.test)
         taken = product("...r,dr->...d", read, self.kernel)
         again = product("...d,dr->...r", lag - taken, self._second_test)
-        return taken + product("...r,dr->...d", again, self.kernel)
+        taken = taken + product("...r,dr->...d", again, self.kernel)
+        # What is left of a number may still be no more than its rounding: then nothing is.
+        size = product("...r,dr->...d", jnp.abs(read), jnp.abs(self.kernel))
+        return jnp.where(jnp.abs(lag - taken) <= 8 * jnp.finfo(lag.dtype).eps * size, lag, taken)
 
     @property
     def _second_test(self) -> jax.Array:

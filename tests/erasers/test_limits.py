@@ -65,6 +65,27 @@ def test_a_concept_on_one_axis(seed, shape):
         assert int(probe.status) == 0, name
 
 
+@given(seeds, st.sampled_from(["one quantity in three units", "two in six", "categories"]))
+def test_features_of_which_nothing_but_rounding_is_left(seed, kind):
+    """Erasing takes all that they vary by; then rounding is what a probe could read."""
+    rng = np.random.default_rng(seed)
+    k = {"one quantity in three units": 2, "two in six": 3, "categories": 4}[kind]
+    z = np.arange(200) % k
+    if kind == "categories":
+        x = np.eye(3)[np.where(rng.random(200) < 0.5, z % 3, rng.integers(0, 3, 200))]
+    else:
+        x = rng.standard_normal((200, k - 1)) + 2 * rng.standard_normal((k, k - 1))[z]
+        units = rng.standard_normal((k - 1, 6))
+        x = x * [1, 1.8, 3.3] if kind.startswith("one") else x @ units
+    x = x.astype(np.float32)
+    for name, method in common.BLIND.items():
+        erased = method.fit(x, z)(x)
+        probe = ej.probes.LeastSquares().fit(erased, z)
+        least = float(np.max(np.bincount(z))) / 200
+        read = float(ej.metrics.accuracy(probe, erased, z))
+        assert abs(read - least) < 1e-6 or int(probe.status) & ej.Status.UNRESOLVED, name
+
+
 @given(seeds, st.sampled_from([30, 100, 300]))
 def test_what_is_left_of_classes_far_apart_is_warned_of(seed, separation):
     """What is left is some eps of the gap that was: a probe predicts the constant, or says so."""
