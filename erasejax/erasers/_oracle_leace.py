@@ -186,6 +186,10 @@ class OracleLEACE(ClosedForm[OracleProjection]):
         status = status | flag(rank == 0, Status.RANK_ZERO)
         # What varies by less than the dtype can say cannot be moved by that much either.
         status = status | flag(moments.flat.any(), Status.UNRESOLVED)
+        # Nor is more than rounding left of a feature that the concept explains.
+        left = 1 - jnp.sum(axes**2, axis=1)
+        explained = (moments.sd > 0) & (left <= 64 * eps)
+        status = status | flag(explained.any(), Status.UNRESOLVED)
         return poison(
             OracleProjection(
                 slopes=slopes,

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from erasejax._core.types import Given
+from erasejax._linalg.products import power_of_two
 from erasejax._linalg.sorting import sort_marked
 from erasejax.metrics._base import Metric
 from erasejax.metrics._scoring import Scorer, labelled, score
@@ -68,7 +69,8 @@ def _auroc(probe: Scorer, data: Dataset) -> jax.Array:
 def _area(scores: jax.Array, positive: jax.Array, data: Dataset) -> jax.Array:
     """Returns the area under the ROC curve of scores (n,), ties counted half."""
     scores, positive, weights = sort_marked(scores, positive, data.own_weights, data.seen)
-    up, down = jnp.where(positive, weights, 0), jnp.where(positive, 0, weights)
+    # In units of their own, powers of two: products of small or large weights leave the floats.
+    up, down = (_in_units(jnp.where(own, weights, 0)) for own in (positive, ~positive))
     below = jnp.cumsum(down)
     first = jnp.concatenate([jnp.ones(1, bool), scores[1:] != scores[:-1]])
     last = jnp.concatenate([first[1:], jnp.ones(1, bool)])
@@ -77,3 +79,9 @@ def _area(scores: jax.Array, positive: jax.Array, data: Dataset) -> jax.Array:
     through = jax.lax.cummin(jnp.where(last, below, jnp.inf), reverse=True)
     total = jnp.sum(up) * jnp.sum(down)
     return jnp.sum(up * (before + through) / 2) / jnp.where(total > 0, total, jnp.nan)
+
+
+def _in_units(weights: jax.Array) -> jax.Array:
+    """Returns weights (n,) divided by a power of two near the largest."""
+    unit = power_of_two(jnp.max(jnp.abs(weights)))
+    return weights / jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1)

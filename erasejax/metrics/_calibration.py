@@ -179,7 +179,10 @@ def _calibration(probe: Likelihood, data: Dataset, bins: int) -> jax.Array:
     total = through[-1]
     first = jnp.concatenate([jnp.ones(1, bool), confidence[1:] != confidence[:-1]])
     below = jax.lax.cummax(jnp.where(first, through - weights, 0))
-    place = jnp.clip(jnp.floor(below * bins / total).astype(jnp.int32), 0, bins - 1)
+    # Where a bin begins at a row, sums of weights round to either side of it.
+    slack = 2 * max(len(weights), 2).bit_length() * float(jnp.finfo(total.dtype).eps)
+    share = below / total * (1 + slack)
+    place = jnp.clip(jnp.floor(share * bins).astype(jnp.int32), 0, bins - 1)
     gaps = jax.ops.segment_sum(excess, place, num_segments=bins)
     error = jnp.sum(jnp.abs(gaps)) / total
     return jnp.where(failed(probe.status), jnp.nan, error)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Num, UInt32
 from erasejax._core import inputs
 from erasejax._core.foreign import as_jax_or_numpy
 from erasejax._core.programs import program
-from erasejax._core.status import check_single, failed
+from erasejax._core.status import Status, check_single, failed, flag
 from erasejax._core.types import Given
 from erasejax._linalg.products import ratio
 from erasejax.rows import Dataset, as_dataset_about, codes, describe_concept, moved, roomy
@@ -31,6 +31,7 @@ __all__ = [
     "members",
     "score",
     "share",
+    "status_of_rows",
 ]
 
 
@@ -114,13 +115,29 @@ def labelled(
 
 
 def score(core: Callable[[P, Dataset], jax.Array], probe: P, data: Dataset) -> jax.Array:
-    """Returns core(probe, data), NaN where the probe failed."""
+    """Returns core(probe, data), NaN where the probe failed or the rows cannot be scored."""
     return _score(core, probe, roomy(data))
 
 
 @program(static_argnums=0)
 def _score(core: Callable[[P, Dataset], jax.Array], probe: P, data: Dataset) -> jax.Array:
-    return jnp.where(failed(probe.status), jnp.nan, core(probe, data))
+    failure = failed(probe.status | status_of_rows(data))
+    return jnp.where(failure, jnp.nan, core(probe, data))
+
+
+def status_of_rows(data: Dataset) -> jax.Array:
+    """Returns what no score can be of: NaN, a label of no class, a negative weight: () bits.
+
+    A probe predicts some label for NaN, and none for a label that it does not know.
+    """
+    _, status = codes(data, inputs.compute_dtype(data.x))
+    wrong = ~jnp.isfinite(data.x)
+    wrong = wrong if data.seen is None else wrong & data.seen[:, None]
+    status |= flag(wrong.any(), Status.NONFINITE)
+    weights = data.own_weights
+    if weights is None:
+        return status
+    return status | flag((weights < 0).any(), Status.NEGATIVE_WEIGHT)
 
 
 def members(data: Dataset) -> jax.Array:

@@ -13,11 +13,10 @@ from erasejax._core import inputs
 from erasejax._core.status import Status, failed, flag
 from erasejax._core.types import Given, Key
 from erasejax._linalg.products import safe_reciprocal
-from erasejax.metrics._scoring import Fitted, members
+from erasejax.metrics._scoring import Fitted, members, status_of_rows
 from erasejax.rows import (
     Dataset,
     as_dataset_about,
-    codes,
     describe_concept,
     leading,
     number_groups,
@@ -224,21 +223,14 @@ def status_of(data: Dataset) -> jax.Array:
 
     Also what no fit would see, in rows that are only scored: a probe predicts some label for NaN.
     """
-    _, status = codes(data, inputs.compute_dtype(data.x))
-    wrong = ~jnp.isfinite(data.x)
-    wrong = wrong if data.seen is None else wrong & data.seen[:, None]
-    status |= flag(wrong.any(), Status.NONFINITE)
+    status = status_of_rows(data)
     size = jnp.sum(members(data), axis=0)
     status |= flag(jnp.sum(size > 0) < 2, Status.CONSTANT_CONCEPT)
     weights = data.own_weights
     if weights is None:
         return status
-    return (
-        status
-        | flag((weights < 0).any(), Status.NEGATIVE_WEIGHT)
-        | flag(jnp.all(weights == 0), Status.NO_WEIGHT)
-        | flag(~jnp.isfinite(jnp.sum(weights)), Status.NONFINITE)
-    )
+    none, sum_of = jnp.all(weights == 0), jnp.sum(weights)
+    return status | flag(none, Status.NO_WEIGHT) | flag(~jnp.isfinite(sum_of), Status.NONFINITE)
 
 
 def standard_error(
@@ -254,16 +246,17 @@ def standard_error(
       groups: (n,) which rows belong together, or None.
     """
     n = len(weights)
-    own = jnp.where(weights != 0, weights * deviations, 0)
     units = weights != 0
+    total = jnp.sum(weights)
+    shares = weights * safe_reciprocal(total, total > 0)  # squares of small weights would vanish
+    own = jnp.where(units, shares * deviations, 0)
     if groups is not None:
-        total = jax.vmap(lambda rows: jax.ops.segment_sum(rows, groups, n))
-        own = total(own.reshape(-1, n)).reshape(own.shape)
+        sums = jax.vmap(lambda rows: jax.ops.segment_sum(rows, groups, n))
+        own = sums(own.reshape(-1, n)).reshape(own.shape)
         units = jax.ops.segment_max(units.astype(jnp.int32), groups, n) > 0
     count = jnp.sum(units)
     inflation = count * safe_reciprocal(count - 1.0, count > 1)
-    total = jnp.sum(weights)
-    variance = inflation * jnp.sum(own**2, axis=-1) * safe_reciprocal(total**2, total > 0)
+    variance = inflation * jnp.sum(own**2, axis=-1)
     return jnp.where(count > 1, jnp.sqrt(variance), jnp.nan)
 
 

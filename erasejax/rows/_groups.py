@@ -36,7 +36,7 @@ def number_groups(groups: Given, n: int) -> Int[Array | np.ndarray, " n"]:
         groups = inputs.as_array("groups", groups)
     ids = np.asarray(groups)
     if ids.dtype == object:  # text in a column of pandas
-        ids = np.asarray(ids.tolist())
+        ids = _text(ids)
     _check(ids, n, "integers or text", "iubUST")
     return np.unique(ids, return_inverse=True)[1].astype(np.int32)
 
@@ -64,6 +64,24 @@ def count_groups(numbers: Int[Array | np.ndarray, " n"], num_groups: int | None)
     if num_groups < least:
         raise ValueError(f"num_groups: expected at least {least}, got {num_groups}")
     return int(num_groups)
+
+
+def _text(ids: np.ndarray) -> np.ndarray:
+    """Returns ids of a column of objects; numpy would make the text "nan" of one that is missing.
+
+    Raises:
+      TypeError: some are text, and some are not.
+      ValueError: some are missing.
+    """
+    missing = np.flatnonzero([isinstance(one, float) and one != one for one in ids.flat])
+    if len(missing):
+        raise ValueError(
+            f"groups: expected an id for every row, got NaN in row {missing[0]} ({len(missing)} of "
+            f"{ids.size} rows); leave these rows out, or give each an id of its own"
+        )
+    if len({isinstance(one, str) for one in ids.flat}) > 1:
+        raise TypeError("groups: expected integers or text, got both")
+    return np.asarray(ids.tolist())
 
 
 def _check(ids: jax.Array | np.ndarray, n: int, what: str, kinds: str) -> None:

@@ -320,6 +320,15 @@ def test_oracle_moves_every_class_onto_the_mean():
         oracle(x[:, :5], z)
 
 
+def test_oracle_says_where_the_concept_explains_a_feature_whole():
+    """Of that nothing is left but rounding, in steps that follow the label."""
+    x, z, _ = concept("classes", 3, n=200, d=4)
+    assert int(ej.OracleLEACE().fit(x, z).status) == 0
+    x[:, 1] = 0.65 * (z > 0)
+    status = int(ej.OracleLEACE().fit(x, z, num_classes=3).status)
+    assert status == ej.Status.UNRESOLVED
+
+
 class TestComposition:
     @pytest.mark.slow
     def test_then_applies_one_after_the_other(self):

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -382,3 +383,13 @@ def test_folds_split_no_group():
     assert losses[0] < np.log(2) < losses[1]
     with pytest.raises(ValueError, match="folds: expected 2 to the number of groups, 24, got 25"):
         ej.probes.select_l2(ej.probes.Logistic(), x, z, l2=[1e-3], folds=25, key=KEY, groups=groups)
+
+
+def test_missing_ids_and_ids_of_two_kinds_are_refused():
+    predicted = [1, 0, 1, 0, 1, 1]
+    missing = pd.Series(["a", "a", "b", "b", np.nan, np.nan])
+    with pytest.raises(ValueError, match=r"got NaN in row 4 \(2 of 6 rows\)"):
+        ej.metrics.demographic_parity_difference(predicted, groups=missing)
+    both = np.array([1, "1", "a", "a", 2, 2], object)
+    with pytest.raises(TypeError, match="integers or text, got both"):
+        ej.metrics.demographic_parity_difference(predicted, groups=both)

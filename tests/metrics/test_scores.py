@@ -144,3 +144,41 @@ def test_a_score_of_several_probes_at_once_says_how_it_is_read():
     fit = jax.vmap(lambda l2: ej.probes.LDA(l2=l2).fit(x, z, num_classes=2))
     with pytest.raises(ValueError, match=r"a batch of \(3,\)"):
         ej.metrics.accuracy(fit(np.ones(3, np.float32)), x, z)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e-6, 1e18, 1e30])
+def test_scores_do_not_depend_on_the_unit_of_the_weights(scale):
+    x, z = draw(3, 200, 3, 2)
+    probe = ej.probes.LDA().fit(x, z)
+    ones = np.ones(200, np.float32)
+    for score in (
+        ej.metrics.accuracy,
+        ej.metrics.balanced_accuracy,
+        ej.metrics.auroc,
+        ej.metrics.log_loss,
+        ej.metrics.expected_calibration_error,
+    ):
+        expected = score(probe, x, z, weights=ones)
+        np.testing.assert_allclose(score(probe, x, z, weights=scale * ones), expected, rtol=1e-5)
+    key = jax.random.key(0)
+    bits = [
+        ej.metrics.v_information(ej.probes.LDA(), x, z, key=key, weights=own * ones)
+        for own in (1, scale)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *bits)
+
+
+def test_rows_that_cannot_be_scored_have_no_score():
+    x, z = draw(4, 60, 3, 2)
+    probe = ej.probes.LDA().fit(x, z)
+    gaps = x.copy()
+    gaps[::3, 1] = np.nan
+    counted = np.arange(60) % 3 != 0
+    for score in (ej.metrics.accuracy, ej.metrics.balanced_accuracy, ej.metrics.auroc):
+        assert np.isnan(score(probe, gaps, z))
+        assert np.isnan(score(probe, x, np.where(z == 1, 7, z)))
+        assert np.isnan(score(probe, x, z, weights=np.where(counted, 1.0, -1.0)))
+        # What has no weight is not read.
+        left = score(probe, gaps, z, weights=counted.astype(float))
+        right = score(probe, x[counted], z[counted])
+        assert float(left) == pytest.approx(float(right), rel=1e-6)
