@@ -116,15 +116,18 @@ def labelled(
 
 def score(core: Callable[[P, Dataset], jax.Array], probe: P, data: Dataset) -> jax.Array:
     """Returns core(probe, data), NaN where the probe failed or the rows cannot be scored."""
-    return _score(core, probe, roomy(data))
+    data = roomy(data)
+    return _score(core, probe, data, status_of_rows(data))
 
 
 @program(static_argnums=0)
-def _score(core: Callable[[P, Dataset], jax.Array], probe: P, data: Dataset) -> jax.Array:
-    failure = failed(probe.status | status_of_rows(data))
-    return jnp.where(failure, jnp.nan, core(probe, data))
+def _score(
+    core: Callable[[P, Dataset], jax.Array], probe: P, data: Dataset, status: jax.Array
+) -> jax.Array:
+    return jnp.where(failed(probe.status | status), jnp.nan, core(probe, data))
 
 
+@program  # one of its own, which all scores of the same rows share
 def status_of_rows(data: Dataset) -> jax.Array:
     """Returns what no score can be of: NaN, a label of no class, a negative weight: () bits.
 
