@@ -307,7 +307,8 @@ def main() -> None:
     parser.add_argument("--only", choices=tuple(EXPERIMENTS), action="append")
     parser.add_argument("--quick", action="store_true", help="fewer datasets, and no figures")
     args = parser.parse_args()
-    args.numbers.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (args.numbers.parent, args.out):
+        folder.mkdir(parents=True, exist_ok=True)
     found = json.loads(args.numbers.read_text()) if args.numbers.exists() else {}
     for name in args.only or EXPERIMENTS:
         found[name] = EXPERIMENTS[name](args.quick)
