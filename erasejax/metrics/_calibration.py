@@ -10,7 +10,7 @@ from erasejax._core.programs import program
 from erasejax._core.status import failed
 from erasejax._core.types import Given
 from erasejax.metrics._base import Metric
-from erasejax.metrics._scoring import Likelihood, labelled
+from erasejax.metrics._scoring import Likelihood, labelled, status_of_rows
 from erasejax.rows import Dataset, count_groups, number_groups, reweighted, roomy
 
 __all__ = ["ExpectedCalibrationError", "calibration_by_group", "expected_calibration_error"]
@@ -185,4 +185,4 @@ def _calibration(probe: Likelihood, data: Dataset, bins: int) -> jax.Array:
     place = jnp.clip(jnp.floor(share * bins).astype(jnp.int32), 0, bins - 1)
     gaps = jax.ops.segment_sum(excess, place, num_segments=bins)
     error = jnp.sum(jnp.abs(gaps)) / total
-    return jnp.where(failed(probe.status), jnp.nan, error)
+    return jnp.where(failed(probe.status | status_of_rows(data)), jnp.nan, error)

@@ -103,31 +103,26 @@ class _Constants:
 
     def _taken(self, centred: Any) -> Any:
         """Returns what is taken of (..., d), read twice, as `Projection` does it."""
-        read, taken = _products(centred, self.test, self.kernel)
-        taken = taken + _products(centred - taken, self.again, self.kernel)[1]
+        taken, size = _products(centred, self.test, self.kernel, sizes=True)
+        (again,) = _products(centred - taken, self.again, self.kernel)
+        taken = taken + again
         eps = float(np.finfo(str(centred.dtype).removeprefix("torch.")).eps)
-        size = _product(read.abs(), self.kernel.abs())
-        return centred.where((centred - taken).abs() <= 8 * eps * size, taken)
+        whole = centred.detach() + (taken - taken.detach())
+        return whole.where((centred - taken).abs() < 8 * eps * size, taken)
 
 
-def _products(centred: Any, test: Any, kernel: Any) -> tuple[Any, Any]:
-    """Returns (x - b) T, (..., r), and (x - b) T K^T, (..., d)."""
+def _products(centred: Any, test: Any, kernel: Any, *, sizes: bool = False) -> list[Any]:
+    """Returns (x - b) T K^T, (..., d), and if asked for |(x - b) T| |K|^T.
+
+    Inside `torch.autocast` products are rounded to 16 bits, and a part of the concept would stay.
+    Sums are not: there a column at a time is summed.
+    """
     read = centred @ test
-    if read.dtype != centred.dtype:
-        # Inside `torch.autocast` products are rounded to 16 bits, and a part of the concept would
-        # stay. Sums are not.
-        read = centred.new_empty(read.shape)
-        for i, column in enumerate(test.unbind(-1)):
-            read[..., i] = (centred * column).sum(-1)
-    return read, _product(read, kernel)
-
-
-def _product(read: Any, kernel: Any) -> Any:
-    """Returns read @ kernel, (..., r) and (r, d), in their dtype inside `torch.autocast` too."""
-    found = read @ kernel
-    if found.dtype == read.dtype:
-        return found
-    return sum(read[..., i : i + 1] * row for i, row in enumerate(kernel.unbind(0)))
+    if read.dtype == centred.dtype:
+        return [read @ kernel, *([read.abs() @ kernel.abs()] if sizes else [])]
+    columns = zip(test.unbind(-1), kernel.unbind(0), strict=True)
+    parts = [(centred * t).sum(-1, keepdim=True) * k for t, k in columns]
+    return [sum(parts), *([sum(part.abs() for part in parts)] if sizes else [])]
 
 
 def is_torch(x: object) -> bool:

@@ -30,7 +30,7 @@ from erasejax.rows import (
 )
 from erasejax.statistics import Moments, moments_after, relative_spread, share_of_variance
 
-__all__ = ["Projection", "TracedProjection"]
+__all__ = ["Projection"]
 
 E = TypeVar("E", bound="Projection")
 
@@ -324,9 +324,11 @@ class Projection(Shown, Columned):
         taken = product("...r,dr->...d", read, self.kernel)
         again = product("...d,dr->...r", lag - taken, self._second_test)
         taken = taken + product("...r,dr->...d", again, self.kernel)
-        # What is left of a number may still be no more than its rounding: then nothing is.
+        # What is left of a number may still be no more than its rounding: then nothing is. The
+        # slope stays that of what is taken: that of a row at the centre is P as well.
         size = product("...r,dr->...d", jnp.abs(read), jnp.abs(self.kernel))
-        return jnp.where(jnp.abs(lag - taken) <= 8 * jnp.finfo(lag.dtype).eps * size, lag, taken)
+        whole = jax.lax.stop_gradient(lag) + (taken - jax.lax.stop_gradient(taken))
+        return jnp.where(jnp.abs(lag - taken) < 8 * jnp.finfo(lag.dtype).eps * size, whole, taken)
 
     @property
     def _second_test(self) -> jax.Array:
@@ -344,53 +346,6 @@ class Projection(Shown, Columned):
     def _moved(self, origin: jax.Array) -> "Projection":
         """Returns the same eraser for rows moved by an origin (2, d)."""
         return self.replace(center=move_point(self.center, origin)[0])
-
-
-@struct.dataclass
-class TracedProjection(Projection):
-    """A projection found step by step, with an account of the steps.
-
-    `then` and `restrict` return a plain `Projection`: the account is of the whole search.
-
-    Attributes:
-      steps: () int32, how many directions or rounds were taken.
-      trace: (m,) a number a step, whose meaning the eraser says; NaN beyond the last.
-
-    Example:
-      >>> data = ej.datasets.GaussianClasses(rows=3, dims=2).sample(jax.random.key(0))
-      >>> eraser = ej.INLP(rounds=2, probe=ej.probes.LeastSquares()).fit(data)
-      >>> isinstance(eraser, ej.TracedProjection), eraser.trace.shape
-      (True, (2,))
-    """
-
-    steps: Int[Array, ""] = struct.field(kw_only=True)
-    trace: Float[Array, " m"] = struct.field(kw_only=True)
-
-    def _facts(self, lane: Self) -> dict[str, object]:
-        return super()._facts(lane) | {"steps taken": number(self.steps, self.status)}
-
-    @classmethod
-    def of(
-        cls, found: Projection, *, steps: Int[Array, ""], trace: Float[Array, " m"]
-    ) -> "TracedProjection":
-        """Returns a projection with the account of how it was found.
-
-        Args:
-          found: the projection.
-          steps: see the attribute.
-          trace: see the attribute.
-        """
-        return cls(
-            kernel=found.kernel,
-            test=found.test,
-            center=found.center,
-            rank=found.rank,
-            status=found.status,
-            flat=found.flat,
-            strength=found.strength,
-            steps=steps,
-            trace=trace,
-        )
 
 
 def _apply(

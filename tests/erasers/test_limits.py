@@ -1,5 +1,6 @@
 """The limits that erasure is promised to hold in, each with the name of what is hard about it."""
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -84,6 +85,19 @@ def test_features_of_which_nothing_but_rounding_is_left(seed, kind):
         least = float(np.max(np.bincount(z))) / 200
         read = float(ej.metrics.accuracy(probe, erased, z))
         assert abs(read - least) < 1e-6 or int(probe.status) & ej.Status.UNRESOLVED, name
+
+
+def test_the_slope_of_an_eraser_is_its_matrix_everywhere():
+    """At the centre and at the origin, too, where nothing is left of a row."""
+    x, z = draw(6, 100, 4, 3)
+    for eraser in (ej.LEACE().fit(x, z), ej.LEACE(keep_mean=False).fit(x, z)):
+        for row in (eraser.center, np.zeros(4, np.float32), x[0]):
+            np.testing.assert_allclose(jax.jacfwd(eraser)(row), eraser.matrix(), atol=1e-5)
+            np.testing.assert_allclose(jax.jacrev(eraser)(row), eraser.matrix(), atol=1e-5)
+    # One quantity in two units: what is left of every row is nothing.
+    x = x[:, :1] * np.float32([1, 2.54])
+    eraser = ej.LEACE().fit(x, z > 0, num_classes=2)
+    np.testing.assert_allclose(jax.jacfwd(eraser)(x[0]), eraser.matrix(), atol=1e-5)
 
 
 @given(seeds, st.sampled_from([30, 100, 300]))

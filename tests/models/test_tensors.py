@@ -250,3 +250,9 @@ def test_everything_works_where_torch_cannot_be_imported(tmp_path):
 
 def test_the_gap_that_is_erased_was_there():
     assert np.ptp(class_means(X, Z), axis=0).max() > 0.1
+
+
+def test_gradients_at_the_centre_are_those_of_the_matrix(torch):
+    erase = ej.models.applied(ERASER)
+    slope = torch.autograd.functional.jacobian(erase, torch.from_numpy(np.array(ERASER.center)))
+    np.testing.assert_allclose(slope.numpy(), ERASER.matrix(), rtol=1e-5, atol=1e-5)
