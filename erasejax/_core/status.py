@@ -76,8 +76,9 @@ _MEANING = {
         "covariances still differ"
     ),
     Status.UNRESOLVED: (
-        "warning: features vary, perhaps with the concept, by no more than rounding in this dtype "
-        "may have left at their values; subtract a constant from them, or rescale them, in float64"
+        "warning: features, or what erasing leaves of them, vary, perhaps with the concept, by no "
+        "more than rounding in this dtype may have left; subtract a constant from them, rescale "
+        "them or drop copies of a feature, in float64, or compute in float64 (jax_enable_x64)"
     ),
 }
 

@@ -7,6 +7,7 @@ of K exactly: an inexact T costs damage, never guardedness.
 
 from erasejax.projection._oblique import erased_whole, oblique
 from erasejax.projection._projection import Projection
+from erasejax.projection._small_rests import small_rests
 from erasejax.projection._traced import TracedProjection
 
-__all__ = ["Projection", "TracedProjection", "erased_whole", "oblique"]
+__all__ = ["Projection", "TracedProjection", "erased_whole", "oblique", "small_rests"]

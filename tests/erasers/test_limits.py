@@ -116,6 +116,41 @@ def test_what_is_left_of_classes_far_apart_is_warned_of(seed, separation):
                 assert int(fitted.status) & ej.Status.UNRESOLVED, name
 
 
+@given(seeds, st.sampled_from([1e-3, 1e-4, 1e-5]), st.booleans())
+def test_copies_of_one_quantity_are_warned_of(seed, apart, whole_numbers):
+    """What is left of them is so small that the kernel's own rounding may show in it."""
+    x, z = copies(seed, apart, whole_numbers)
+    for name, method in common.BLIND.items():
+        assert int(method.fit(x, z).status) & ej.Status.UNRESOLVED, name
+
+
+@given(seeds, st.sampled_from([1, 0.1]), st.booleans())
+def test_features_that_are_no_copies_are_not_warned_of(seed, apart, whole_numbers):
+    x, z = copies(seed, apart, whole_numbers)
+    for unit in (1, 1e-30, 1e30):
+        for name, method in common.BLIND.items():
+            assert int(method.fit(x * np.float32(unit), z).status) == 0, name
+
+
+@given(seeds)
+def test_float64_resolves_copies_that_float32_does_not(seed):
+    x, z = copies(seed, 1e-4, whole_numbers=False)
+    with jax.enable_x64(True):
+        for name, method in common.BLIND.items():
+            assert int(method.fit(x.astype(np.float64), z).status) == 0, name
+
+
+def copies(seed, apart, whole_numbers):
+    """Returns a quantity in three units, each with noise of its own, and the two classes."""
+    rng = np.random.default_rng(seed)
+    z = np.arange(200) % 2
+    quantity = rng.standard_normal(200) + 2 * z
+    noise = rng.standard_normal((200, 3))
+    if whole_numbers:
+        quantity, noise = np.round(3 * quantity) / 3, np.round(noise)
+    return (quantity[:, None] * [1, 2, 3] + apart * noise).astype(np.float32), z
+
+
 @given(seeds)
 def test_rows_that_were_not_erased_are_not_warned_of(seed):
     rng = np.random.default_rng(seed)
