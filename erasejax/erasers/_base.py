@@ -23,7 +23,13 @@ from erasejax.rows import (
     remember_columns,
     roomy,
 )
-from erasejax.statistics import Conditional, Moments, conditional_moments, conditional_rows
+from erasejax.statistics import (
+    Conditional,
+    Moments,
+    conditional_moments,
+    conditional_rows,
+    with_moments,
+)
 
 __all__ = ["ClosedForm", "Eraser"]
 
@@ -54,6 +60,8 @@ class Eraser(Named, Tree, Unfitted, Generic[F]):
     needs_key = False
     passes = 1  # of a fit over all rows but in blocks, about
     needs_task = False
+    # Whether the moments that it reads, as others do, hold the covariance; None: it reads others.
+    shared_covariance: bool | None = None
     given: Conditional = "none"  # a field of those that erase within the classes of a task
 
     @property
@@ -101,7 +109,8 @@ class Eraser(Named, Tree, Unfitted, Generic[F]):
         key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
         self._check(data)
         own = inputs.numbers(self, inputs.compute_dtype(data.x))
-        fitted = moved(_fit(own, roomy(data, passes=self.passes), key), origin)
+        rows = with_moments(roomy(data, passes=self.passes), covariance=self.shared_covariance)
+        fitted = moved(_fit(own, rows, key), origin)
         if origin is not None and not getattr(self, "keep_mean", True):
             fitted = fitted.replace(center=jnp.zeros_like(fitted.center))  # pyright: ignore
         fitted = thrown(fitted, throw, x=data.x, z=data.z, task=data.task, weights=data.weights)
@@ -148,6 +157,11 @@ class ClosedForm(Eraser[F]):
     """
 
     needs_covariance = True
+
+    @property
+    def shared_covariance(self) -> bool | None:
+        """Whether the moments that it reads, as others do, hold the covariance."""
+        return None if self.reads_task else self.needs_covariance
 
     def solve(self, moments: Moments, *, tasks: int | None = None) -> F:
         """Returns the eraser of the rows that `moments` has seen.

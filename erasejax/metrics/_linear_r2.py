@@ -9,7 +9,14 @@ from erasejax._core.status import failed
 from erasejax._core.types import Given
 from erasejax.metrics._base import Metric
 from erasejax.rows import Dataset, as_dataset_about, roomy
-from erasejax.statistics import Moments, correlations, null_model, solve_data, whitening
+from erasejax.statistics import (
+    Moments,
+    correlations,
+    null_model,
+    solve_data,
+    whitening,
+    with_moments,
+)
 
 __all__ = ["LinearR2", "canonical_correlations", "linear_r2", "vanishes"]
 
@@ -49,7 +56,7 @@ def canonical_correlations(
       [0.0]
     """
     rows, _ = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
-    return _linear(roomy(rows))[1]
+    return _linear(with_moments(roomy(rows), covariance=True))[1]
 
 
 def linear_r2(
@@ -86,7 +93,7 @@ def linear_r2(
       0.0
     """
     rows, _ = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
-    return _linear(roomy(rows))[0]
+    return _linear(with_moments(roomy(rows), covariance=True))[0]
 
 
 class LinearR2(Metric):

@@ -33,7 +33,7 @@ from erasejax.rows import (
     row_by_row,
     weigh_classes,
 )
-from erasejax.statistics import Moments, null_model
+from erasejax.statistics import Moments, null_model, with_moments
 
 __all__ = [
     "Classifier",
@@ -69,6 +69,8 @@ class Probe(Named, Tree, Unfitted, Generic[P]):
 
     needs_key = False
     passes = 1  # of a fit over all rows but in blocks, about
+    # Whether the moments that it reads, as others do, hold the covariance; None: it reads others.
+    shared_covariance: bool | None = None
     real_concepts = False
 
     def fit(
@@ -113,8 +115,9 @@ class Probe(Named, Tree, Unfitted, Generic[P]):
         if class_weights is not None:
             data = weigh_classes(data, class_weights)
         own = inputs.numbers(self, inputs.compute_dtype(data.x))
+        rows = with_moments(roomy(data, passes=self.passes), covariance=self.shared_covariance)
         with thoroughly(self.passes > 1):
-            fitted = _fit(own, roomy(data, passes=self.passes), key)
+            fitted = _fit(own, rows, key)
         fitted = moved(fitted, origin)
         fitted = thrown(fitted, throw, x=data.x, z=data.z, weights=data.weights)
         return remember_columns(fitted, columns_of(x))

@@ -47,6 +47,7 @@ class LeastSquares(Probe[LinearClassifier | LinearRegressor]):
 
     l2: Annotated[ArrayLike, Within(0)] = 0.0
 
+    shared_covariance = True
     real_concepts = True
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> LinearClassifier | LinearRegressor:
@@ -94,6 +95,8 @@ class LDA(Probe[LinearLikelihood]):
 
     l2: Annotated[ArrayLike, Within(0)] = 0.0
 
+    shared_covariance = False
+
     def _fit(self, data: Dataset, key: jax.Array | None) -> LinearLikelihood:
         moments = Moments.of(data, covariance=False)
         _, status = whitening(moments)
@@ -123,6 +126,8 @@ class MeanDifferenceProbe(Probe[LinearClassifier]):
     """
 
     name: ClassVar[str] = "mean-difference"
+
+    shared_covariance = False
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> LinearClassifier:
         moments = Moments.of(data, covariance=False)

@@ -30,7 +30,7 @@ from erasejax.statistics._conditional import (
     task_classes,
 )
 from erasejax.statistics._kernel_maps import FourierMap, LandmarkMap, median_distance
-from erasejax.statistics._moments import Moments, merge
+from erasejax.statistics._moments import Moments, merge, with_moments
 from erasejax.statistics._moved import moments_after, relative_spread, share_of_variance
 from erasejax.statistics._sharded import sharded_moments
 
@@ -66,5 +66,6 @@ __all__ = [
     "standardized",
     "task_classes",
     "whitening",
+    "with_moments",
     "within_classes",
 ]

@@ -8,6 +8,7 @@ import pytest
 import erasejax as ej
 from erasejax._linalg import platforms
 from erasejax.rows import roomy
+from erasejax.statistics import with_moments
 from tests import common, test_contract
 
 KEY = jax.random.key(0)
@@ -46,6 +47,33 @@ def again(compiled, call):
     for pair in given:
         call(*pair)
     return [name for name in compiled if name not in MOVING]
+
+
+def test_methods_share_the_moments_of_rows(compiled):
+    """The program that makes them is compiled once for those with a covariance, once for others."""
+    if not platforms.has_room(37):
+        pytest.skip("rows have no room here")
+    x, z = common.draw(1, N, 37, 2, gap=2.0)  # of as many features as no other test
+    compiled.clear()
+    ej.LEACE().fit(x, z)
+    ej.probes.LeastSquares().fit(x, z)
+    ej.metrics.linear_r2(x, z)
+    assert sum("_moments" in name for name in compiled) == 1
+    ej.MeanDifference().fit(x, z)
+    ej.probes.LDA().fit(x, z)
+    ej.probes.Logistic().fit(x, z)
+    assert sum("_moments" in name for name in compiled) == 2
+
+
+def test_moments_are_those_of_the_rows_they_came_with():
+    x, z = common.draw(2, N, 5, 2, gap=2.0)
+    known = with_moments(
+        roomy(ej.Dataset(jnp.asarray(x), jnp.asarray(z), num_classes=2)), covariance=True
+    )
+    assert ej.Moments.of(known) is known.moments
+    assert ej.Moments.of(known, covariance=False).xx.ndim == 1
+    for changes in ({"x": known.x + 1}, {"z": 1 - known.z}, {"weights": known.weights}):
+        assert known.replace(**changes).moments is None
 
 
 @pytest.mark.quick(6)
@@ -156,13 +184,13 @@ def test_rows_under_jit_have_no_room():
 
     @jax.jit
     def call(x):
-        seen.append(roomy(ej.Dataset(x=x, z=z, num_classes=2)))
+        seen.append(roomy(ej.Dataset(jnp.asarray(x), jnp.asarray(z), num_classes=2)))
         return x
 
     call(x)
     assert seen[0].room is None
     assert seen[0].x.shape == (N, 5)
-    assert roomy(ej.Dataset(x=x, z=z, num_classes=2)).x.shape[0] > N
+    assert roomy(ej.Dataset(jnp.asarray(x), jnp.asarray(z), num_classes=2)).x.shape[0] > N
 
 
 @pytest.mark.slow

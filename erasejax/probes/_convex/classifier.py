@@ -37,6 +37,8 @@ class ConvexClassifier(Probe[C]):
     `max_steps`, and write `_loss` and `_fitted`.
     """
 
+    shared_covariance = False
+
     l2: ArrayLike
     max_steps: int
 
