@@ -1,17 +1,10 @@
 """erasejax: after this concept is erased, what can still be read, by which probe, at what cost?"""
 
-from erasejax import (
-    datasets,
-    erasers,
-    files,
-    metrics,
-    models,
-    plot,
-    probes,
-    sweep,
-    testing,
-    transport,
-)
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from erasejax import datasets, erasers, files, metrics, probes, transport
 from erasejax._core.program_cache import cache_programs
 from erasejax._core.status import FailedLanesError, Status, raise_if_failed
 from erasejax.erasers import (
@@ -39,6 +32,9 @@ from erasejax.names import register
 from erasejax.projection import Projection, TracedProjection
 from erasejax.rows import Dataset, PairNormalization, Pairs
 from erasejax.statistics import ClassMoments, Moments, merge, sharded_moments
+
+if TYPE_CHECKING:
+    from erasejax import models, plot, sweep, testing
 
 __all__ = [
     "ALFQLEACE",
@@ -87,3 +83,20 @@ __all__ = [
     "testing",
     "transport",
 ]
+
+_LATE = {"models", "plot", "sweep", "testing"}
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Imports what a first answer does not need when it is first asked for.
+
+    Raises:
+      AttributeError: there is no such name.
+    """
+    if name in _LATE:
+        return importlib.import_module(f"erasejax.{name}")
+    raise AttributeError(f"module 'erasejax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

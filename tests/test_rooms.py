@@ -1,6 +1,7 @@
 """The house: a room imports only from rooms below it, and only what they give."""
 
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,8 @@ def test_what_takes_long_is_imported_when_it_is_needed():
     code = "import sys, erasejax; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     found = done.stdout.split()
-    assert "erasejax.testing" in found
+    assert "erasejax.erasers" in found
     late = {"optax", "flax.nnx", "pandas", "pyarrow", "xarray", "matplotlib", "sklearn"}
-    assert not late & set(found)
+    own = {"models", "plot", "sweep", "testing"}
+    assert not (late | {f"erasejax.{name}" for name in own}) & set(found)
+    assert own <= {name for name in dir(ej) if inspect.ismodule(getattr(ej, name))}
