@@ -99,4 +99,4 @@ def __getattr__(name: str) -> ModuleType:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(_LATE | globals().keys())

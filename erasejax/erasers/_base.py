@@ -28,7 +28,8 @@ from erasejax.statistics import (
     Moments,
     conditional_moments,
     conditional_rows,
-    with_moments,
+    knowing,
+    shared_moments,
 )
 
 __all__ = ["ClosedForm", "Eraser"]
@@ -109,8 +110,10 @@ class Eraser(Named, Tree, Unfitted, Generic[F]):
         key = inputs.drawing_key(type(self).__name__, key, draws=self.needs_key)
         self._check(data)
         own = inputs.numbers(self, inputs.compute_dtype(data.x))
-        rows = with_moments(roomy(data, passes=self.passes), covariance=self.shared_covariance)
-        fitted = moved(_fit(own, rows, key), origin)
+        rows = roomy(data, passes=self.passes)
+        covariance = self.shared_covariance if self.given == "none" else None
+        moments = shared_moments(rows, covariance=covariance)
+        fitted = moved(_fit(own, rows, key, moments), origin)
         if origin is not None and not getattr(self, "keep_mean", True):
             fitted = fitted.replace(center=jnp.zeros_like(fitted.center))  # pyright: ignore
         fitted = thrown(fitted, throw, x=data.x, z=data.z, task=data.task, weights=data.weights)
@@ -157,11 +160,6 @@ class ClosedForm(Eraser[F]):
     """
 
     needs_covariance = True
-
-    @property
-    def shared_covariance(self) -> bool | None:
-        """Whether the moments that it reads, as others do, hold the covariance."""
-        return None if self.reads_task else self.needs_covariance
 
     def solve(self, moments: Moments, *, tasks: int | None = None) -> F:
         """Returns the eraser of the rows that `moments` has seen.
@@ -236,8 +234,9 @@ class ClosedForm(Eraser[F]):
 
 
 @program
-def _fit(method: Eraser[F], data: Dataset, key: jax.Array | None) -> F:
-    fitted = method._fit(data, key)
+def _fit(method: Eraser[F], data: Dataset, key: jax.Array | None, moments: Moments | None) -> F:
+    with knowing(data, moments):
+        fitted = method._fit(data, key)
     if isinstance(fitted, Projection):
         fitted = fitted.replace(status=fitted.status | small_rests(fitted, data))
     return fitted

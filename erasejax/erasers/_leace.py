@@ -75,6 +75,8 @@ class LEACE(ClosedForm[Projection]):
     keep_mean: bool = static(True)
     given: Conditional = static("none")
 
+    shared_covariance = True
+
     @classmethod
     def check_options(cls, given: Mapping[str, object]) -> None:
         """Checks that weight and rule of the shrinkage go together."""

@@ -47,6 +47,7 @@ class MeanDifference(ClosedForm[Projection]):
     given: Conditional = static("none")
 
     needs_covariance = False
+    shared_covariance = False
 
     def _solve(self, moments: Moments) -> Projection:
         return span_projection(moments, keep_mean=self.keep_mean)

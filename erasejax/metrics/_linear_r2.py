@@ -12,10 +12,11 @@ from erasejax.rows import Dataset, as_dataset_about, roomy
 from erasejax.statistics import (
     Moments,
     correlations,
+    knowing,
     null_model,
+    shared_moments,
     solve_data,
     whitening,
-    with_moments,
 )
 
 __all__ = ["LinearR2", "canonical_correlations", "linear_r2", "vanishes"]
@@ -56,7 +57,7 @@ def canonical_correlations(
       [0.0]
     """
     rows, _ = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
-    return _linear(with_moments(roomy(rows), covariance=True))[1]
+    return _linear_of(rows)[1]
 
 
 def linear_r2(
@@ -93,7 +94,7 @@ def linear_r2(
       0.0
     """
     rows, _ = as_dataset_about(x, z, weights=weights, num_classes=num_classes)
-    return _linear(with_moments(roomy(rows), covariance=True))[0]
+    return _linear_of(rows)[0]
 
 
 class LinearR2(Metric):
@@ -109,10 +110,16 @@ class LinearR2(Metric):
     compute = staticmethod(linear_r2)
 
 
-@program
-def _linear(data: Dataset) -> tuple[jax.Array, jax.Array]:
+def _linear_of(data: Dataset) -> tuple[jax.Array, jax.Array]:
     """Returns R^2 and the canonical correlations, which nearly all of the work is common to."""
-    solved = solve_data(data, rule="none", shrinkage=0.0)
+    data = roomy(data)
+    return _linear(data, shared_moments(data, covariance=True))
+
+
+@program
+def _linear(data: Dataset, moments: Moments | None) -> tuple[jax.Array, jax.Array]:
+    with knowing(data, moments):
+        solved = solve_data(data, rule="none", shrinkage=0.0)
     whiten, _ = whitening(solved.moments)
     rank = jnp.sum((whiten != 0).any(axis=0))
     found = jnp.where(vanishes(solved.moments), 0, correlations(solved))

@@ -33,7 +33,7 @@ from erasejax.rows import (
     row_by_row,
     weigh_classes,
 )
-from erasejax.statistics import Moments, null_model, with_moments
+from erasejax.statistics import Moments, knowing, null_model, shared_moments
 
 __all__ = [
     "Classifier",
@@ -115,9 +115,10 @@ class Probe(Named, Tree, Unfitted, Generic[P]):
         if class_weights is not None:
             data = weigh_classes(data, class_weights)
         own = inputs.numbers(self, inputs.compute_dtype(data.x))
-        rows = with_moments(roomy(data, passes=self.passes), covariance=self.shared_covariance)
+        rows = roomy(data, passes=self.passes)
+        moments = shared_moments(rows, covariance=self.shared_covariance)
         with thoroughly(self.passes > 1):
-            fitted = _fit(own, rows, key)
+            fitted = _fit(own, rows, key, moments)
         fitted = moved(fitted, origin)
         fitted = thrown(fitted, throw, x=data.x, z=data.z, weights=data.weights)
         return remember_columns(fitted, columns_of(x))
@@ -186,8 +187,9 @@ class Probe(Named, Tree, Unfitted, Generic[P]):
 
 
 @program
-def _fit(probe: Probe[P], data: Dataset, key: jax.Array | None) -> P:
-    return probe._fit(data, key)
+def _fit(probe: Probe[P], data: Dataset, key: jax.Array | None, moments: Moments | None) -> P:
+    with knowing(data, moments):
+        return probe._fit(data, key)
 
 
 class FittedProbe(Shown, Columned):

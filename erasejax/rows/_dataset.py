@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +49,6 @@ class Dataset(Tree):
       task: (n,) or (n, t), a second concept that should survive erasure, or None.
       weights: (n,) row weights >= 0, or None for all equal. Rows of weight 0 are never read.
       room: set where the last rows are room for more, of weight 0, as eager calls make it.
-      moments: set where an eager call has their `Moments` already, see `statistics.with_moments`.
 
     Example:
       >>> data = ej.Dataset(x=jnp.ones((6, 2)), z=jnp.array([0, 0, 0, 1, 1, 1]), num_classes=2)
@@ -64,7 +62,6 @@ class Dataset(Tree):
     task: Float[Array, " n *t"] | Int[Array, " n *t"] | None = None
     weights: Float[Array, " n"] | None = None
     room: _Room | None = None
-    moments: Any = None
 
     @property
     def is_classes(self) -> bool:
@@ -99,7 +96,6 @@ def _replaced(self: Dataset, **changes: object) -> Dataset:
 
     Whoever changes the weights may have moved the rows, too: then nothing is known of the last.
     """
-    changes.setdefault("moments", None)
     if "weights" in changes:
         changes.setdefault("room", None)
     return dataclasses.replace(self, **changes)  # pyright: ignore[reportArgumentType]

@@ -30,7 +30,7 @@ from erasejax.statistics._conditional import (
     task_classes,
 )
 from erasejax.statistics._kernel_maps import FourierMap, LandmarkMap, median_distance
-from erasejax.statistics._moments import Moments, merge, with_moments
+from erasejax.statistics._moments import Moments, knowing, known_moments, merge, shared_moments
 from erasejax.statistics._moved import moments_after, relative_spread, share_of_variance
 from erasejax.statistics._sharded import sharded_moments
 
@@ -51,6 +51,8 @@ __all__ = [
     "conditional_moments",
     "conditional_rows",
     "correlations",
+    "known_moments",
+    "knowing",
     "median_distance",
     "merge",
     "moments_after",
@@ -60,12 +62,12 @@ __all__ = [
     "relative_spread",
     "share_of_variance",
     "sharded_moments",
+    "shared_moments",
     "shrink",
     "solve_data",
     "solve_moments",
     "standardized",
     "task_classes",
     "whitening",
-    "with_moments",
     "within_classes",
 ]

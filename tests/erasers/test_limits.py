@@ -116,12 +116,24 @@ def test_what_is_left_of_classes_far_apart_is_warned_of(seed, separation):
                 assert int(fitted.status) & ej.Status.UNRESOLVED, name
 
 
+def methods(**options):
+    return {"LEACE": ej.LEACE(**options), "MeanDifference": ej.MeanDifference(**options)}
+
+
 @given(seeds, st.sampled_from([1e-3, 1e-4, 1e-5]), st.booleans())
 def test_copies_of_one_quantity_are_warned_of(seed, apart, whole_numbers):
     """What is left of them is so small that the kernel's own rounding may show in it."""
     x, z = copies(seed, apart, whole_numbers)
+    late = np.arange(400) >= 200  # other rows than the first alone have a weight
+    twice, labels = np.tile(x, (2, 1)), np.tile(z, 2)
+    loud = np.float32(1e25) * np.tile(np.float32([1, 1, -1, -1]), 50)  # and tells no class
+    both = np.column_stack([x, loud])
     for name, method in common.BLIND.items():
         assert int(method.fit(x, z).status) & ej.Status.UNRESOLVED, name
+        assert int(method.fit(twice, labels, weights=late).status) & ej.Status.UNRESOLVED, name
+    assert int(ej.MeanDifference().fit(both, z).status) & ej.Status.UNRESOLVED
+    for name, method in methods(keep_mean=False).items():
+        assert int(method.fit(x + np.float32(8), z).status) & ej.Status.UNRESOLVED, name
 
 
 @given(seeds, st.sampled_from([1, 0.1]), st.booleans())
@@ -130,13 +142,27 @@ def test_features_that_are_no_copies_are_not_warned_of(seed, apart, whole_number
     for unit in (1, 1e-30, 1e30):
         for name, method in common.BLIND.items():
             assert int(method.fit(x * np.float32(unit), z).status) == 0, name
+    for name, method in methods(keep_mean=False).items():
+        assert int(method.fit(x + np.float32(8), z).status) == 0, name
+
+
+@given(seeds)
+def test_copies_of_which_nothing_or_enough_is_left_are_not_warned_of(seed):
+    x, z = copies(seed, 1e-4, whole_numbers=False)
+    sex = np.eye(2, dtype=np.float32)[z]
+    for name, method in methods().items():
+        for rows in (sex, np.repeat(x[:, :1], 2, axis=1)):
+            eraser = method.fit(rows, z)
+            assert int(eraser.status) == 0, name
+            assert (np.ptp(eraser(rows), axis=0) == 0).all(), name
+        assert int(ej.erasers.Partial(of=method, strength=0.5).fit(x, z).status) == 0, name
 
 
 @given(seeds)
 def test_float64_resolves_copies_that_float32_does_not(seed):
     x, z = copies(seed, 1e-4, whole_numbers=False)
     with jax.enable_x64(True):
-        for name, method in common.BLIND.items():
+        for name, method in methods().items():
             assert int(method.fit(x.astype(np.float64), z).status) == 0, name
 
 

@@ -1,5 +1,7 @@
 """Rows in buffers with room for more: another number of rows compiles nothing."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import erasejax as ej
 from erasejax._linalg import platforms
 from erasejax.rows import roomy
-from erasejax.statistics import with_moments
+from erasejax.statistics import knowing, shared_moments
 from tests import common, test_contract
 
 KEY = jax.random.key(0)
@@ -58,22 +60,23 @@ def test_methods_share_the_moments_of_rows(compiled):
     ej.LEACE().fit(x, z)
     ej.probes.LeastSquares().fit(x, z)
     ej.metrics.linear_r2(x, z)
-    assert sum("_moments" in name for name in compiled) == 1
+    assert sum("_shared" in name for name in compiled) == 1
     ej.MeanDifference().fit(x, z)
     ej.probes.LDA().fit(x, z)
     ej.probes.Logistic().fit(x, z)
-    assert sum("_moments" in name for name in compiled) == 2
+    assert sum("_shared" in name for name in compiled) == 2
 
 
-def test_moments_are_those_of_the_rows_they_came_with():
+def test_moments_are_known_of_the_rows_they_came_with_only():
     x, z = common.draw(2, N, 5, 2, gap=2.0)
-    known = with_moments(
-        roomy(ej.Dataset(jnp.asarray(x), jnp.asarray(z), num_classes=2)), covariance=True
-    )
-    assert ej.Moments.of(known) is known.moments
-    assert ej.Moments.of(known, covariance=False).xx.ndim == 1
-    for changes in ({"x": known.x + 1}, {"z": 1 - known.z}, {"weights": known.weights}):
-        assert known.replace(**changes).moments is None
+    rows = roomy(ej.Dataset(jnp.asarray(x), jnp.asarray(z), num_classes=2))
+    moments = shared_moments(rows, covariance=True)
+    with knowing(rows, moments):
+        assert ej.Moments.of(rows) is moments
+        assert ej.Moments.of(rows, covariance=False).xx.ndim == 1
+        for copy in (rows.replace(z=1 - rows.z), dataclasses.replace(rows, x=rows.x + 1)):
+            assert ej.Moments.of(copy) is not moments
+    assert ej.Moments.of(rows) is not moments
 
 
 @pytest.mark.quick(6)

@@ -17,7 +17,7 @@ from erasejax.probes._convex.newton import newton
 from erasejax.probes._convex.problem import Point, Problem, standardized
 from erasejax.projection import Projection
 from erasejax.rows import Dataset
-from erasejax.statistics import Moments, null_model, whitening
+from erasejax.statistics import Moments, knowing, known_moments, null_model, whitening
 
 __all__ = ["ConvexClassifier"]
 
@@ -57,7 +57,7 @@ class ConvexClassifier(Probe[C]):
         raise NotImplementedError
 
     def _fit(self, data: Dataset, key: jax.Array | None) -> C:
-        return _fit_in_turn(self, data)
+        return _fit_in_turn(self, data, known_moments(data))
 
     def _fit_alone(self, data: Dataset) -> C:
         small = self._is_small(data)
@@ -141,8 +141,9 @@ class ConvexClassifier(Probe[C]):
 
 
 @in_turn
-def _fit_in_turn(probe: ConvexClassifier[C], data: Dataset) -> C:
-    return probe._fit_alone(data)
+def _fit_in_turn(probe: ConvexClassifier[C], data: Dataset, moments: Moments | None) -> C:
+    with knowing(data, moments):
+        return probe._fit_alone(data)
 
 
 def _null(moments: Moments) -> tuple[jax.Array, jax.Array]:
