@@ -40,6 +40,10 @@ def plain_text(
 def is_not_ours(
     app: object, what: str, name: str, obj: object, skip: bool, options: object
 ) -> bool | None:
-    """Leaves out what other libraries put into our classes, such as scikit-learn's requests."""
+    """Leaves out what others put into our classes, such as scikit-learn's requests.
+
+    And the fields of named tuples, whose docstring is a number; the class says what they are.
+    """
     ours = str(getattr(obj, "__module__", "erasejax")).startswith("erasejax")
-    return None if ours else True
+    field = str(getattr(obj, "__doc__", "")).startswith("Alias for field number")
+    return None if ours and not field else True

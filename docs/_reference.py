@@ -15,6 +15,7 @@ ROOMS = {
     "erasejax.datasets": "Datasets",
     "erasejax.sweep": "Sweeps",
     "erasejax.models": "Inside models",
+    "erasejax.plot": "Pictures",
     "erasejax.sklearn": "For scikit-learn",
     "erasejax.transport": "Transport between Gaussians",
     "erasejax.files": "File formats",

@@ -23,11 +23,9 @@ class ConceptEraser(OneToOneFeatureMixin, TransformerMixin, Estimator):
     `sensitive_features=`; it is never guessed from y, which in a pipeline is the task. With
     `concept="y"` it is y. Class labels become classes and floats quantities, column by column:
 
-    | column | is taken for |
-    |---|---|
-    | integers, booleans, text, categories of anything, objects of one kind | class labels |
-    | floats, and objects that are numbers, some of them floats | a quantity |
-    | missing values, infinities, dates, objects of several kinds | an error |
+    - Integers, booleans, text, categories of anything and objects of one kind are class labels.
+    - Floats, and objects that are numbers, some of them floats, are a quantity.
+    - Missing values, infinities, dates and objects of several kinds are an error.
 
     One column of labels is one concept of k classes. Of several columns, those of labels are
     one-hot coded, those of quantities stay as they are, and all lie side by side: what each column

@@ -1,11 +1,14 @@
 """The site builds without a warning, its links lead somewhere, and no page loads from outside."""
 
+import importlib.util
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import erasejax as ej
 from bench.pages import links
 
 ROOT = Path(__file__).parents[2]
@@ -37,3 +40,13 @@ def test_a_broken_link_is_found(tmp_path):
 
 def test_a_site_that_was_not_built_is_not_whole(tmp_path):
     assert links.faults(tmp_path) == [f"{tmp_path} has no page"]
+
+
+def test_every_public_room_has_a_page():
+    spec = importlib.util.spec_from_file_location("_reference", ROOT / "docs/_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    rooms = {f"erasejax.{name}" for name in ej.__all__ if inspect.ismodule(getattr(ej, name))}
+    assert rooms <= set(reference.ROOMS)
