@@ -127,9 +127,25 @@ def caption(found: Protocol) -> list[str]:
     if found.remark:
         lines.append(found.remark)
     what = "within the classes of the task, linear read-out" if found.within else "linear read-out"
+    if all(_is_seen(leak) for leak in found.leaks):
+        return [*lines, _SEEN]
     if len(found.leaks) == 1:
         return [*lines, *sentences(found.leaks[0], what)]
     return [*lines, *_of_splits(found.leaks, what)]
+
+
+_SEEN = (
+    "no test: R^2 is 0 but for rounding, as it is of the rows that an eraser was fitted to, and of "
+    "no others. Of those it says nothing; test rows that were held back when it was fitted"
+)
+
+
+def _is_seen(leak: LinearLeak) -> bool:
+    """Returns whether rows that are tested as fresh can be none, since nothing is left in sample.
+
+    On fresh rows R^2 is what is expected by chance, and more.
+    """
+    return leak.test is not None and leak.r2 == 0 and leak.test.expected_r2 > 0
 
 
 def _of_splits(leaks: Sequence[LinearLeak], what: str) -> list[str]:

@@ -43,6 +43,8 @@ def test_probe_with_a_saved_eraser(here, capsys):
     argv = ["probe", "x.npy", "two.npy", "--eraser", "e.safetensors", "--probes", "zero-one,lda"]
     out = ok(capsys, *argv)
     assert "One set" not in out
+    assert "no test: R^2 is 0 but for rounding" in out  # all these rows were fitted
+    assert "has not seen" not in out
     assert (
         "eraser fitted elsewhere (e.safetensors), probe on 30 rows B, score on 30 others C" in out
     )
@@ -56,7 +58,7 @@ def test_probe_with_an_eraser_that_reads_labels(here, data, capsys, monkeypatch)
     probe = ["probe", "x.npy", "z.npy", "--probes", "lda"]
     assert "One set" in ok(capsys, *probe, "--method", "oracle-leace")
     assert "fitted elsewhere" in ok(capsys, *probe, "--eraser", "e.safetensors")
-    np.save("r.npy", np.asarray(data.x[:, 0]) * 2)
+    np.save("r.npy", np.asarray(data.x).sum(axis=1))
     ok(capsys, "fit", "x.npy", "r.npy", "--method", "oracle-leace", "--out", "r.safetensors")
     assert "reads a real concept" in bad(capsys, *probe, "--eraser", "r.safetensors")
 
