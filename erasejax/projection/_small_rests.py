@@ -36,14 +36,14 @@ def small_rests(projection: Projection, data: Dataset) -> UInt32[Array, ""]:
         found, places = jax.lax.top_k(counts, min(_ROWS, len(counts)))  # of equal ones the first
         rows, seen = data.x[places], found != 0
     lag = jnp.where(seen[:, None], rows.astype(kernel.dtype) - projection.center, 0)
-    share = safe_reciprocal(jnp.sum(seen).astype(kernel.dtype), seen.any())
-    lag = jnp.concatenate([lag, share * jnp.sum(lag, axis=0, keepdims=True)])  # and their mean
+    each = safe_reciprocal(jnp.sum(seen).astype(kernel.dtype), seen.any())
+    lag = jnp.concatenate([lag, each * jnp.sum(lag, axis=0, keepdims=True)])  # and their mean
     read = product("nd,dr->nr", lag, test)
     left = lag - projection._share * product("nr,dr->nd", read, kernel)
     eps = float(jnp.finfo(kernel.dtype).eps)
     # What an eraser takes for rounding it sets to the centre.
-    size = product("nr,dr->nd", jnp.abs(read[:-1]), jnp.abs(kernel))
-    varies = seen[:, None] & (jnp.abs(left[:-1]) >= 8 * eps * size)
+    taken = product("nr,dr->nd", jnp.abs(read[:-1]), jnp.abs(kernel))
+    varies = seen[:, None] & (jnp.abs(left[:-1]) >= 8 * eps * taken)
     if projection.flat is not None:
         varies &= ~projection.flat
     left = jnp.sum(jnp.where(varies, jnp.abs(left[:-1] - left[-1]), 0), axis=0)

@@ -41,6 +41,9 @@ class _Room(Tree):
 class Dataset(Tree):
     """Rows of features, each with its value of a concept.
 
+    Fields are changed by `data.replace(...)`. `dataclasses.replace` would keep what is known of the
+    old weights.
+
     Attributes:
       x: (n, d) float features.
       z: the concept: (n,) integers are class labels in [0, num_classes); (n,) or (n, k) floats are

@@ -30,9 +30,11 @@ from erasejax.statistics._conditional import (
     task_classes,
 )
 from erasejax.statistics._kernel_maps import FourierMap, LandmarkMap, median_distance
-from erasejax.statistics._moments import Moments, knowing, known_moments, merge, shared_moments
+from erasejax.statistics._known import knowing, known_moments
+from erasejax.statistics._moments import Moments, merge
 from erasejax.statistics._moved import moments_after, relative_spread, share_of_variance
 from erasejax.statistics._sharded import sharded_moments
+from erasejax.statistics._shared import shared_moments
 
 __all__ = [
     "ClassMoments",

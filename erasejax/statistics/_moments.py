@@ -11,10 +11,7 @@ squares of what is smaller than 1e-19 vanish, of what is larger than 1e19 overfl
 are squared in units of their own.
 """
 
-import contextlib
-import contextvars
 import functools
-from collections.abc import Generator
 from typing import Any, TypeVar, cast
 
 import jax
@@ -32,6 +29,7 @@ from erasejax._core.types import DTypeLike, Given
 from erasejax._linalg import products
 from erasejax._linalg.products import product, safe_reciprocal, two_sum
 from erasejax.rows import Dataset, as_dataset_about, codes, moved
+from erasejax.statistics._known import known_moments
 from erasejax.statistics._provisional import combine_columns, provisional_fit, units
 
 __all__ = ["Moments", "merge"]
@@ -328,56 +326,6 @@ def _update(moments: Moments, data: Dataset, origin: jax.Array | None) -> Moment
     full = moments.xx.ndim == 2
     own = _batch(data, covariance=full, one_hot=moments.one_hot, task=moments.task)
     return _merge(moments, moved(own, origin))
-
-
-_known: contextvars.ContextVar[tuple[Dataset, Moments] | None]
-_known = contextvars.ContextVar("known", default=None)
-
-
-def shared_moments(data: Dataset, *, covariance: bool | None) -> Moments | None:
-    """Returns the moments of rows in a buffer, by a program that all methods share.
-
-    Half of what a closed form compiles are the moments of the rows, and a table is asked more than
-    one question.
-
-    Args:
-      data: rows; None is returned where they lie in no buffer, as those that the caller traces.
-      covariance: whether the covariance is read, too, which with fewer rows than features nobody
-        does who shares; None where no moments are.
-    """
-    if covariance is None or data.room is None or (covariance and data.room.few):
-        return None
-    return _shared(data.replace(task=None), covariance)
-
-
-@program(static_argnums=1)
-def _shared(data: Dataset, covariance: bool) -> Moments:
-    return Moments.of(data, covariance=covariance)
-
-
-def knowing(data: Dataset, moments: Moments | None) -> contextlib.AbstractContextManager[None]:
-    """Has `Moments.of` return what is known already, of these very rows and of no copy of them.
-
-    Args:
-      data: rows.
-      moments: of them, or None.
-    """
-    return _knowing(None if moments is None else (data, moments))
-
-
-@contextlib.contextmanager
-def _knowing(known: tuple[Dataset, Moments] | None) -> Generator[None, None, None]:
-    token = _known.set(known)
-    try:
-        yield
-    finally:
-        _known.reset(token)
-
-
-def known_moments(data: Dataset) -> Moments | None:
-    """Returns the moments of these very rows where they are known, see `knowing`."""
-    known = _known.get()
-    return known[1] if known is not None and known[0] is data else None
 
 
 def _batch(data: Dataset, *, covariance: bool, one_hot: bool, task: int) -> Moments:

@@ -161,7 +161,7 @@ def test_copies_of_which_nothing_or_enough_is_left_are_not_warned_of(seed):
 @given(seeds)
 def test_float64_resolves_copies_that_float32_does_not(seed):
     x, z = copies(seed, 1e-4, whole_numbers=False)
-    with jax.enable_x64(True):
+    with common.enable_x64():
         for name, method in methods().items():
             assert int(method.fit(x.astype(np.float64), z).status) == 0, name
 

@@ -53,8 +53,6 @@ def again(compiled, call):
 
 def test_methods_share_the_moments_of_rows(compiled):
     """The program that makes them is compiled once for those with a covariance, once for others."""
-    if not platforms.has_room(37):
-        pytest.skip("rows have no room here")
     x, z = common.draw(1, N, 37, 2, gap=2.0)  # of as many features as no other test
     compiled.clear()
     ej.LEACE().fit(x, z)
